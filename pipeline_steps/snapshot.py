@@ -13,26 +13,19 @@ version in production, and writes that to .pipeline/diff.
 
 from __future__ import annotations
 
-import fnmatch
 import logging
-import os
-from collections.abc import Mapping
 
 from pipeline_steps.building import dependency_archives, image_records, packaging
 from pipeline_steps.building.channels import WritableChannel
-from pipeline_steps.charts import version as versions
-from pipeline_steps.charts.references import Edits
 from pipeline_steps.charts.rewrite import rewrite
-from pipeline_steps.ci.build import detect
 from pipeline_steps.cli.options import Option
 from pipeline_steps.cli.step import Step, run_step
 from pipeline_steps.config.language import Config
 from pipeline_steps.reporting import differences
 from pipeline_steps.state.attempt import record_attempt
-from pipeline_steps.state.record import Record, fingerprint, make_key
+from pipeline_steps.state.record import Record, make_key
 from pipeline_steps.state.state import State
-from pipeline_steps.workspace.chart import Chart
-from pipeline_steps.workspace.checkout import Checkout, open_checkout
+from pipeline_steps.workspace.checkout import open_checkout
 
 STEP = Step(
     "snapshot",
@@ -45,7 +38,6 @@ STEP = Step(
     reads=("build_image",),
     writes=("chart", "tar", "image:NAME"),
 )
-FORMAT = 1
 
 log = logging.getLogger("pipeline_steps.snapshot")  # __name__ is __main__ under -m
 
@@ -82,9 +74,13 @@ def snapshot(
     inputs = packaging.package_inputs(images, files)
     dependency_archives.check_archives_unchanged(checkout, chart, state, inputs, again=again)
     edits = packaging.image_edits(checkout, chart, files, images)
-    version = snapshot_version(checkout, chart, edits, inputs)
+    version = packaging.snapshot_version(checkout, chart, edits, inputs)
     key = make_key(
-        "snapshot", FORMAT, parameters={"version": version}, content=chart.content, consumed=inputs
+        "snapshot",
+        packaging.FORMAT,
+        parameters={"version": version},
+        content=chart.content,
+        consumed=inputs,
     )
     verdict = None if again else state.verdict(key)
     published = verdict and verdict.passed and channel.has_recorded(verdict, everywhere=True)
@@ -114,34 +110,6 @@ def snapshot(
     ) as attempt:
         attempt.begin({"chart": channel.first.url, "tar": archive.tar_digest, **image_outputs})
         return attempt.passed({**channel.publish(archive), **image_outputs})
-
-
-def snapshot_version(
-    checkout: Checkout, chart: Chart, edits: Edits, inputs: Mapping[str, str]
-) -> str:
-    """The version stands for all that is in the chart, so one version never means two tars
-    (docs/reference/versions.md#snapshots).
-    """
-    return versions.snapshot(
-        versions.parse_strict(chart.version, chart.path),
-        released=packaging.is_version_taken(checkout, chart),
-        count=checkout.mainline_position(chart) if on_mainline(checkout) else 0,
-        fingerprint=fingerprint([chart.content, edits, dict(inputs), FORMAT]),
-        dirty=bool(chart.modified),
-    )
-
-
-def on_mainline(checkout: Checkout) -> bool:
-    """Whether the snapshot's version contains its mainline position.
-
-    Builds of reviews and other branches get position 0, which sorts below all others.
-    """
-    build = detect(os.environ)
-    branch = build.branch or checkout.source.branch() or ""
-    mainline = any(
-        fnmatch.fnmatchcase(branch, pattern) for pattern in checkout.config.release.branches
-    )
-    return bool(build.tag) or (mainline and not build.review)
 
 
 def main(argv: list[str] | None = None) -> int:

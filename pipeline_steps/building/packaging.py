@@ -4,22 +4,29 @@ what went in.
 
 from __future__ import annotations
 
+import fnmatch
+import os
 from collections.abc import Mapping
 
 from pipeline_steps.auth.reference import Reference
 from pipeline_steps.building.image_records import IMAGE
 from pipeline_steps.charts import dependencies, references
+from pipeline_steps.charts import version as versions
 from pipeline_steps.charts.archive import Files
 from pipeline_steps.charts.collect import collect_files
 from pipeline_steps.charts.references import Edits
+from pipeline_steps.ci.build import detect
 from pipeline_steps.images import reference as image_reference
 from pipeline_steps.repositories.fetch import fetcher
+from pipeline_steps.state.record import fingerprint
 from pipeline_steps.toolbox.files import sha256
 from pipeline_steps.workspace import tags
 from pipeline_steps.workspace.chart import Chart
 from pipeline_steps.workspace.checkout import Checkout
 
 DEPENDENCY = "dependency:"
+#: Part of a snapshot's key and version: raise it when the same content makes another tar.
+FORMAT = 1
 
 
 def package_files(checkout: Checkout, chart: Chart) -> Files:
@@ -73,3 +80,31 @@ def is_version_taken(checkout: Checkout, chart: Chart) -> bool:
     """
     tagged = tags.chart_at_tag(checkout, chart.name)
     return tagged is not None and not tagged.has_content(chart.content)
+
+
+def snapshot_version(
+    checkout: Checkout, chart: Chart, edits: Edits, inputs: Mapping[str, str]
+) -> str:
+    """The version stands for all that is in the chart, so one version never means two tars
+    (docs/reference/versions.md#snapshots).
+    """
+    return versions.snapshot(
+        versions.parse_strict(chart.version, chart.path),
+        released=is_version_taken(checkout, chart),
+        count=checkout.mainline_position(chart) if on_mainline(checkout) else 0,
+        fingerprint=fingerprint([chart.content, edits, dict(inputs), FORMAT]),
+        dirty=bool(chart.modified),
+    )
+
+
+def on_mainline(checkout: Checkout) -> bool:
+    """Whether the snapshot's version contains its mainline position.
+
+    Builds of reviews and other branches get position 0, which sorts below all others.
+    """
+    build = detect(os.environ)
+    branch = build.branch or checkout.source.branch() or ""
+    mainline = any(
+        fnmatch.fnmatchcase(branch, pattern) for pattern in checkout.config.release.branches
+    )
+    return bool(build.tag) or (mainline and not build.review)

@@ -123,9 +123,8 @@ class Outcome(NamedTuple):
         # Of `report`: its verdict matters more than that the report was written.
         if "verdict" in last.outputs:
             return f"{self.subject}: {last.outputs['verdict']}"
-        output = next(
-            (last.outputs[name] for name in ("chart", "image", "tag") if name in last.outputs), ""
-        )
+        names = ("chart", "image", "tag", "release")
+        output = next((last.outputs[name] for name in names if name in last.outputs), "")
         count = f" ({len(self.records)} records)" if len(self.records) > 1 else ""
         return f"{self.subject}: {last.result}{count} {output}".rstrip()
 

@@ -14,7 +14,7 @@ import os
 import re
 import resource
 import weakref
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -52,10 +52,14 @@ class Target(NamedTuple):
 
 
 class Helm:
-    """A helm program of a known version. `version` is like "4.3.1"."""
+    """A helm program of a known version. `version` is like "4.3.1".
 
-    def __init__(self, program: str, version: str) -> None:
+    tied: its processes are killed with ours: nobody can end them after that.
+    """
+
+    def __init__(self, program: str, version: str, *, tied: bool = False) -> None:
         self.program = program
+        self._tied = tied
         self.version = version
         self.major = int(version.partition(".")[0])
         homes = scratch.Scratch("helm")
@@ -63,7 +67,7 @@ class Helm:
         weakref.finalize(self, homes.remove)
 
     @classmethod
-    def find(cls) -> Helm:
+    def find(cls, *, tied: bool = False) -> Helm:
         """The helm named by PIPELINE_STEPS_HELM, else the one on PATH.
 
         Raises ToolMissing when there is none or it is older than 3.14, MachineError when it does
@@ -71,7 +75,7 @@ class Helm:
         """
         configured = os.environ.get(VARIABLE)
         program = configured or process.require("helm", advice=ADVICE)
-        return cls(program, _version(program))
+        return cls(program, _version(program), tied=tied)
 
     def template(
         self,
@@ -144,6 +148,55 @@ class Helm:
             (target.release, str(chart)), timeout, give_up,
         )  # fmt: skip
 
+    def put(
+        self,
+        verb: Literal["install", "upgrade"],
+        chart: Path,
+        target: Target,
+        *,
+        values: Sequence[Path],
+        timeout: float,
+        labels: Mapping[str, str],
+        description: str,
+        replace: bool = False,
+        give_up: Callable[[], bool] | None = None,
+    ) -> Completed:
+        """Install or upgrade a release that stays, and wait as `install` does.
+
+        labels: of the release, from its first moment on; an upgrade keeps those of the revision
+        before, a rollback takes over those of the revision that it goes back to. description: for
+        `helm history`, once it is deployed. replace: the name of an uninstalled release whose
+        history was kept.
+        """
+        options = (
+            "--wait", "--wait-for-jobs", "--output", "json",
+            "--labels", ",".join(f"{name}={value}" for name, value in labels.items()),
+            "--description", description,
+            # Without values of its own an upgrade takes those of the revision before.
+            *(("--reset-values",) if verb == "upgrade" else ()),
+            *(("--replace",) if replace else ()),
+            *_values(values),
+        )  # fmt: skip
+        return self._on(target, verb, options, (target.release, str(chart)), timeout, give_up)
+
+    def rollback(
+        self,
+        target: Target,
+        revision: int,
+        *,
+        wait: bool,
+        timeout: float,
+        give_up: Callable[[], bool] | None = None,
+    ) -> Completed:
+        """Make a new revision of a release that is like an earlier one, from whatever state it is in.
+
+        wait: until all is ready, jobs included.
+        """
+        options = ("--wait", "--wait-for-jobs") if wait else ()
+        return self._on(
+            target, "rollback", options, (target.release, str(revision)), timeout, give_up
+        )
+
     def dry_run(
         self,
         verb: Literal["install", "upgrade"],
@@ -186,9 +239,13 @@ class Helm:
         """
         return self._on(target, "test", (), (target.release,), timeout, give_up)
 
-    def uninstall(self, target: Target, *, timeout: float) -> Completed:
-        """Remove the release with what it made outside the namespace too; absent is success."""
-        return self._on(target, "uninstall", ("--ignore-not-found",), (target.release,), timeout)
+    def uninstall(self, target: Target, *, timeout: float, wait: bool = False) -> Completed:
+        """Remove the release with what it made outside the namespace too; absent is success.
+
+        wait: until all of it is gone.
+        """
+        options = ("--ignore-not-found", *(("--wait",) if wait else ()))
+        return self._on(target, "uninstall", options, (target.release,), timeout)
 
     def _on(
         self,
@@ -217,7 +274,10 @@ class Helm:
         # Set from outside, after the start: subprocess's preexec_fn is not safe where there are
         # threads. RLIMIT_DATA, because Go reserves far more address space (RLIMIT_AS) than it uses.
         with process.start_process(
-            [self.program, *arguments], env={**homes, **no_kubeconfig}, advice=ADVICE
+            [self.program, *arguments],
+            env={**homes, **no_kubeconfig},
+            advice=ADVICE,
+            tied=self._tied,
         ) as child:
             # OSError: it has ended. ValueError: it may not even have so much.
             with contextlib.suppress(OSError, ValueError):
@@ -244,7 +304,11 @@ def _version(program: str) -> str:
 
 def manifests(completed: Completed) -> str:
     """What a release in helm's JSON consists of, hooks last, as `helm template` prints it."""
-    release: dict[str, Any] = json.loads(completed.stdout)
+    return release_manifests(json.loads(completed.stdout))
+
+
+def release_manifests(release: Mapping[str, Any]) -> str:
+    """The same of a release as helm prints or stores it."""
     hooks = release.get("hooks") or ()
     # The manifest has these comments already, hooks have not.
     parts = [f"---\n# Source: {hook['path']}\n{hook['manifest']}\n" for hook in hooks]

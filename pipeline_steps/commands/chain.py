@@ -96,7 +96,8 @@ def chain_rows(state: State, name: str, content: str | None = None) -> list[tupl
     of_content = [record for record in snapshots if record.content == content]
     snapshot = released_snapshot(of_content, [*builds, *tests], state.preferred)
     if snapshot is None:
-        return [*([("content", content, "")] if content else []), ("snapshot", "none", "")]
+        links = [*([("content", content, "")] if content else []), ("snapshot", "none", "")]
+        return [*links, *_deployed(state, name, content)]
     links = [("content", content or "", "")]
     images = [record for record in builds if record.id in snapshot.uses]
     links += [
@@ -119,7 +120,16 @@ def chain_rows(state: State, name: str, content: str | None = None) -> list[tupl
                 for key, value in record.outputs.items()
             ]
             links[-1] = (*links[-1][:2], duration_text(record))
-    return links
+    return [*links, *_deployed(state, name, snapshot.content)]
+
+
+def _deployed(state: State, name: str, content: str | None) -> list[tuple[str, str, str]]:
+    """A link for each deploy of this content that counts."""
+    return [
+        ("deployed", record.outputs["release"], duration_text(record))
+        for record in _passed(state, "deploy", name, content)
+        if "release" in record.outputs
+    ]
 
 
 def _passed(state: State, step: str, name: str, content: str | None) -> list[Record]:

@@ -45,7 +45,7 @@ STEPS = (
         "pipeline_steps.regenerate",
         "rebuild a chart repository from the tagged sources",
     ),
-    Entry("deploy", "", "install a chart from the checkout and watch it"),
+    Entry("deploy", "pipeline_steps.deploy", "install a chart in a namespace and watch it"),
     Entry("audit", "pipeline_steps.audit", "check a whole chart repository"),
     Entry("verify", "pipeline_steps.verify", "check one chart's chain of evidence"),
     Entry("sweep", "", "remove snapshots and namespaces nobody needs"),

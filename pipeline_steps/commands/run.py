@@ -3,6 +3,7 @@ other, here.
 
     pipeline-steps run private
     pipeline-steps run private --release
+    pipeline-steps run direct --deployment hello-team-a
     pipeline-steps run check build_image
 
 Stops at the first step that fails (`report` still says why), and before tag_release unless
@@ -29,6 +30,7 @@ from pipeline_steps.commands import chain, command_names
 from pipeline_steps.commands.steps import STEPS
 from pipeline_steps.config.config_file import load
 from pipeline_steps.config.language import Config
+from pipeline_steps.deployments import place
 from pipeline_steps.reporting.rendering import short
 from pipeline_steps.sandbox.sandbox import overlay
 from pipeline_steps.state.state import State
@@ -45,7 +47,8 @@ COMMAND = Command(
             "text",
             "configured: use the configured channels outside CI, too; sandbox: the sandbox's",
         ),
-        Option("cluster", "text", "the cluster to test in"),
+        Option("cluster", "text", "the cluster to test in, or to deploy to"),
+        Option("deployment", "text", "what to deploy: its name in `deployments`"),
         *COMMON,
     ),
     words="WORKFLOW|STEP…",
@@ -78,6 +81,8 @@ def run(arguments: Namespace, typed: Sequence[str]) -> int:
     sandboxed = use_sandbox(arguments)
     config = load(arguments.config)
     names = steps_to_run(arguments.words, config)
+    if "deploy" in names:
+        select_deployed_chart(arguments, config)
     started = time.monotonic()
     state = open_state_file(config, arguments)
     outcomes: dict[str, list[Outcome]] = {}
@@ -126,6 +131,16 @@ def select_tagged_charts(arguments: Namespace, tagged: Sequence[Outcome]) -> Non
     if any(outcome.error for outcome in tagged):
         arguments.chart = tuple(outcome.subject for outcome in tagged if not outcome.error)
         arguments.all, arguments.since, arguments.shard = False, None, None
+
+
+def select_deployed_chart(arguments: Namespace, config: Config) -> None:
+    """Let the steps before `deploy` be about what it deploys, unless the command line says more.
+
+    Raises UsageError, ConfigurationError when it is not known which deployment is meant.
+    """
+    chart = place.find(config, arguments.deployment, arguments.cluster).deployment.chart
+    if not (arguments.chart or arguments.all or arguments.since) and "://" not in chart:
+        arguments.chart = (chart,)
 
 
 def use_sandbox(arguments: Namespace) -> bool:

@@ -9,6 +9,7 @@ from pipeline_steps import (
     audit,
     build_image,
     check,
+    deploy,
     integration_test,
     promote,
     regenerate,
@@ -30,6 +31,7 @@ STEPS: dict[str, tuple[Step, StepFunction]] = {
         (tag_release.STEP, tag_release.tag_release),
         (promote.STEP, promote.promote),
         (regenerate.STEP, regenerate.regenerate),
+        (deploy.STEP, deploy.deploy),
         (audit.STEP, audit.audit),
         (verify.STEP, verify.verify),
     )

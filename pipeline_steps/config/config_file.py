@@ -49,6 +49,7 @@ TRUSTED_SECTIONS = (
     "review",
     "approvals",
     "evidence",
+    "deployments",
 )
 EXPANDED_SECTIONS = ("channels", "hosts", "clusters", "secrets", "evidence")
 #: Sections of named settings, of which a stage may use some without having the variables of all.
@@ -56,7 +57,6 @@ _MAY_LACK_VARIABLES = ("hosts", "clusters", "secrets")
 #: What is read and has no effect yet, and where a step that it would matter for says nothing of it.
 _WITHOUT_EFFECT = (
     ("approvals",),
-    ("deployments",),
     ("channels", "snapshot", "keep"),
     ("release", "sign"),
 )

@@ -319,25 +319,28 @@ class Deployment(Settings, frozen=True):
     """One place where `deploy` installs a chart."""
 
     chart: str
-    """No effect yet. The chart. Example: `chart: hello`"""
+    """The name of a chart of this checkout, or the reference of a published one, as `verify` takes
+    it. Example: `chart: hello`"""
 
     cluster: str
-    """No effect yet. Its name in `clusters`. Example: `cluster: k131`"""
+    """Its name in `clusters`. Example: `cluster: k131`"""
 
     namespace: str
-    """No effect yet. The namespace. Example: `namespace: team-a`"""
+    """The namespace, which must exist. Example: `namespace: team-a`"""
 
     release: str | None = None
-    """No effect yet. The name of the helm release. Example: `release: hello`"""
+    """The name of the helm release; default: that of the deployment. Example: `release: hello`"""
 
     values: tuple[str, ...] = ()
-    """No effect yet. Values files. Example: `values: [env/a.yaml]`"""
+    """Values files of the source, relative to pipeline.yaml; later ones win.
+    Example: `values: [env/a.yaml]`"""
 
     test: bool = True
-    """No effect yet. Whether `helm test` runs after the install. Example: `test: false`"""
+    """Whether `helm test` runs after the install. Example: `test: false`"""
 
     on_failure: Literal["rollback", "keep"] = "rollback"
-    """No effect yet. What happens to a release that fails. Example: `on_failure: keep`"""
+    """What happens when it does not get ready or its tests fail: back to the revision before, of a
+    first one none, or keep it for people to look at. Example: `on_failure: keep`"""
 
 
 class Language(Settings, frozen=True):
@@ -385,7 +388,7 @@ class Language(Settings, frozen=True):
     """Names of releases, and what may be released. Example: `release: {tag: "v{version}"}`"""
 
     deployments: dict[str, Deployment] = {}
-    """No effect yet. Name → where a chart is installed.
+    """Name → where `deploy` installs a chart.
     Example: `deployments: {a: {chart: hello, cluster: k131, namespace: team-a}}`"""
 
 

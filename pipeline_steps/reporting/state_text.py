@@ -155,9 +155,8 @@ def _tree(
 def _line(record: Record, mark: str) -> str:
     parameters = (record.parameters.get(name) for name in ("scenario", "values", "cluster"))
     details = [value for value in parameters if isinstance(value, str)]
-    output = next(
-        (record.outputs[name] for name in ("chart", "image", "tag") if name in record.outputs), ""
-    )
+    names = ("chart", "image", "tag", "release")
+    output = next((record.outputs[name] for name in names if name in record.outputs), "")
     note = (record.reason or "").partition("\n")[0] or short(output)
     parts = [
         record.step,

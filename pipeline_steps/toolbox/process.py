@@ -13,6 +13,7 @@ import contextlib
 import os
 import signal
 import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -34,6 +35,13 @@ INHERITED = frozenset(
     "all_proxy BUILD_ID JENKINS_NODE_COOKIE JENKINS_SERVER_COOKIE BRZ_EMAIL BRZ_HOME".split()
 )
 GRACE = 2.0
+_TIE = """\
+import ctypes, os, signal, sys
+ctypes.CDLL(None).prctl(1, signal.SIGKILL)
+if os.getppid() != int(sys.argv[1]):
+    sys.exit(128 + signal.SIGKILL)
+os.execv(sys.argv[2], sys.argv[2:])
+"""
 
 _children: set[subprocess.Popen[bytes]] = set()
 #: The signals that this process got; no program is started once there is one.
@@ -209,16 +217,19 @@ def start_process(
     env: Mapping[str, str] | None = None,
     feed: bool = False,
     advice: str = "",
+    tied: bool = False,
 ) -> Iterator[RunningProcess]:
     """Start a program; its process group is ended with the block if it still runs.
 
-    feed: `completed` will give it standard input. Raises what `run` raises.
+    feed: `completed` will give it standard input. tied: the kernel ends the program when the thread
+    that started it is killed, too (Linux). Raises what `run` raises.
     """
     raise_if_stopping()
     command = [os.fspath(part) for part in argv]
     variables = environment(env)
     try:
-        child = _start(with_program_path(command, variables, advice=advice), cwd, variables, feed)
+        started = with_program_path(command, variables, advice=advice)
+        child = _start(_tied(started) if tied else started, cwd, variables, feed)
     except FileNotFoundError as error:
         if cwd is not None and not cwd.is_dir():
             raise
@@ -232,6 +243,15 @@ def start_process(
         if child.returncode is None:
             _close_and_stop(child)
         _children.discard(child)
+
+
+def _tied(command: list[str]) -> list[str]:
+    """A command that the kernel kills with the thread that starts it (prctl(2), PR_SET_PDEATHSIG).
+
+    By a small program in between: code of ours between fork and exec may lock up where there are
+    threads. It ends by itself when its parent has died before it could ask.
+    """
+    return [sys.executable, "-ISc", _TIE, str(os.getpid()), *command]
 
 
 @contextlib.contextmanager

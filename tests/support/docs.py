@@ -60,8 +60,15 @@ WITH_A_CLUSTER = (
 _SANDBOX = "tests/systems/test_sandbox.py"
 _UP_AND_DOWN = f"{_SANDBOX}::test_up_again_changes_nothing_and_down_leaves_nothing"
 _FAILS_AGAIN = "tests/workflows/test_reproduce_cluster.py::test_reproduce_keep_leaves_the_namespace_of_a_failed_test"
+_DEPLOYS = "tests/workflows/test_direct.py::test_the_how_to_does_what_it_says"
 #: Line → the test that runs it, with other names.
 ELSEWHERE = {
+    "pipeline-steps deploy hello-team-a --plan": _DEPLOYS,
+    "pipeline-steps deploy hello-team-a": _DEPLOYS,
+    "pipeline-steps deploy hello-team-a --modified": _DEPLOYS,
+    "pipeline-steps deploy --status": _DEPLOYS,
+    "pipeline-steps deploy hello-team-a --undo": _DEPLOYS,
+    "pipeline-steps run direct --deployment hello-team-a --channels configured": _DEPLOYS,
     "pipeline-steps sandbox up --kubeconfig ~/.kube/config": "tests/workflows/test_demo.py::environment",
     "pipeline-steps sandbox up --kubeconfig FILE --context NAME": "tests/workflows/test_demo.py::environment",
     "pipeline-steps sandbox up --kubeconfig FILE [--context NAME]": "tests/workflows/test_demo.py::environment",

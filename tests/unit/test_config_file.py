@@ -385,7 +385,6 @@ def test_keys_without_effect_are_told_once(
         "approvals: {code: {by: alice}}\n"
         "channels: {snapshot: {keep: {abandoned: 1d}}}\n"
         "release: {sign: {key: x}}\n"
-        "deployments: {a: {chart: b, cluster: c, namespace: d}}\n"
     )
     for _ in range(2):
         config_file.load(
@@ -395,7 +394,6 @@ def test_keys_without_effect_are_told_once(
         f"pipeline.yaml:{line}: {key} has no effect yet"
         for line, key in (
             (3, "approvals"),
-            (6, "deployments"),
             (4, "channels.snapshot.keep"),
             (5, "release.sign"),
         )

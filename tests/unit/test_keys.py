@@ -40,11 +40,12 @@ NAMES: dict[type[msgspec.Struct], set[str]] = {
     language.Check: {"check"},
     language.Review: {"review"},
     language.Release: {"release"},
+    language.Deployment: {"deployment"},
     Host: {"entry", "host", "host_settings"},
     Pull: {"pull"},
 }
 #: Keys, with all below them, that nothing reads: a warning where they are loaded …
-TOLD = {"approvals", "deployments", "channels.snapshot.keep"}
+TOLD = {"approvals", "channels.snapshot.keep"}
 #: … or "not yet" by what would need them; each with an example.
 REFUSED: dict[str, dict[str, Any]] = {
     "tests.prepare": {"tests": {"prepare": ["ci/before.yaml"]}},
@@ -121,10 +122,6 @@ def test_keys_of_later_versions_are_refused_where_they_would_matter(repo: Repo, 
     ("key", "value"),
     [
         ("approvals", {"approvals": {"code": {"by": "release-managers"}}}),
-        (
-            "deployments",
-            {"deployments": {"x": {"chart": "web", "cluster": "here", "namespace": "team"}}},
-        ),
         ("channels.snapshot.keep", {"channels": {"snapshot": {"keep": {"abandoned": "3d"}}}}),
     ],
 )

@@ -1,0 +1,1 @@
+"""What `deploy` does: one release in one namespace, changed by one process at a time."""

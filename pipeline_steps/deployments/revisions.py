@@ -1,0 +1,165 @@
+"""The revisions of a release with the notes of their deploys, and what follows from them: pure.
+
+Which deploy made a revision, what to mend after one that died, which revision is good to go back to.
+"""
+
+# Without annotations as texts (PEP 563): msgspec would compile each of them at every start.
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Literal, NamedTuple
+
+import msgspec
+
+from pipeline_steps.clusters.releases import Release
+
+#: The label of a revision that names the deploy which made it.
+LABEL = "pipeline-steps/deploy"
+#: States of a release while some helm is at work, or after it was killed.
+BUSY = frozenset({"pending-install", "pending-upgrade", "pending-rollback", "uninstalling"})
+#: What helm says of a revision that `helm rollback` made (pkg/action/rollback.go).
+_ROLLBACK = re.compile(r"Rollback to ([0-9]+)")
+
+
+class Notes(msgspec.Struct, frozen=True, kw_only=True):
+    """What a deploy knows of a revision that it makes. Times are RFC 3339 of its own clock.
+
+    source: where the chart is from: system and revision, or the reference in a repository. content,
+    revision: "" of a chart from a repository. by: account and host.
+    """
+
+    id: str
+    deployment: str
+    by: str
+    started: str
+    chart: str
+    version: str
+    tar: str
+    source: str
+    content: str = ""
+    revision: str = ""
+    modified: tuple[str, ...] = ()
+    diff: str = ""
+    images: dict[str, str] = {}
+    inputs: dict[str, str] = {}
+    build: str = ""
+    result: Literal["started", "passed", "failed"] = "started"
+    reason: str = ""
+    finished: str = ""
+
+
+class Revision(NamedTuple):
+    """A revision of the release. notes: of the deploy that made it, of the revision that it goes
+    back to where it is a rollback; None where it was made by hand. origin: the number of that
+    revision, else its own.
+    """
+
+    release: Release
+    notes: Notes | None
+    origin: int
+
+    @property
+    def number(self) -> int:
+        return self.release.revision
+
+    @property
+    def is_good(self) -> bool:
+        """Whether it was deployed and has not failed its tests."""
+        deployed = self.release.status in ("deployed", "superseded")
+        return deployed and (self.notes is None or self.notes.result == "passed")
+
+    def __str__(self) -> str:
+        """The revision for people.
+
+        >>> str(Revision(Release(3, "deployed", "web", "1.0.0", "", "", {}, ""), None, 3))
+        'revision 3 (web 1.0.0, by hand)'
+        """
+        source = self.notes.source if self.notes else "by hand"
+        return f"revision {self.number} ({self.release.chart} {self.release.version}, {source})"
+
+
+class Repair(NamedTuple):
+    """What brings a release whose helm died back into a state to go on from. revision: to roll back
+    to; None: uninstall, because nothing was ever deployed.
+    """
+
+    revision: int | None
+    status: str
+
+
+def join(releases: Sequence[Release], notes: Mapping[int, Notes]) -> list[Revision]:
+    """The revisions with their notes, oldest first. notes: by number of the revision."""
+    revisions: dict[int, Revision] = {}
+    for release in releases:
+        own = notes.get(release.revision)
+        rollback = _ROLLBACK.fullmatch(release.description)
+        earlier = revisions.get(int(rollback[1])) if rollback else None
+        if own and release.labels.get(LABEL) == own.id:
+            revisions[release.revision] = Revision(release, own, release.revision)
+        elif earlier:
+            revisions[release.revision] = Revision(release, earlier.notes, earlier.origin)
+        else:
+            revisions[release.revision] = Revision(release, None, release.revision)
+    return list(revisions.values())
+
+
+def is_ours(revisions: Sequence[Revision], *, unfinished: bool) -> bool:
+    """Whether a busy release was left by a deploy, which is dead, as its lease is ours now.
+
+    unfinished: its lease says that it ended in the middle. A rollback or uninstall of ours is known
+    by that alone; an install or upgrade also by its notes.
+    """
+    last = revisions[-1]
+    began_here = last.release.status in ("pending-install", "pending-upgrade")
+    return unfinished or (began_here and last.notes is not None)
+
+
+def repair(revisions: Sequence[Revision]) -> Repair | None:
+    """What a release needs before helm goes on with it; None when nothing.
+
+    A first install that is pending is uninstalled; else the last deployed revision is what to go
+    back to. A helm that dies between two writes leaves none: then it is the last superseded one.
+    """
+    if not revisions or revisions[-1].release.status not in BUSY:
+        return None
+    last = revisions[-1].release
+    if last.status in ("uninstalling", "pending-install"):
+        return Repair(None, last.status)
+    for status in ("deployed", "superseded", "failed"):
+        for revision in reversed(revisions[:-1]):
+            if revision.release.status == status:
+                return Repair(revision.number, last.status)
+    return Repair(None, last.status)
+
+
+def next_number(revisions: Sequence[Revision]) -> int:
+    """The number that helm gives the next revision."""
+    return revisions[-1].number + 1 if revisions else 1
+
+
+def last_good(revisions: Iterable[Revision]) -> Revision | None:
+    """The newest good revision, to go back to when what comes after it fails."""
+    return next((each for each in reversed(list(revisions)) if each.is_good), None)
+
+
+def running(revisions: Sequence[Revision]) -> Revision | None:
+    """What runs now: the last revision that was deployed, whether it is good or not."""
+    deployed = ("deployed", "superseded")
+    return next((each for each in reversed(revisions) if each.release.status in deployed), None)
+
+
+def previous_good(revisions: Sequence[Revision]) -> Revision | None:
+    """The good revision before what runs now: undone twice, a release goes back two deploys.
+
+    A rollback stands for the revision that it went back to.
+    """
+    now = running(revisions)
+    return last_good(each for each in revisions if each.number < now.origin) if now else None
+
+
+def already(revisions: Sequence[Revision], tar: str, inputs: Mapping[str, str]) -> Revision | None:
+    """The revision that runs, if it is this very chart with these inputs, and good."""
+    if not revisions:
+        return None
+    last = revisions[-1]
+    same = last.notes and (last.notes.tar, last.notes.inputs) == (tar, dict(inputs))
+    return last if same and last.is_good and last.release.status == "deployed" else None
