@@ -22,19 +22,26 @@ import os
 from pipeline_steps.auth.reference import Reference
 from pipeline_steps.building import build_definition
 from pipeline_steps.building.existing_images import record_existing
-from pipeline_steps.building.image_build import built_meanwhile, plan_build, recorded_image
+from pipeline_steps.building.image_build import (
+    ImageBuild,
+    RecordedImage,
+    built_meanwhile,
+    plan_build,
+    recorded_image,
+)
 from pipeline_steps.building.image_records import records_to_supersede
 from pipeline_steps.ci.build import detect
 from pipeline_steps.cli.options import Option
 from pipeline_steps.cli.step import Step, run_step
 from pipeline_steps.config.language import Config
+from pipeline_steps.images.builder import Builder, BuildRequest
 from pipeline_steps.images.builders import make_builder as builder_here
 from pipeline_steps.images.existing import digest_at, tag_image
-from pipeline_steps.state.attempt import record_attempt
+from pipeline_steps.state.attempt import Attempt, record_attempt
 from pipeline_steps.state.record import Record
 from pipeline_steps.state.state import State
 from pipeline_steps.toolbox.errors import EvidenceError
-from pipeline_steps.workspace.checkout import open_checkout
+from pipeline_steps.workspace.checkout import Checkout, open_checkout
 
 STEP = Step(
     "build_image",
@@ -80,13 +87,7 @@ def build_image(
         MachineError, AccessRefused, Unreachable, ConfigurationError.
     """
     checkout = open_checkout(config)
-    modified = checkout.image_modified(image)
-    if modified and detect(os.environ).tag:
-        raise EvidenceError(
-            f"the image {image} has local modifications: {', '.join(modified[:5])}",
-            where=str(config.root),
-            advice="a build of a tag must not contain other changes: undo them",
-        )
+    modified = _modified_files(checkout, image)
     if checkout.image_entry(image).context is None:
         return record_existing(image, checkout, state, plan=plan, again=again or pull)
     definition = build_definition.read_build_definition(checkout, image)
@@ -95,22 +96,20 @@ def build_image(
     )
     digests = None if pull else build_definition.digests_from_record(definition, earlier)
     build = plan_build(definition, digests, image, config)
-    verdict = state.verdict(build.key)
-    recorded = None if again else recorded_image(verdict, build, modified=bool(modified))
+    verdict = None if again else state.verdict(build.key)
+    recorded = recorded_image(verdict, build, modified=bool(modified))
+    if recorded and recorded.is_tagged:
+        return recorded.record
     # Asked before a long build, too: it shows that the login is good for reading.
-    name = recorded._replace(digest=None) if recorded else build.target
-    digest = digest_at(build.registry, name)
-    if verdict and recorded and digest == recorded.digest:
-        return verdict
-    if digest and not recorded:
-        log.info("%s: is an image without a record that counts here, which proves nothing", name)
+    if not recorded and digest_at(build.registry, build.target):
+        log.info("%s: has no record that counts here, so it proves nothing", build.target)
     builder = builder_here(os.environ)
     builder.check_supported(
         definition.dockerfile, definition.entry.platforms, definition.entry.secrets
     )
     if plan:
-        would = f"name {recorded} again" if recorded else f"build and push {build.target}"
-        log.info("%s: would %s", image, would)
+        push = f"build and push {build.target}"
+        log.info("%s: would %s", image, f"name {recorded.reference} again" if recorded else push)
         return ()
     with record_attempt(
         state,
@@ -129,21 +128,47 @@ def build_image(
         supersedes=records_to_supersede(earlier, modified),
     ) as attempt:
         attempt.begin({"image": str(build.target)})
-        if verdict and recorded:  # its tag is gone, or names another image by now
-            taken, reproducible = True, verdict.parameters.get("reproducible")
-            reference = tag_image(build.registry, build.target, str(recorded.digest))
+        if recorded:
+            reference = _tag_again(build, recorded, attempt)
         else:
-            known_ids = {record.id for record in state.records()}
             request = definition.build_request(
                 _pushed(build.target), build.consumed, config, timeout
             )
-            built = builder.build(request._replace(no_cache=again))
-            attempt.tools.update(built.tools)
-            other = None if again else built_meanwhile(state, build, known_ids)
-            taken, reproducible = other is not None, built.reproducible
-            reference = other or tag_image(build.registry, build.target, built.digest)
-        attempt.parameters.update(taken=taken, reproducible=reproducible)
+            reference = _build(builder, request._replace(no_cache=again), build, state, attempt)
         return attempt.passed({"image": str(reference)})
+
+
+def _modified_files(checkout: Checkout, image: str) -> tuple[str, ...]:
+    """The local modifications of an image. Raises EvidenceError for any in the build of a tag."""
+    modified = checkout.image_modified(image)
+    if modified and detect(os.environ).tag:
+        raise EvidenceError(
+            f"the image {image} has local modifications: {', '.join(modified[:5])}",
+            where=str(checkout.config.root),
+            advice="a build of a tag must not contain other changes: undo them",
+        )
+    return modified
+
+
+def _tag_again(build: ImageBuild, recorded: RecordedImage, attempt: Attempt) -> Reference:
+    """The name of a recorded image whose tag is gone, or names another image by now."""
+    attempt.parameters.update(
+        taken=True, reproducible=recorded.record.parameters.get("reproducible")
+    )
+    return tag_image(build.registry, build.target, str(recorded.reference.digest))
+
+
+def _build(
+    builder: Builder, request: BuildRequest, build: ImageBuild, state: State, attempt: Attempt
+) -> Reference:
+    """The name of the image that was built, or of the one that was recorded meanwhile."""
+    known_ids = {record.id for record in state.records()}
+    built = builder.build(request)
+    attempt.tools.update(built.tools)
+    # --again wants an image of its own.
+    other = None if request.no_cache else built_meanwhile(state, build, known_ids)
+    attempt.parameters.update(taken=other is not None, reproducible=built.reproducible)
+    return other or tag_image(build.registry, build.target, built.digest)
 
 
 def _pushed(target: Reference) -> Reference:

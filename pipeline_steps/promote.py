@@ -25,7 +25,7 @@ from pipeline_steps.ci.build import detect
 from pipeline_steps.cli.options import Option
 from pipeline_steps.cli.step import Step, run_step
 from pipeline_steps.config.language import Config, as_tuple
-from pipeline_steps.oci.completeness import missing_digests
+from pipeline_steps.oci.completeness import find_stored
 from pipeline_steps.oci.copy import copy, tag_points_to
 from pipeline_steps.oci.registry import connect
 from pipeline_steps.release import derivation
@@ -205,17 +205,11 @@ def is_still_released(
         ),
     ]
     for target in in_registries:
-        digest = str(target.digest)
-        if not tag_points_to(target, digest, hosts=config.hosts) or missing_digests(
-            connect(target, config.hosts), target.path, digest
-        ):
+        stored = find_stored(connect(target, config.hosts), target)
+        if stored.lost or stored.tagged != target.digest:
             return False
     try:
-        for (
-            repository
-        ) in production.repositories:  # the archives are read: a name may lead to one that is lost
-            repository.find(record.subject, str(record.parameters["version"]))
-        return production.has_recorded(record, everywhere=True)
+        return production.has_recorded_archives(record)
     except ArchiveGone as error:
         log.warning("%s", error)
         return False

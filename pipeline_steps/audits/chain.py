@@ -24,7 +24,7 @@ from pipeline_steps.charts.edit import Change
 from pipeline_steps.charts.rewrite import verify_rewrite
 from pipeline_steps.charts.version import from_tag, parse
 from pipeline_steps.config.language import Config
-from pipeline_steps.oci.completeness import missing_digests
+from pipeline_steps.oci.completeness import find_stored, missing_digests
 from pipeline_steps.oci.registry import connect
 from pipeline_steps.repositories.kinds import open_repository_of
 from pipeline_steps.repositories.oci import OciRepository
@@ -358,16 +358,15 @@ def _image_links(
 def _registry_link(name: str, reference: str, hosts: Mapping[str, Host]) -> Link:
     """Whether the image can be pulled: manifests, configurations, layers, and its tag."""
     image = Reference.parse(reference, where=reference)
-    registry, digest = connect(image, hosts), str(image.digest)
-    lost = missing_digests(registry, image.path, digest)
-    if lost:
-        return Link("missing", f"{name} {reference}: the registry has lost {', '.join(lost)}")
-    tagged = registry.head(image.path, image.tag) if image.tag else None
+    stored = find_stored(connect(image, hosts), image)
+    if stored.lost:
+        lost = ", ".join(stored.lost)
+        return Link("missing", f"{name} {reference}: the registry has lost {lost}")
     # The digest alone can still be pulled, but registries collect what no tag names.
-    if image.tag and tagged is None:
+    if image.tag and stored.tagged is None:
         return Link("missing", f"{name} {reference}: the tag is gone, the digest is there")
-    if tagged and tagged.digest != digest:
-        return Link("changed", f"{name} {reference}: the tag leads to {tagged.digest}")
+    if image.tag and stored.tagged != image.digest:
+        return Link("changed", f"{name} {reference}: the tag leads to {stored.tagged}")
     return Link("holds", f"{name} {reference}: complete in its registry")
 
 

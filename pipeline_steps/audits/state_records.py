@@ -13,7 +13,7 @@ from urllib.parse import unquote
 
 from pipeline_steps.auth.hosts import Host
 from pipeline_steps.auth.reference import Reference
-from pipeline_steps.oci.completeness import missing_digests
+from pipeline_steps.oci.completeness import find_stored
 from pipeline_steps.oci.registry import connect
 from pipeline_steps.repositories.kinds import open_repository_of
 from pipeline_steps.repositories.repository import ArchiveGone
@@ -116,28 +116,20 @@ def _verify_output(
     if reference.startswith("file://"):
         return _verify_file(Path(unquote(reference.removeprefix("file://"))), digest, title)
     try:
-        name = Reference.parse(reference.removeprefix("oci://"))
-        registry = connect(str(name), hosts)
-        missing_parts = missing_digests(registry, name.path, digest)
-        if missing_parts:
-            return Finding(
-                "gone",
-                title
-                if missing_parts == [digest]
-                else f"{title}: the registry has lost {', '.join(missing_parts)}",
-            )
-        if name.tag is None:
-            return Finding("holds", title)
-        tagged = registry.head(name.path, name.tag)
+        image = Reference.parse(value.removeprefix("oci://"))
+        stored = find_stored(connect(image, hosts), image)
     except PipelineError as error:
         return Finding("cannot be reached", f"{title}: {error}")
-    if tagged is None:
+    if stored.lost:
+        lost = (
+            "" if stored.lost == [digest] else f": the registry has lost {', '.join(stored.lost)}"
+        )
+        return Finding("gone", f"{title}{lost}")
+    if image.tag and stored.tagged is None:
         return Finding("gone", f"{title}: the tag is gone, the digest is there")
-    return (
-        Finding("holds", title)
-        if tagged.digest == digest
-        else Finding("changed", f"{title}, now {tagged.digest}")
-    )
+    if image.tag and stored.tagged != digest:
+        return Finding("changed", f"{title}, now {stored.tagged}")
+    return Finding("holds", title)
 
 
 def _verify_chart(

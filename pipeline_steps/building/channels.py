@@ -94,6 +94,19 @@ class Channel:
             for number, repository in enumerate(repositories)
         )
 
+    def has_recorded_archives(self, record: Record) -> bool:
+        """Like `has_recorded` everywhere, but reads the archives: a name may lead to one that is
+        lost.
+
+        Raises ArchiveGone.
+        """
+        version = str(record.parameters["version"])
+        found = [repository.find(record.subject, version) for repository in self.repositories]
+        return all(
+            published is not None and published.reference == record.outputs.get(output_name(number))
+            for number, published in enumerate(found)
+        )
+
 
 class WritableChannel(Channel):
     """The same to publish into. Raises ConfigurationError when one of them is only read, too."""

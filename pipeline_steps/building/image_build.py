@@ -12,7 +12,7 @@ from pipeline_steps.building.build_definition import BuildDefinition
 from pipeline_steps.building.image_records import is_modified
 from pipeline_steps.config.language import Config
 from pipeline_steps.images.existing import resolve
-from pipeline_steps.oci.completeness import missing_digests
+from pipeline_steps.oci.completeness import find_stored
 from pipeline_steps.oci.registry import Registry, connect
 from pipeline_steps.state.record import Record, make_key
 from pipeline_steps.state.state import State
@@ -64,9 +64,22 @@ def _resolve_inputs(definition: BuildDefinition, config: Config) -> dict[str, st
     return {**bases, **definition.generated_digests(config)}
 
 
+class RecordedImage(NamedTuple):
+    """The image that a record names, complete in the channel. tagged: what its tag names there."""
+
+    record: Record
+    reference: Reference
+    tagged: str | None
+
+    @property
+    def is_tagged(self) -> bool:
+        """Whether the recorded tag still names it."""
+        return self.tagged == self.reference.digest
+
+
 def recorded_image(
     verdict: Record | None, build: ImageBuild, *, modified: bool
-) -> Reference | None:
+) -> RecordedImage | None:
     """The image of a passed record, if the channel has all of it.
 
     modified: whether the checkout has modifications of the image. What was built of modifications
@@ -74,8 +87,7 @@ def recorded_image(
     """
     if verdict is None or not verdict.passed or (is_modified(verdict) and not modified):
         return None
-    recorded = Reference.parse(verdict.outputs["image"])
-    return recorded if _is_complete(build, recorded) else None
+    return _complete_image(verdict, build)
 
 
 def built_meanwhile(
@@ -86,21 +98,22 @@ def built_meanwhile(
     state.refresh()
     state.load_evidence([build.definition.content])
     images = (
-        Reference.parse(record.outputs["image"])
+        _complete_image(record, build)
         for record in state.resolve(build.key).current
         if record.id not in known_ids and record.passed and not is_modified(record)
     )
-    return next((image for image in images if _is_complete(build, image)), None)
+    return next((image.reference for image in images if image), None)
 
 
-def _is_complete(build: ImageBuild, recorded: Reference) -> bool:
-    """Whether the configured channel has the recorded image with all its layers."""
+def _complete_image(record: Record, build: ImageBuild) -> RecordedImage | None:
+    """The recorded image, if the configured channel has it with all its layers."""
+    image = Reference.parse(record.outputs["image"])
     # The channel may be configured anew: an image elsewhere could not be pulled by the tests.
-    if recorded.repository != build.target.repository or recorded.tag is None:
-        return False
-    lost = missing_digests(build.registry, recorded.path, str(recorded.digest))
-    if lost:
-        log.warning(
-            "%s: the registry has lost %s; building it again", recorded, ", ".join(lost[:3])
-        )
-    return not lost
+    if image.repository != build.target.repository or image.tag is None:
+        return None
+    stored = find_stored(build.registry, image)
+    if stored.lost:
+        lost = ", ".join(stored.lost[:3])
+        log.warning("%s: the registry has lost %s; building it again", image, lost)
+        return None
+    return RecordedImage(record, image, stored.tagged)

@@ -34,6 +34,8 @@ _FLAGS = ("ls-files", "-v", "-z", "--")
 _MARKED = re.compile(rb"(?:\A|(?<=\0))([a-zS]) ([^\0]+)")
 _INDEX = ("rev-parse", "--git-path", "index")
 _AT_ONCE = 256
+#: Bytes of a file that is rather read from the working tree than unpacked by git, and at most.
+_LARGE, _LARGEST = 2**17, 2**26
 
 
 class CheckoutTree(StoredTree):
@@ -78,8 +80,24 @@ class CheckoutTree(StoredTree):
             path: files.sha256(data)
             for path, data in self._read_changed([e for e in entries.values() if not e.id])
         }
+        for entry in entries.values():
+            if entry.id and (data := self._large_file(entry)) is not None:
+                digests[entry.path] = files.sha256(data)
         digests |= super().digests(path for path in entries if path not in digests)
         return {path: digests[path] for path in entries}
+
+    def _large_file(self, entry: Entry) -> bytes | None:
+        """The bytes of a large file from the working tree, if the commit has the same: git would
+        have to unpack them.
+        """
+        place = self._top / entry.path
+        try:
+            if not _LARGE <= place.lstat().st_size <= _LARGEST or entry.kind == "link":
+                return None
+            data = place.read_bytes()
+        except OSError:
+            return None
+        return data if self._id(data) == entry.id else None
 
     def _kind(self, path: str, mode: str) -> Kind | None:
         """Kind of a changed file, None for a deleted one. mode: as git lists it, "" for untracked
@@ -146,7 +164,9 @@ class CheckoutTree(StoredTree):
                 )
 
     def _id(self, data: bytes) -> str:
-        return hashlib.new(self._algorithm, b"blob %d\0" % len(data) + data).hexdigest()
+        hasher = hashlib.new(self._algorithm, b"blob %d\0" % len(data))
+        hasher.update(data)
+        return hasher.hexdigest()
 
 
 def read_status(root: Path, folder: str) -> bytes:

@@ -117,7 +117,7 @@ MUTANTS = (
     Mutant(
         "done-without-production-chart",
         _in("promote"),
-        "        return production.has_recorded(record, everywhere=True)\n",
+        "        return production.has_recorded_archives(record)\n",
         "        return True\n",
         (f"{RELEASE}::test_promote_publishes_again_what_the_index_lost",),
     ),
@@ -166,15 +166,15 @@ MUTANTS = (
     Mutant(
         "verify-gone-digest",
         _in("audits/state_records"),
-        "        if missing_parts:\n",
-        "        if False:\n",
+        "    if stored.lost:\n",
+        "    if False:\n",
         (f"{GUARDS}::test_state_verify_names_what_does_not_hold",),
     ),
     Mutant(
         "verify-moved-image-tag",
         _in("audits/state_records"),
-        "        if tagged.digest == digest\n",
-        "        if True\n",
+        "    if image.tag and stored.tagged != digest:\n",
+        "    if False:\n",
         (f"{GUARDS}::test_state_verify_names_what_does_not_hold",),
     ),
     Mutant(
