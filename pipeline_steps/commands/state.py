@@ -291,7 +291,7 @@ def verify(state: State, _words: list[str], arguments: Namespace) -> int:
 def _tags(config: Config) -> Mapping[str, Tag] | None:
     """The tags in this checkout of the source; None without a source."""
     try:
-        return open_source(config.root).tags()
+        return open_source(config.root, config.hosts).tags()
     except ConfigurationError:
         return None
 

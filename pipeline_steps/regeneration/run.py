@@ -451,7 +451,6 @@ def regenerate(
 
     Raises:
         UsageError: neither the arguments nor the configuration name a source or charts.
-        NotYet: the source is of a system that is not supported yet.
         MachineError, Temporary: the source or the repository cannot be used.
     """
     if source is None and not config.files:
@@ -459,7 +458,7 @@ def regenerate(
             "no source to regenerate from: there is no pipeline.yaml here",
             advice="give --source PATH or URL of a repository",
         )
-    repo, folder = open_tagged(source or str(config.root), cache_folder())
+    repo, folder = open_tagged(source or str(config.root), cache_folder(), config.hosts)
     folder_patterns = tuple(patterns) or tuple(entry.path for entry in config.charts)
     if not folder_patterns:
         raise UsageError(

@@ -1,3 +1,3 @@
-"""Version control systems: git (Bazaar and Subversion later). Revisions, trees, tags; nothing about
+"""Version control systems: git, Bazaar, Subversion. Revisions, trees, tags; nothing about
 charts.
 """

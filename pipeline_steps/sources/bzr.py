@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+from pipeline_steps.auth.hosts import Host
 from pipeline_steps.sources import bzr_program as program
 from pipeline_steps.sources.bzr_program import BrzError
 from pipeline_steps.sources.bzr_revisions import Inventories
@@ -44,6 +45,7 @@ class Bazaar:
 
     def __init__(self, root: Path) -> None:
         self.root = root
+        self.hosts: Mapping[str, Host] = {}  # brz has a store of its own
         self.revisions = Inventories(root)
 
     @functools.cached_property
@@ -235,7 +237,7 @@ def is_bare(folder: Path) -> bool:
     return (folder / ".bzr" / "branch").is_dir() and not (folder / ".bzr" / "checkout").exists()
 
 
-def mirror(url: str, cache: Path) -> Bazaar:
+def mirror(url: str, cache: Path, _hosts: Mapping[str, Host]) -> Bazaar:
     """A copy of the branch at `url` with the revisions of all its tags, updated now, in the folder
     `cache`.
 

@@ -13,6 +13,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from pipeline_steps.auth.hosts import Host
 from pipeline_steps.sources import git_program as program
 from pipeline_steps.sources.git_objects import Objects
 from pipeline_steps.sources.git_tree import (
@@ -61,6 +62,7 @@ class Git:
 
     def __init__(self, root: Path) -> None:
         self.root = root
+        self.hosts: Mapping[str, Host] = {}  # git has stores of its own
         self.revisions = Objects(root)
         self._counts: dict[str, int] = {}
 
@@ -334,7 +336,7 @@ def is_bare(folder: Path) -> bool:
     return (folder / "HEAD").is_file() and (folder / "objects").is_dir()
 
 
-def mirror(url: str, cache: Path) -> Git:
+def mirror(url: str, cache: Path, _hosts: Mapping[str, Host]) -> Git:
     """A bare copy of the repository at `url` with all its tags, updated now, in the folder `cache`.
 
     Raises UsageError for a password in the URL, AccessRefused, Unreachable, Temporary.

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import contextlib
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextvars import ContextVar
 from pathlib import Path
-from typing import NamedTuple, NoReturn
+from typing import NamedTuple
+from urllib.parse import unquote, urlsplit
 
-from pipeline_steps.sources import bzr, git
+from pipeline_steps.auth.hosts import Host
+from pipeline_steps.sources import bzr, git, svn
 from pipeline_steps.sources.source import Source, Tagged
-from pipeline_steps.toolbox.errors import ConfigurationError, MachineError, NotYet, UsageError
+from pipeline_steps.toolbox.errors import ConfigurationError, MachineError, UsageError
 
 _URL = re.compile(r"([a-z][a-z0-9+.-]*)://.+|[^/:@\s-][^/:@\s]*@[^/:\s]+:.+|(lp):.+")
 
@@ -23,7 +25,8 @@ class System(NamedTuple):
     mark: path that every top folder of a checkout has, and no other folder.
     schemes: URL schemes (before any "+") that only this system uses.
     is_bare: whether a folder is a repository without a checkout, which `bare` opens.
-    mirror: opens a repository by URL; its second argument is a cache folder.
+    mirror: opens a repository by URL; with a cache folder, and the logins of the configuration.
+    top: the checkout's top folder for a folder in it, below the one with the mark.
     """
 
     name: str
@@ -32,21 +35,25 @@ class System(NamedTuple):
     checkout: Callable[[Path], Source]
     is_bare: Callable[[Path], bool]
     bare: Callable[[Path], Tagged]
-    mirror: Callable[[str, Path], Tagged]
+    mirror: Callable[[str, Path, Mapping[str, Host]], Tagged]
+    top: Callable[[Path, Path], Path] = lambda marked, _folder: marked
 
 
-def open_source(path: Path) -> Source:
+def open_source(path: Path, hosts: Mapping[str, Host] | None = None) -> Source:
     """The checkout that contains the folder `path` (absolute); of checkouts in each other the
     innermost.
 
-    Within `share_sources` the same one every time. Raises ConfigurationError when there is none, or
-    a folder is one of two systems; NotYet for systems this version only recognises.
+    Within `share_sources` the same one every time. hosts: logins for its server. Raises
+    ConfigurationError when there is none, or a folder is one of two systems.
     """
     for folder in (path, *path.parents):
         system = _system_of(folder)
         if system is not None:
-            sources = _shared_sources.get()
-            return sources.open(system, folder) if sources else system.checkout(folder)
+            sources, top = _shared_sources.get(), system.top(folder, path)
+            source = sources.open(system, top) if sources else system.checkout(top)
+            if hosts is not None:
+                source.hosts = hosts
+            return source
     raise ConfigurationError(
         "no checkout of git, Bazaar or Subversion here or above",
         where=str(path),
@@ -113,25 +120,26 @@ def is_url(text: str) -> bool:
     return _URL.fullmatch(text) is not None
 
 
-def open_tagged(name: str, cache: Path | None) -> tuple[Tagged, str]:
+def open_tagged(
+    name: str, cache: Path | None, hosts: Mapping[str, Host] | None = None
+) -> tuple[Tagged, str]:
     """The repository that a URL or a path (of a checkout, a folder in it, or a repository without
     one) names.
 
     cache: a folder that may be lost, for what is fetched from a URL; None: there is none. Returns the folder in it that
-    the path leads to, too, "" for its top. Raises UsageError, ConfigurationError, NotYet, and what
+    the path leads to, too, "" for its top. Raises UsageError, ConfigurationError, and what
     asking the URL raises.
     """
     url = _URL.fullmatch(name)
     if url:
-        scheme = (url[1] or url[2] or "").partition("+")[0]
-        kind = next((kind for kind, system in SYSTEMS.items() if scheme in system.schemes), "git")
+        kind = _kind_of_url(name, (url[1] or url[2] or "").partition("+")[0])
         if cache is None:
             raise MachineError(
                 "there is no place to fetch the repository to: this account has no home",
                 where=name,
                 advice="set HOME or XDG_CACHE_HOME",
             )
-        return SYSTEMS[kind].mirror(name, cache / kind), ""
+        return SYSTEMS[kind].mirror(name, cache / kind, hosts or {}), ""
     place = Path(name).resolve()
     if not place.is_dir():
         advice = "a checkout, a repository's folder or a URL"
@@ -139,19 +147,20 @@ def open_tagged(name: str, cache: Path | None) -> tuple[Tagged, str]:
     for system in SYSTEMS.values():
         if system.is_bare(place):
             return system.bare(place), ""
-    source = open_source(place)
+    source = open_source(place, hosts)
     folder = place.relative_to(source.root).as_posix()
     return source, "" if folder == "." else folder
 
 
-def _not_yet(name: str, mark: str, *schemes: str) -> System:
-    def refuse(root: Path) -> NoReturn:
-        raise NotYet(f"{name} checkouts", where=str(root))
-
-    def refuse_url(url: str, _cache: Path) -> NoReturn:
-        raise NotYet(f"{name} sources", where=url)
-
-    return System(name, mark, schemes, refuse, lambda _folder: False, refuse, refuse_url)
+def _kind_of_url(url: str, scheme: str) -> str:
+    """The system of a URL: by its scheme, else by the repository in a local folder, else git."""
+    for kind, system in SYSTEMS.items():
+        if scheme in system.schemes:
+            return kind
+        place = Path(unquote(urlsplit(url).path)) if scheme == "file" else None
+        if place and any(system.is_bare(folder) for folder in (place, *place.parents)):
+            return kind
+    return "git"
 
 
 #: `source.Source.system` → how it is opened. A URL whose scheme is nobody's own is git's.
@@ -160,5 +169,7 @@ SYSTEMS: dict[str, System] = {
     "bzr": System(
         "Bazaar", ".bzr/checkout", ("bzr", "lp"), bzr.Bazaar, bzr.is_bare, bzr.Bazaar, bzr.mirror
     ),
-    "svn": _not_yet("Subversion", ".svn", "svn"),
+    "svn": System(
+        "Subversion", ".svn", ("svn",), svn.Svn, svn.is_bare, svn.bare, svn.mirror, svn.top
+    ),
 }

@@ -12,6 +12,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Literal, NamedTuple, Protocol
 
+from pipeline_steps.auth.hosts import Host
+
 Kind = Literal["file", "executable", "link", "submodule"]
 
 
@@ -135,10 +137,13 @@ class Source(Tagged, Protocol):
     """A checkout.
 
     system: "git", "bzr" or "svn". root: its top folder.
+    hosts: logins of the configuration, for servers whose system has no better store of its own;
+    they may be set later.
     """
 
     system: str
     root: Path
+    hosts: Mapping[str, Host]
 
     @property
     def fetch(self) -> str:

@@ -58,20 +58,39 @@ class StoredTree:
         return {path: digests[identity] for path, identity in ids.items()}
 
     def _entry(self, path: str) -> Entry:
-        entry = self.entries().get(path)
-        system, where = self._revisions.system, str(self.root / self.folder)
-        if entry is None:
-            raise ConfigurationError(
-                f"{path} is not stored in {system} at {self.revision[:12]}", where=where
-            )
-        if entry.kind == "submodule":
-            raise ConfigurationError(
-                f"{path} is a {system} repository of its own (a submodule): its files are not "
-                "stored here",
-                where=where,
-                advice="keep it out of charts and build contexts, or commit its files here",
-            )
-        return entry
+        where = str(self.root / self.folder)
+        return readable_entry(
+            self.entries(), path, self._revisions.system, self.revision, where=where
+        )
+
+
+def readable_entry(
+    entries: Mapping[str, Entry], path: str, system: str, revision: str, *, where: str
+) -> Entry:
+    """The entry of a file or link. Raises ConfigurationError when there is none, or its files are
+    stored elsewhere.
+    """
+    entry = entries.get(path)
+    if entry is None:
+        raise ConfigurationError(
+            f"{path} is not stored in {system} at {revision[:12]}", where=where
+        )
+    if entry.kind == "submodule" and system == "svn":
+        raise ConfigurationError(
+            f"{path} is an external of another repository, or of no fixed revision: its files are "
+            "not stored here",
+            where=where,
+            advice="name a revision of this repository in svn:externals (^/PATH@REVISION), or "
+            "commit its files here",
+        )
+    if entry.kind == "submodule":
+        raise ConfigurationError(
+            f"{path} is a {system} repository of its own (a submodule): its files are not "
+            "stored here",
+            where=where,
+            advice="keep it out of charts and build contexts, or commit its files here",
+        )
+    return entry
 
 
 @contextlib.contextmanager

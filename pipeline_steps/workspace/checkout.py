@@ -69,7 +69,7 @@ class Checkout:
         self, config: Config, revision: str | None = None, source: Source | None = None
     ) -> None:
         self.config = config
-        self.source: Source = source or kinds.open_source(config.root)
+        self.source: Source = source or kinds.open_source(config.root, config.hosts)
         below = config.root.relative_to(self.source.root).as_posix()
         self.folder = "" if below == "." else below
         self.tree: Tree = self.source.tree(revision, self.folder)

@@ -115,7 +115,7 @@ def test_the_checkout_shows_local_changes_and_its_revision_does_not(checkout: Ch
 
 
 def test_a_changed_mode_alone_is_a_change(checkout: Checkout) -> None:
-    (checkout.root / "sub" / "run").chmod(0o644)
+    checkout.set_executable("sub/run", False)
     tree = opened(checkout).tree(None, "sub")
     assert (tree.modified, tree.entries()["run"].kind) == (("run",), "file")
 
@@ -283,15 +283,16 @@ NAMES = ["-rf", "--", 'quo"te', "sp ace", "smile-☺", ":(top)x", "*", "a@b", "%
 
 
 def test_hostile_file_names_are_read_as_names(checkout: Checkout) -> None:
-    for name in NAMES:
+    names = [name for name in NAMES if name.isprintable() or checkout.takes_control_characters]
+    for name in names:
         checkout.put(f"-dir@1/{name}", name)
     uncommitted = opened(checkout).tree(None, "-dir@1")
-    assert uncommitted.read(NAMES) == {name: name.encode() for name in NAMES}
-    assert uncommitted.modified == tuple(sorted(NAMES))
+    assert uncommitted.read(names) == {name: name.encode() for name in names}
+    assert uncommitted.modified == tuple(sorted(names))
     revision = checkout.commit()
     committed = opened(checkout).tree(revision, "-dir@1")
-    assert committed.read(NAMES) == {name: name.encode() for name in NAMES}
-    assert uncommitted.digests(NAMES) == committed.digests(NAMES)
+    assert committed.read(names) == {name: name.encode() for name in names}
+    assert uncommitted.digests(names) == committed.digests(names)
     assert opened(checkout).tree(None, "-dir@1").modified == ()
     assert opened(checkout).history(revision, ["-dir@1/*"], 9) == (revision,)
     assert opened(checkout).is_added("-dir@1/*") and not opened(checkout).is_added("-dir@1/?")
@@ -406,10 +407,12 @@ def test_the_innermost_checkout_is_the_one_that_is_opened(
     checkout: Checkout, tmp_path: Path
 ) -> None:
     for name, system in SYSTEMS.items():
-        inner = system.checkout(files.folder(checkout.root / "sub" / name))
+        # Moved there: brz refuses to make a branch below a working copy of Subversion.
+        inner = system.checkout(files.folder(tmp_path / name))
         inner.put("x", "x")
         inner.commit()
-        assert open_source(inner.root).root == inner.root
+        place = inner.root.rename(checkout.root / "sub" / name)
+        assert open_source(place).root == place
     assert opened(checkout).root == checkout.root
 
 

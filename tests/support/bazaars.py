@@ -21,6 +21,7 @@ class Branch:
     """
 
     tags_on_server = False
+    takes_control_characters = True
 
     def __init__(self, folder: Path, home: Path, source: str = "") -> None:
         self.root = folder
@@ -44,6 +45,9 @@ class Branch:
         place = self.root / path
         place.parent.mkdir(parents=True, exist_ok=True)
         place.symlink_to(target)
+
+    def set_executable(self, path: str, executable: bool) -> None:
+        (self.root / path).chmod(0o755 if executable else 0o644)
 
     def ignore(self, pattern: str) -> None:
         with (self.root / ".bzrignore").open("a") as file:

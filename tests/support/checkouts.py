@@ -20,12 +20,16 @@ class Checkout(Protocol):
     root: Path
     branch_name: str
     tags_on_server: bool
+    takes_control_characters: bool
 
     def put(self, path: str, text: str | bytes, *, executable: bool = False) -> Path:
         """Write a file."""
 
     def link(self, path: str, target: str) -> None:
         """Make a link, as the system stores links."""
+
+    def set_executable(self, path: str, executable: bool) -> None:
+        """Change the mode of a committed file alone, as the system keeps modes."""
 
     def ignore(self, pattern: str) -> None:
         """Ignore untracked files of such names, in all folders."""

@@ -27,6 +27,7 @@ class Repo:
     """
 
     tags_on_server = False
+    takes_control_characters = True
 
     def __init__(self, folder: Path, config: Path, clone: str = "") -> None:
         self.root = folder
@@ -68,6 +69,9 @@ class Repo:
         place = self.root / path
         place.parent.mkdir(parents=True, exist_ok=True)
         place.symlink_to(target)
+
+    def set_executable(self, path: str, executable: bool) -> None:
+        (self.root / path).chmod(0o755 if executable else 0o644)
 
     def ignore(self, pattern: str) -> None:
         with (self.root / ".gitignore").open("a") as file:

@@ -23,7 +23,6 @@ from pipeline_steps.toolbox.errors import (
     ConfigurationError,
     Conflict,
     MachineError,
-    NotYet,
     PipelineError,
     UsageError,
 )
@@ -488,9 +487,6 @@ def test_a_folder_that_is_no_checkout_is_refused(tmp_path: Path) -> None:
         ConfigurationError, match=r"no checkout of git, Bazaar or Subversion.*\.git, \.bzr, \.svn"
     ):
         open_source(tmp_path)
-    (tmp_path / "old" / ".svn").mkdir(parents=True)
-    with pytest.raises(NotYet, match="Subversion checkouts: not yet"):
-        open_source(tmp_path / "old")
 
 
 def wrapped(folder: Path, monkeypatch: pytest.MonkeyPatch, first: str) -> None:

@@ -1,0 +1,183 @@
+"""Real Subversion repositories, working copies and servers in throw-away folders."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import subprocess
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from urllib.parse import quote
+
+from tests.support.checkouts import Checkout
+from tests.support.registries import free_port, wait_for
+
+LAYOUT = ("trunk", "branches", "tags")
+_ENVIRONMENT = {"PATH": os.environ["PATH"], "LC_ALL": "C.UTF-8"}
+
+
+def svn(*arguments: str, cwd: Path | None = None, program: str = "svn") -> str:
+    """Standard output of a program of Subversion, which must succeed."""
+    options = [] if program in ("svnadmin", "svnversion") else ["--non-interactive"]
+    environment = {**_ENVIRONMENT, "HOME": os.environ.get("HOME", "/")}
+    ran = subprocess.run(
+        [program, *options, *arguments], cwd=cwd, env=environment, capture_output=True, text=True
+    )
+    assert ran.returncode == 0, f"{program} {arguments}: {ran.stderr}"
+    return ran.stdout.strip()
+
+
+def repository(folder: Path, project: str = "") -> str:
+    """The URL of a new repository, with `trunk`, `branches` and `tags` of a project in it."""
+    svn("create", str(folder), program="svnadmin")
+    url = folder.as_uri()
+    svn("mkdir", "-q", "--parents", "-m", "layout", *(f"{url}/{project}{name}" for name in LAYOUT))
+    return url
+
+
+class WorkingCopy:
+    """A working copy of `url`, a branch's; see `checkouts.Checkout`.
+
+    After a commit its folder is of an older revision than its files, as svn leaves it.
+    """
+
+    tags_on_server = True
+    takes_control_characters = False
+
+    def __init__(self, folder: Path, url: str) -> None:
+        self.root = folder
+        self.url = url
+        svn("checkout", "-q", url, str(folder))
+        self.uuid = self.info("repos-uuid")
+        self.repository = self.info("repos-root-url")
+        self.branch_path = self.info("relative-url").removeprefix("^/")
+        self.branch_name = self.branch_path.split("/")[-1]
+        self.project = url.removesuffix(self.branch_path) + self.branch_path.partition("trunk")[0]
+
+    def svn(self, *arguments: str) -> str:
+        return svn(*arguments, cwd=self.root)
+
+    def info(self, item: str) -> str:
+        return self.svn("info", "--show-item", item, str(self.root))
+
+    def put(self, path: str, text: str | bytes, *, executable: bool = False) -> Path:
+        place = self.root / path
+        place.parent.mkdir(parents=True, exist_ok=True)
+        place.write_bytes(text.encode() if isinstance(text, str) else text)
+        place.chmod(0o755 if executable else 0o644)
+        return place
+
+    def link(self, path: str, target: str) -> None:
+        place = self.root / path
+        place.parent.mkdir(parents=True, exist_ok=True)
+        place.symlink_to(target)
+
+    def set_executable(self, path: str, executable: bool) -> None:
+        place = local(self.root / path)
+        if executable:
+            self.svn("propset", "-q", "svn:executable", "*", place)
+        else:
+            self.svn("propdel", "-q", "svn:executable", place)
+
+    def ignore(self, pattern: str) -> None:
+        self.svn("propset", "-q", "svn:global-ignores", pattern, ".")
+
+    def commit(self, message: str = "change") -> str:
+        """Commit everything as it stands, also nothing. Returns the revision's id."""
+        for line in self.svn("status").splitlines():
+            if line.startswith("!"):
+                self.svn("rm", "-q", local(self.root / line[8:]))
+        self.svn("add", "-q", "--force", ".")
+        changes = self.svn("status", "-q")
+        if not changes or changes.startswith(" M      .\n") or changes == "M      .":
+            self.svn("update", "-q")  # svn takes no change of a folder that is older than its files
+        if not changes:
+            self.svn("propset", "-q", "test:number", self.info("revision"), ".")
+        said = self.svn("commit", "-m", message)
+        match = re.search(r"Committed revision ([0-9]+)", said)
+        assert match, said
+        return self.id(int(match[1]))
+
+    def id(self, number: int) -> str:
+        return f"r{number}:{self.uuid}:{self.branch_path}"
+
+    def tag(self, name: str, revision: str) -> None:
+        number = revision.split(":")[0].removeprefix("r")
+        there = f"{self.repository}/{quote(revision.split(':', 2)[2])}"
+        svn("copy", "-q", "-m", "", f"{there}@{number}", self.tag_url(name))
+
+    def tag_url(self, name: str) -> str:
+        return f"{self.project.rstrip('/')}/tags/{quote(name)}"
+
+    def branch(self, name: str) -> WorkingCopy:
+        url = f"{self.project.rstrip('/')}/branches/{name}"
+        svn("copy", "-q", "-m", "branch", self.url, url)
+        return WorkingCopy(self.root.with_name(f"{self.root.name}-{name}"), url)
+
+    def merge(self, branch: Checkout) -> str:
+        assert isinstance(branch, WorkingCopy)
+        self.svn("update", "-q")
+        self.svn("merge", "-q", branch.url)
+        return self.commit("merge")
+
+    def push(self) -> None:
+        """A commit is on the server already."""
+
+
+def local(path: Path) -> str:
+    return f"{path}@" if "@" in str(path) else str(path)
+
+
+def environment(_folder: Path) -> dict[str, str]:
+    return {}
+
+
+def checkout(folder: Path) -> WorkingCopy:
+    return WorkingCopy(folder / "checkout", f"{repository(folder / 'svn-repository')}/trunk")
+
+
+class Svnserve:
+    """Subversion's own server; see `checkouts.Server`. login: who may read and write, a name and a
+    password; None: everybody.
+    """
+
+    def __init__(self, folder: Path, login: tuple[str, str] | None = None) -> None:
+        self._folder = folder
+        self._port = free_port()
+        self.repository = folder / "repository"
+        repository(self.repository)
+        conf = self.repository / "conf"
+        if login:
+            (conf / "passwd").write_text(f"[users]\n{login[0]} = {login[1]}\n")
+            access = "anon-access = none\nauth-access = write\npassword-db = passwd\n"
+        else:
+            access = "anon-access = write\n"
+        (conf / "svnserve.conf").write_text(f"[general]\n{access}")
+        self.url = f"svn://127.0.0.1:{self._port}/repository"
+
+    def checkout(self, folder: Path) -> WorkingCopy:
+        return WorkingCopy(folder, f"{self.url}/trunk")
+
+    def start(self) -> None:
+        where = ["--listen-host", "127.0.0.1", "--listen-port", str(self._port)]
+        command: Sequence[str] = ["svnserve", "-d", "--foreground", "-r", str(self._folder), *where]
+        log = self._folder / "svnserve.log"
+        with log.open("wb") as output:
+            self._child = subprocess.Popen(command, stdout=output, stderr=output)
+        wait_for("127.0.0.1", self._port, self._child, log)
+
+    def stop(self) -> None:
+        self._child.terminate()
+        self._child.wait()
+
+
+@contextlib.contextmanager
+def server(folder: Path, login: tuple[str, str] | None = None) -> Iterator[Svnserve]:
+    folder.mkdir(parents=True)
+    serving = Svnserve(folder, login)
+    serving.start()
+    try:
+        yield serving
+    finally:
+        serving.stop()
