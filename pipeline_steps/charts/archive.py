@@ -45,16 +45,28 @@ class Files(dict[str, bytes]):
         self.notes: tuple[str, ...] = ()
 
 
-class Archive(msgspec.Struct, frozen=True):
-    """A packed chart.
+class Archive(msgspec.Struct, frozen=True, eq=False):
+    """A packed chart. Two are equal when their bytes are, whoever has read their `fields`.
 
-    tar_digest: of the uncompressed tar, the chart's identity. tgz: the bytes to publish.
+    tar_digest: of the uncompressed tar, the chart's identity. tgz: the bytes to publish. fields: its
+    Chart.yaml (`Metadata.fields`), None where nobody has read it yet.
     """
 
     name: str
     version: str
     tar_digest: str
     tgz: bytes
+    fields: Mapping[str, Any] | None = None
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Archive) and self._identity == other._identity
+
+    def __hash__(self) -> int:
+        return hash(self._identity)
+
+    @property
+    def _identity(self) -> tuple[str, str, str, bytes]:
+        return self.name, self.version, self.tar_digest, self.tgz
 
     @property
     def digest(self) -> str:
@@ -118,7 +130,7 @@ def pack(files: Mapping[str, bytes], executables: Iterable[str] = (), where: str
         raise ConfigurationError(
             f"the chart {size}, {problem}", where=where, advice="leave files out by .helmignore"
         )
-    return Archive(metadata.name, metadata.version, _sha256(tar_bytes), tgz)
+    return Archive(metadata.name, metadata.version, _sha256(tar_bytes), tgz, metadata.fields)
 
 
 def compress(stream: bytes) -> bytes:
@@ -161,7 +173,7 @@ def open_archive(
     """A published archive, checked; its bytes are kept as they are. Raises `error`."""
     digest, files = unpack_with_digest(tgz, where, error)
     metadata = metadata_of(files, where, error, strict=False)
-    return Archive(metadata.name, metadata.version, digest, tgz)
+    return Archive(metadata.name, metadata.version, digest, tgz, metadata.fields)
 
 
 def open_subchart(
@@ -176,7 +188,7 @@ def open_subchart(
         files, where, error, tar.LARGEST_TOTAL - sum(map(len, files.values())), 1
     )
     metadata = metadata_of(files, where, error, strict=False)
-    return Archive(metadata.name, metadata.version, digest, tgz)
+    return Archive(metadata.name, metadata.version, digest, tgz, metadata.fields)
 
 
 def _check_nested_archives(

@@ -201,7 +201,11 @@ class DirectoryRepository(IndexWriter):
         archive, path = publication.archive, self.folder / publication.archive.file_name
         try:
             entry = indexed.new_entry(
-                archive.tgz, archive.file_name, archive.file_name, publication.created
+                archive.tgz,
+                archive.file_name,
+                archive.file_name,
+                publication.created,
+                archive.fields,
             )
         except (ConfigurationError, EvidenceError) as error:
             return error

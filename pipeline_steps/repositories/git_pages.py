@@ -285,7 +285,9 @@ class _Draft:
         if leftover is None and path in self._files and self._tip:
             leftover = self._repository._read(self._tip, path)
         tgz = indexed.bytes_to_publish(publication, leftover, place)
-        self._entries.append(indexed.new_entry(tgz, path, path, publication.created))
+        self._entries.append(
+            indexed.new_entry(tgz, path, path, publication.created, archive.fields)
+        )
         self.added[path] = tgz
         # A .prov without its archive signs other bytes.
         if publication.provenance is not None or (

@@ -8,7 +8,7 @@ from __future__ import annotations
 import abc
 import posixpath
 import re
-from collections.abc import Callable, Container, Iterable, Iterator
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 from urllib.parse import unquote, urlsplit
 
@@ -200,19 +200,23 @@ def group_publications(
         yield list(group.values())
 
 
-def new_entry(tgz: bytes, file: str, url: str, created: str) -> dict[str, Any]:
+def new_entry(
+    tgz: bytes, file: str, url: str, created: str, fields: Mapping[str, Any] | None = None
+) -> dict[str, Any]:
     """The index entry of an archive.
 
     Args:
         tgz: the archive.
         file: names it in errors.
+        fields: its Chart.yaml, where it was packed or read here; else it is read from the archive.
         url: see `index.new_entry_fields`.
         created: RFC 3339.
 
     Raises:
         EvidenceError, ConfigurationError: it is not a chart.
     """
-    fields = archives.metadata_of(archives.unpack(tgz, file), file, strict=False).fields
+    if fields is None:
+        fields = archives.metadata_of(archives.unpack(tgz, file), file, strict=False).fields
     return index.new_entry_fields(fields, sha256(tgz), url, created)
 
 
