@@ -13,40 +13,25 @@ from collections.abc import Callable, Iterator, Mapping
 from contextvars import ContextVar
 from typing import NamedTuple
 
-import msgspec
-
-from pipeline_steps.charts import paths
 from pipeline_steps.charts.paths import chart_yaml
 from pipeline_steps.charts.read import written_name
 from pipeline_steps.charts.references import refuse_shared_keys
-from pipeline_steps.config import config_file, entries
+from pipeline_steps.config import entries
 from pipeline_steps.config.convert import convert
-from pipeline_steps.config.document import Document, format_key
+from pipeline_steps.config.document import Document
 from pipeline_steps.config.entries import RawEntry
-from pipeline_steps.config.language import (
-    ChartEntry,
-    ChartTests,
-    Check,
-    Config,
-    ImageEntry,
-    Settings,
-)
+from pipeline_steps.config.language import ChartEntry, ChartTests, Check, Config, ImageEntry
 from pipeline_steps.sources import kinds
 from pipeline_steps.sources.source import Source, Tree
 from pipeline_steps.toolbox.errors import ConfigurationError
 from pipeline_steps.toolbox.yaml_reader import nearest_names
 from pipeline_steps.workspace.chart import Chart
 from pipeline_steps.workspace.content import Closure, ContentReader, ImageInputs
+from pipeline_steps.workspace.modifications import ConfigHistory, changed_files, modifications
+from pipeline_steps.workspace.stored_config import StoredConfig
 
 #: How many changes of pipeline.yaml are looked at for the newest that is about a chart.
 MAX_CONFIG_REVISIONS = 100
-
-
-class _StoredSections(Settings, frozen=True):
-    """The sections of a pipeline.yaml that a revision decides itself."""
-
-    charts: tuple[ChartEntry, ...] = ()
-    images: dict[str, ImageEntry] = msgspec.field(default_factory=dict)
 
 
 class UnreadableChart(NamedTuple):
@@ -107,7 +92,7 @@ class Checkout:
         if name not in self._folder_of_chart:
             raise ConfigurationError(
                 f"there is no chart {name!r}",
-                where=self._location("charts"),
+                where=self._stored_config.location("charts"),
                 advice=nearest_names(name, self._folder_of_chart),
             )
         return name
@@ -150,18 +135,18 @@ class Checkout:
 
     def image_entry(self, name: str) -> ImageEntry:
         """One entry of `images`, with overlays. Raises ConfigurationError naming the nearest."""
-        if name not in self._images:
+        if name not in self._stored_config.images:
             raise ConfigurationError(
                 f"there is no image {name!r}",
-                where=self._location("images"),
-                advice=nearest_names(name, self._images),
+                where=self._stored_config.location("images"),
+                advice=nearest_names(name, self._stored_config.images),
             )
-        return self._images[name]
+        return self._stored_config.images[name]
 
     @property
     def image_names(self) -> tuple[str, ...]:
         """The names in `images`."""
-        return tuple(self._images)
+        return tuple(self._stored_config.images)
 
     def image_content(self, name: str) -> str:
         """The digest over the image's Dockerfile, the files of its context that .dockerignore
@@ -226,7 +211,7 @@ class Checkout:
         )
         before = [*revisions[1:], "" if len(revisions) == MAX_CONFIG_REVISIONS else after]
         for revision, former in zip(revisions, before, strict=False):
-            if not former or not self._has_same_entries(closure, self._config_at(former)):
+            if not former or not self._config_history.has_same_entries(closure, former):
                 return revision
         return None
 
@@ -241,52 +226,19 @@ class Checkout:
     # -- what pipeline.yaml says ---
 
     @functools.cached_property
-    def _own_config(self) -> Document:
-        """charts and images of pipeline.yaml itself, as the source stores it: no overlay, nothing
-        expanded.
-        """
-        at = f"@{self.revision[:12]}" if self._at_revision else ""
-        if self.config_path not in self._small_files:
-            advice = "add it to the source; is it ignored?"
-            raise ConfigurationError(
-                "is not in the source", where=f"{self.config.files[0]}{at}", advice=advice
-            )
-        return config_file.parse_charts_and_images(
-            self._small_files[self.config_path], f"{self.config_path}{at}"
-        )
+    def _stored_config(self) -> StoredConfig:
+        data = self._small_files.get(self.config_path)
+        revision = self.revision if self._at_revision else ""
+        return StoredConfig(self.config, self.config_path, data, revision)
+
+    @functools.cached_property
+    def _config_history(self) -> ConfigHistory:
+        return ConfigHistory(self.source, self.folder, self.config_path, self._chart_folders)
 
     @property
     def own_tests_and_check(self) -> tuple[ChartTests, Check]:
         """`tests` and `check` of pipeline.yaml itself, which hold for all charts: no overlay."""
-        return config_file.parse_tests_and_check(
-            self._small_files[self.config_path], self.config_path
-        )
-
-    @functools.cached_property
-    def _entries(self) -> list[RawEntry]:
-        """The entries of `charts`: with overlays, but at a revision its own."""
-        own_entries: list[RawEntry] = self._own_config.value.get("charts", [])
-        return own_entries if self._at_revision else self.config.raw["charts"]
-
-    @functools.cached_property
-    def _own_images(self) -> dict[str, ImageEntry]:
-        """`images` of pipeline.yaml itself."""
-        return convert(self._own_config, _StoredSections).images
-
-    @property
-    def _images(self) -> dict[str, ImageEntry]:
-        """`images` with overlays, but at a revision."""
-        return self._own_images if self._at_revision else self.config.images
-
-    def _location(self, key: str) -> str:
-        if not self._at_revision:
-            return self.config.where(key)
-        places = {
-            format_key(path): place.where for path, place in self._own_config.locations.items()
-        }
-        while key and key not in places:
-            key = key.rpartition(".")[0]
-        return places.get(key, self.config_path)
+        return self._stored_config.tests_and_check
 
     # -- which charts there are ---
 
@@ -303,9 +255,11 @@ class Checkout:
     def _entry_numbers(self) -> dict[str, list[int]]:
         """Folder of every chart → numbers of the entries about it."""
         numbers_of: dict[str, list[int]] = {}
-        for number, entry in enumerate(self._entries):
+        for number, entry in enumerate(self._stored_config.entries):
             for folder in entries.match_chart_folders(
-                entry["path"], self._chart_folders, self._location(f"charts[{number}].path")
+                entry["path"],
+                self._chart_folders,
+                self._stored_config.location(f"charts[{number}].path"),
             ):
                 numbers_of.setdefault(folder, []).append(number)
         return dict(sorted(numbers_of.items()))
@@ -351,13 +305,13 @@ class Checkout:
 
     @functools.cached_property
     def _content_reader(self) -> ContentReader:
-        images = self._own_config.value.get("images", {})
+        images = self._stored_config.document.value.get("images", {})
         return ContentReader(
             self.tree,
             self._small_files,
-            entries.entries_by_folder(self._own_config, self._chart_folders),
+            entries.entries_by_folder(self._stored_config.document, self._chart_folders),
             images,
-            self._location,
+            self._stored_config.location,
         )
 
     @functools.cached_property
@@ -375,7 +329,7 @@ class Checkout:
     def _entry(self, folder: str) -> RawEntry:
         """The entries about the chart in `folder`, with overlays, merged."""
         return entries.merge_entries(
-            self._entries[number] for number in self._entry_numbers.get(folder, ())
+            self._stored_config.entries[number] for number in self._entry_numbers.get(folder, ())
         )
 
     def _read_chart(self, folder: str) -> Chart:
@@ -406,9 +360,9 @@ class Checkout:
         numbers = [
             number
             for number in self._entry_numbers.get(folder, ())
-            if self._entries[number].get("images")
+            if self._stored_config.entries[number].get("images")
         ]
-        return self._location(f"charts[{numbers[-1]}].images") if numbers else folder
+        return self._stored_config.location(f"charts[{numbers[-1]}].images") if numbers else folder
 
     @functools.cached_property
     def _base_checkout(self) -> Checkout:
@@ -416,106 +370,38 @@ class Checkout:
         return Checkout(self.config, self.revision, self.source)
 
     def _modified(self, name: str, folder: str, closure: Closure) -> tuple[str, ...]:
-        """The changed files that the content rests on, none of them when the revision has the same
-        content; and the overlays that say something else about images or the values that name them.
-        """
-        changed = self._changed(closure)
-        if changed and self._base_checkout.chart_content_if_readable(
-            name
-        ) == self._content_reader.chart_content(folder):
-            changed = ()
-        overlays = [self._overlay_of_image(image) for image in self._content_reader.images(folder)]
+        """What makes the content of a chart modified; see `modifications`."""
+        stored = self._stored_config
+        overlays = [stored.overlay_of_image(image) for image in self._content_reader.images(folder)]
         overlays += [
-            self._overlay_of_values(each)
+            stored.overlay_of_values(each, self.image_values(each), self._chart_folders)
             for each in (folder, *self._content_reader.subcharts(folder))
         ]
-        return tuple(dict.fromkeys((*changed, *filter(None, overlays))))
+        return modifications(
+            self._changed_files(closure),
+            overlays,
+            lambda: self._content_reader.chart_content(folder),
+            lambda: self._base_checkout.chart_content_if_readable(name),
+        )
 
     def image_modified(self, name: str) -> tuple[str, ...]:
-        """What of an image's inputs differs from the revision: changed files, and an overlay's
-        entry about it.
+        """What makes the content of an image modified: changed files, and an overlay's entry about
+        it.
         """
-        changed = self._changed(self.image_closure(name))
-        if changed and self._base_checkout.image_content_if_readable(name) == self.image_content(
-            name
-        ):
-            changed = ()
-        return tuple(filter(None, (*changed, self._overlay_of_image(name))))
+        return modifications(
+            self._changed_files(self.image_closure(name)),
+            [self._stored_config.overlay_of_image(name)],
+            lambda: self.image_content(name),
+            lambda: self._base_checkout.image_content_if_readable(name),
+        )
+
+    def _changed_files(self, closure: Closure) -> tuple[str, ...]:
+        return changed_files(self.tree, closure, self.config_path, self._config_history)
 
     def image_content_if_readable(self, name: str) -> str | None:
         """The content of an image; None when this revision lacks the image, or it is broken."""
         try:
             return self.image_content(name)
-        except ConfigurationError:
-            return None
-
-    def _overlay_of_image(self, name: str) -> str:
-        """The overlay whose entry about an image is another than pipeline.yaml's, "" when there is
-        none.
-        """
-        same = self._at_revision or self._own_images.get(name) == self._images[name]
-        return "" if same else self._file_of(f"images.{name}")
-
-    def _overlay_of_values(self, folder: str) -> str:
-        """The overlay that has other values keys for the images of the chart in `folder`, "" when
-        there is none.
-        """
-        own_values = (
-            entries.entries_by_folder(self._own_config, self._chart_folders)[folder].get("images")
-            or {}
-        )
-        return (
-            ""
-            if self._at_revision or own_values == self.image_values(folder)
-            else self._file_of("charts")
-        )
-
-    def _file_of(self, key: str) -> str:
-        """The last file but pipeline.yaml that says something below a key of the configuration."""
-        below = (f"{key}.", f"{key}[")
-        places = [
-            place
-            for name, place in self.config.locations.items()
-            if name == key or name.startswith(below)
-        ]
-        files = dict.fromkeys(place.rpartition(":")[0] for place in places)
-        overlays = [file for file in files if file != self.config_path]
-        return overlays[-1] if overlays else self.config.where(key)
-
-    def _changed(self, closure: Closure) -> tuple[str, ...]:
-        """What differs from the revision: files below the places, and pipeline.yaml when its
-        entries do.
-        """
-        changed = [
-            path
-            for path in self.tree.modified
-            if any(paths.contains(place, path) for place in closure.paths)
-        ]
-        name = self.config_path
-        if name in self.tree.modified and name not in changed:
-            changed += (
-                [] if self._has_same_entries(closure, self._config_at(self.revision)) else [name]
-            )
-        return tuple(sorted(changed))
-
-    def _has_same_entries(self, closure: Closure, other: Document | None) -> bool:
-        """Whether another state of pipeline.yaml has the same entries about a closure."""
-        if other is None:
-            return False
-        other_charts = entries.entries_by_folder(other, self._chart_folders)
-        charts = {
-            folder: other_charts[folder] for folder in closure.paths if other_charts.get(folder)
-        }
-        images = other.value.get("images", {})
-        return charts == closure.charts and all(
-            images.get(name) == entry for name, entry in closure.images.items()
-        )
-
-    def _config_at(self, revision: str) -> Document | None:
-        """pipeline.yaml at a revision; None when it is not readable there."""
-        try:
-            texts = self.source.tree(revision, self.folder).read([self.config_path])
-            return config_file.parse_charts_and_images(texts[self.config_path], self.config_path)
         except ConfigurationError:
             return None
 
