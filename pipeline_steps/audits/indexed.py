@@ -117,11 +117,12 @@ def find_problems(
         map_concurrently(lambda row: _inspect_entry(repository, row, files), selected_rows, jobs)
     )
     unnamed = _unnamed_archives(rows, files or {}, charts)
-    if unnamed:  # read the index again: some may have been published since it was read
+    if unnamed:
+        # Read the index again: some may have been published since it was read.
+        current = repository.index()
+        current_rows = index_rows.read_rows(current, where) if current is not None else []
         unnamed = sorted(
-            {*unnamed}.intersection(
-                _unnamed_archives(_reread_rows(repository, where), files or {}, charts)
-            )
+            {*unnamed}.intersection(_unnamed_archives(current_rows, files or {}, charts))
         )
     orphans = list(map_concurrently(lambda name: _inspect_orphan(repository, name), unnamed, jobs))
     if notes is not None:
@@ -150,11 +151,6 @@ def _unnamed_archives(
         for name in files
         if name.endswith(".tgz") and name not in named_files and _belongs_to(name, charts)
     ]
-
-
-def _reread_rows(repository: Indexed, where: str) -> list[Row]:
-    data = repository.index()
-    return index_rows.read_rows(data, where) if data is not None else []
 
 
 def apply_fixes(before: bytes | None, findings: Sequence[Finding], where: str) -> bytes:

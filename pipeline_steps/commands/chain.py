@@ -146,7 +146,8 @@ def helm_commands(config: Config, state: State, name: str, content: str | None =
     for record in state.preferred(_passed(state, "promote", name, content))[:1]:
         reference = record.outputs["chart"]
         version = record.parameters.get("version", "")
-        plain = " --plain-http" if _is_plain_http(config, reference) else ""
+        host = entry_for(config.hosts, reference.removeprefix("oci://"))[1]
+        plain = " --plain-http" if host.plain_http else ""
         if reference.startswith("oci://"):
             chart = reference.partition("@")[0].removesuffix(f":{str(version).replace('+', '_')}")
             install = f"helm install {name} {chart} --version {version}{plain}"
@@ -165,7 +166,3 @@ def _is_library(state: State, released: Record) -> bool:
     """Whether helm cannot install the chart of a release, because it is of `type: library`."""
     tests = state.find(step="integration_test", subject=released.subject, content=released.content)
     return any(test.parameters.get("none") == LIBRARY for test in tests)
-
-
-def _is_plain_http(config: Config, reference: str) -> bool:
-    return entry_for(config.hosts, reference.removeprefix("oci://"))[1].plain_http

@@ -110,7 +110,7 @@ def load(
         unusable,
         root=base.parent,
         files=files_read,
-        locations=_formatted_locations(document),
+        locations={format_key(path): place.where for path, place in document.locations.items()},
         raw=raw,
     )
 
@@ -426,12 +426,9 @@ def _check_helm_args(language: Language, document: Document) -> None:
         {("charts", number, "tests"): entry.tests for number, entry in enumerate(language.charts)}
     )
     for path, tests in tests_by_key.items():
-        locate = functools.partial(_word_location, document, (*path, "helm_args"))
-        helm_args.parse((tests.helm_args if tests else None) or (), locate)
-
-
-def _word_location(document: Document, path: KeyPath, number: int) -> str:
-    return where(document, (*path, number))
+        words = (tests.helm_args if tests else None) or ()
+        locations = [where(document, (*path, "helm_args", n)) for n in range(len(words))]
+        helm_args.parse(words, locations.__getitem__)
 
 
 def _warn_about_keys_without_effect(document: Document) -> None:
@@ -447,7 +444,3 @@ def _warn_about_keys_without_effect(document: Document) -> None:
 def _warn_once(message: str) -> None:
     """Say it once in a process, which may read the configuration for several steps."""
     log.warning("%s", message)
-
-
-def _formatted_locations(document: Document) -> dict[str, str]:
-    return {format_key(path): location.where for path, location in document.locations.items()}

@@ -368,19 +368,17 @@ def _cases(outcome: TestOutcome) -> list[junit.Case]:
     unsuccessful: junit.Outcome = (
         "error" if outcome.cause and outcome.cause.infrastructure else "failure"
     )
-    logs = "".join(
-        f"\n{file.name}:\n{_last_lines(file)}" for file in outcome.bundle if file.suffix == ".log"
-    )
+    logs = ""
+    for file in outcome.bundle:
+        if file.suffix == ".log":
+            last_lines = file.read_text(errors="replace").splitlines()[-30:]
+            logs += "\n".join((f"\n{file.name}:", *last_lines, ""))
     return [
         junit.Case(case.name, case.seconds, unsuccessful, f"{case.failure}{logs}")
         if case.failure
         else junit.Case(case.name, case.seconds)
         for case in outcome.cases
     ]
-
-
-def _last_lines(file: Path) -> str:
-    return "\n".join(file.read_text(errors="replace").splitlines()[-30:]) + "\n"
 
 
 def _report(

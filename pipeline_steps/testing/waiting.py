@@ -12,6 +12,7 @@ import logging
 import re
 import sys
 import time
+from collections import Counter
 from collections.abc import Iterator
 
 from pipeline_steps.clusters.cause import PULL_WAITS, REGISTRY_GONE
@@ -133,14 +134,11 @@ class Waiting:
         except PipelineError as error:  # the install ends by its own timeout then
             log.debug("%s: events cannot be read: %s", self._subject, error)
             return False
-        return any(
-            sum(_refused_pulls(event) for event in events if _is_about(event, pod)) >= REFUSALS
-            for pod in waiting
-        )
-
-
-def _is_about(event: Object, pod: str) -> bool:
-    return str(event.get("involvedObject", {}).get("name")) == pod
+        refused_pulls: Counter[str] = Counter()
+        for event in events:
+            pod = str(event.get("involvedObject", {}).get("name"))
+            refused_pulls[pod] += _refused_pulls(event)
+        return any(refused_pulls[pod] >= REFUSALS for pod in waiting)
 
 
 def _refused_pulls(event: Object) -> int:

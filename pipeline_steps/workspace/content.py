@@ -15,6 +15,7 @@ from __future__ import annotations
 import contextlib
 import json
 import posixpath
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
@@ -415,12 +416,9 @@ def _digest_of(fields: Mapping[str, Any]) -> str:
         ).encode()
     except UnicodeEncodeError as error:
         names = {str(part) for part in fields.get("files", ()) for part in part}
-        name = next((name for name in sorted(names) if not _is_unicode(name)), "")
+        # Bytes that are not UTF-8 are surrogates in file names of Python (PEP 383).
+        name = next((name for name in sorted(names) if re.search("[\ud800-\udfff]", name)), "")
         raise ConfigurationError(
             f"the file name {name!r} is not UTF-8", advice="rename it"
         ) from error
     return files.sha256(text)
-
-
-def _is_unicode(text: str) -> bool:
-    return not any("\ud800" <= sign <= "\udfff" for sign in text)
