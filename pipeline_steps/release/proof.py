@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import NamedTuple
 
+from pipeline_steps.building import image_records
+from pipeline_steps.charts.paths import contains
 from pipeline_steps.config.language import Config
 from pipeline_steps.state.record import Record
 from pipeline_steps.state.state import State
@@ -23,6 +25,9 @@ from pipeline_steps.testing.requirements import (
 from pipeline_steps.toolbox.errors import ConfigurationError, EvidenceError, NotYet, UsageError
 from pipeline_steps.workspace.chart import Chart
 from pipeline_steps.workspace.checkout import Checkout, open_checkout
+
+#: How many tested contents are compared to name the nearest.
+MAX_COMPARED = 50
 
 
 class Proof(NamedTuple):
@@ -194,23 +199,40 @@ def _nearest_tested_error(
     other_tests = [record for record in tests if record.content not in (None, chart.content)]
     if not other_tests:
         return EvidenceError(problem, advice="run build_image, snapshot and integration_test first")
-    nearest = other_tests[-1]
+    # One record of each content is asked; which one, no file's order says.
+    candidates = {record.content: record for record in reversed(state.preferred(other_tests))}
+    changed = {
+        content: _changed_files(checkout, chart, record, config)
+        for content, record in sorted(candidates.items())[:MAX_COMPARED]
+    }
+    content = min(changed, key=lambda content: _distance(changed[content]))
+    nearest, files = candidates[content], changed[content]
+    differs = f", which differs in {', '.join(files[:5])}" if files else ""
     return EvidenceError(
         f"{problem}; the nearest tested content is {str(nearest.content)[:19]} of revision "
-        f"{str(nearest.revision)[:12]}{_differences(checkout, chart, nearest, config)}",
+        f"{str(nearest.revision)[:12]}{differs}",
         advice="test this content, or release the tested one",
     )
 
 
-def _differences(checkout: Checkout, chart: Chart, record: Record, config: Config) -> str:
-    """Text that names the chart's files changed since the record, "" if its revision is unknown."""
+def _distance(changed: list[str] | None) -> float:
+    return float("inf") if changed is None else len(changed)
+
+
+def _changed_files(
+    checkout: Checkout, chart: Chart, record: Record, config: Config
+) -> list[str] | None:
+    """The files of a chart that differ between a record's revision and the checkout; None where the
+    record is not of its revision alone, or that is not here.
+    """
+    if image_records.is_modified(record) or not record.revision:
+        return None
     try:
         other_checkout = open_checkout(config, revision=record.revision)
         changed = checkout.source.changed(
             other_checkout.revision, checkout.revision, checkout.folder
         )
-    # The revision may not be fetched here; the error that this text is for says enough without it.
     except (ConfigurationError, UsageError):
-        return ""
-    changed_in_chart = [path for path in changed if path in chart.closure]
-    return f", which differs in {', '.join(changed_in_chart[:5])}" if changed_in_chart else ""
+        return None
+    places = chart.history_paths
+    return [path for path in changed if any(contains(place, path) for place in places)]

@@ -105,6 +105,31 @@ def test_content_without_a_test_is_refused_naming_the_nearest_tested_one(line: L
     )
 
 
+@pytest.mark.parametrize("backwards", [False, True], ids=["in order", "the file reversed"])
+def test_the_nearest_tested_content_is_the_one_that_differs_least(
+    line: Line, backwards: bool
+) -> None:
+    """It was the one that was recorded last."""
+    for name in ("near", "far"):
+        for number in range(1 if name == "near" else 3):
+            line.repo.put(f"charts/common/templates/{name}-{number}.yaml", f"# {name}\n")
+        line.repo.commit()
+        for step in ("snapshot", "integration_test"):
+            line.ok(step, "--chart", "common")
+    near, _far = (record["content"] for record in line.records("integration_test"))
+    line.repo.git("reset", "--hard", "-q", "HEAD~1")
+    line.repo.put("charts/common/templates/map.yaml", MAP.replace("hello", "good day"))
+    line.repo.commit()
+    line.ok("check", "--chart", "common")
+    state = line.repo.root / ".pipeline/state.jsonl"
+    if backwards:
+        state.write_bytes(b"".join(reversed(state.read_bytes().splitlines(keepends=True))))
+    said = f"content is {near[:19]} of revision {line.repo.git('rev-parse', 'HEAD~1')[:12]}"
+    line.refused(4, said, "tag_release", "--local", "--chart", "common")
+    said = "which differs in charts/common/templates/map.yaml"
+    line.refused(4, said, "tag_release", "--local", "--chart", "common")
+
+
 def test_promote_without_any_test_is_refused(line: Line) -> None:
     line.ok("check", "--chart", "common")
     line.repo.git("tag", "common-1.0.0")
