@@ -8,22 +8,39 @@ Changeset", and `docker save`.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
+import lzma
 import re
 import tarfile
+import zlib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import IO, Any, NamedTuple
 
 from pipeline_steps.auth.hosts import Host
-from pipeline_steps.auth.reference import Reference
+from pipeline_steps.auth.reference import DIGEST, Reference
 from pipeline_steps.oci.manifest import Manifest
 from pipeline_steps.oci.registry import Registry, connect
+from pipeline_steps.toolbox import json_reader
 from pipeline_steps.toolbox.errors import EvidenceError, MachineError
 
 _WHITEOUT, _OPAQUE = ".wh.", ".wh..wh..opq"
 _BLOCK = 2**20
+#: What tarfile and its decompressors raise for damaged bytes.
+_DAMAGE = (
+    tarfile.TarError,
+    zlib.error,
+    lzma.LZMAError,
+    EOFError,
+    OSError,
+    ValueError,
+    OverflowError,
+)
+#: What reading JSON raises that has not what it must have.
+_NOT_AS_SPECIFIED: tuple[type[Exception], ...] = (LookupError, TypeError, AttributeError)
+_ADVICE = "build or push the image again"
 
 
 class Member(NamedTuple):
@@ -51,7 +68,10 @@ class Image(NamedTuple):
     layers: tuple[Path, ...]
 
     def members(self) -> dict[str, Member]:
-        """Every file by path, upper layers over lower ones, what they remove left out."""
+        """Every file by path, upper layers over lower ones, what they remove left out.
+
+        Raises MachineError for a layer that cannot be read.
+        """
         members: dict[str, Member] = {}
         for number, layer in enumerate(self.layers):
             layer_members: dict[str, Member] = {}
@@ -64,7 +84,8 @@ class Image(NamedTuple):
                         members, f"{folder}/{base.removeprefix(_WHITEOUT)}".lstrip("/"), itself=True
                     )
                 elif name:
-                    layer_members[name] = _member(member, stream, number)
+                    with _refusing_damage(layer.name):
+                        layer_members[name] = _member(member, stream, number)
             # Afterwards: a whiteout is about lower layers, never about files of its own (image
             # specification).
             members.update(layer_members)
@@ -79,8 +100,9 @@ class Image(NamedTuple):
 
 
 def from_registry(reference: Reference, hosts: Mapping[str, Host], folder: Path) -> list[Image]:
-    """Every platform of the image, by digest; layers are saved to `folder`. Raises EvidenceError
-    when it is gone.
+    """Every platform of the image, by digest; layers are saved to `folder`.
+
+    Raises EvidenceError when it is gone, MachineError for one that is malformed.
     """
     registry = connect(reference, hosts)
     manifest = registry.manifest(reference.path, reference.name)
@@ -88,18 +110,28 @@ def from_registry(reference: Reference, hosts: Mapping[str, Host], folder: Path)
         raise EvidenceError("the recorded image is gone", where=str(reference))
     images = []
     for image_manifest in _platforms(registry, reference, manifest):
-        descriptor = image_manifest.content["config"]
-        config = registry.blob(reference.path, descriptor["digest"])
-        if config is None:
-            raise EvidenceError(
-                f"the configuration {descriptor['digest']} is gone", where=str(reference)
-            )
+        digest = image_manifest.config.digest
+        data = registry.blob(reference.path, digest)
+        if data is None:
+            raise EvidenceError(f"the configuration {digest} is gone", where=str(reference))
+        config = read_config(data, f"{reference}: configuration {digest}")
         layers = tuple(
-            _save_layer(registry, reference, layer["digest"], folder)
-            for layer in image_manifest.content["layers"]
+            _save_layer(registry, reference, layer.digest, folder)
+            for layer in image_manifest.layers
         )
-        images.append(_image(image_manifest.digest, json.loads(config), layers))
+        images.append(_image(image_manifest.digest, config, layers))
     return images
+
+
+def read_config(data: bytes, where: str) -> dict[str, Any]:
+    """The configuration of an image. Raises MachineError when it is no JSON object."""
+    try:
+        config = json_reader.decode(data)
+    except ValueError as error:
+        raise MachineError(f"is not JSON: {error}", where=where, advice=_ADVICE) from error
+    if not isinstance(config, dict):
+        raise MachineError("is not a JSON object", where=where, advice=_ADVICE)
+    return config
 
 
 def _platforms(registry: Registry, reference: Reference, manifest: Manifest) -> Iterator[Manifest]:
@@ -120,6 +152,10 @@ def _platforms(registry: Registry, reference: Reference, manifest: Manifest) -> 
 
 
 def _save_layer(registry: Registry, reference: Reference, digest: str, folder: Path) -> Path:
+    if not DIGEST.fullmatch(digest):  # it becomes the name of a file
+        raise MachineError(
+            f"has a layer {digest!r}, which is no sha256", where=str(reference), advice=_ADVICE
+        )
     path = folder / digest.removeprefix("sha256:")
     if not path.exists():
         with path.open("w+b") as sink:  # it is read again, for its digest
@@ -129,9 +165,9 @@ def _save_layer(registry: Registry, reference: Reference, digest: str, folder: P
 
 def from_tar(tar: Path, folder: Path) -> list[Image]:
     """Every platform of an OCI layout, or the images of a `docker save`, in a tar; layers are saved
-    to `folder`.
+    to `folder`. Raises MachineError for another tar.
     """
-    with tarfile.open(tar) as archive:
+    with _refusing_damage(tar.name, _NOT_AS_SPECIFIED), tarfile.open(tar) as archive:
         names = {member.name: member for member in archive if member.isfile()}
 
         def blob(name: str) -> bytes:
@@ -151,17 +187,21 @@ def from_tar(tar: Path, folder: Path) -> list[Image]:
         if "index.json" in names:
             digests = [
                 str(descriptor["digest"])
-                for descriptor in json.loads(blob("index.json"))["manifests"]
+                for descriptor in json_reader.decode(blob("index.json"))["manifests"]
             ]
             images = []
+            known = set(digests)
             while digests:
                 digest = digests.pop(0)
-                content = json.loads(blob(_blob(digest)))
-                digests += [
+                content = json_reader.decode(blob(_blob(digest)))
+                children = [
                     str(descriptor["digest"]) for descriptor in content.get("manifests", ())
                 ]
+                digests += [child for child in children if child not in known]
+                known.update(children)
                 if "layers" in content:
-                    config = json.loads(blob(_blob(content["config"]["digest"])))
+                    config_digest = str(content["config"]["digest"])
+                    config = read_config(blob(_blob(config_digest)), config_digest)
                     images.append(
                         _image(
                             digest,
@@ -176,10 +216,10 @@ def from_tar(tar: Path, folder: Path) -> list[Image]:
         return [
             _image(
                 "",
-                json.loads(blob(descriptor["Config"])),
+                read_config(blob(descriptor["Config"]), str(descriptor["Config"])),
                 tuple(layer(name) for name in descriptor["Layers"]),
             )
-            for descriptor in json.loads(blob("manifest.json"))
+            for descriptor in json_reader.decode(blob("manifest.json"))
         ]
 
 
@@ -192,19 +232,27 @@ def _image(digest: str, config: Mapping[str, Any], layers: tuple[Path, ...]) -> 
 
 
 def _tar_entries(layer: Path) -> Iterator[tuple[str, tarfile.TarInfo, IO[bytes] | None]]:
+    with _refusing_damage(layer.name), tarfile.open(layer, "r:*") as tar:
+        for member in tar:
+            name = re.sub(r"^(\./|/)+", "", member.name).rstrip("/")
+            yield (
+                "" if name == "." else name,
+                member,
+                tar.extractfile(member) if member.isreg() else None,
+            )
+
+
+@contextlib.contextmanager
+def _refusing_damage(where: str, also: tuple[type[Exception], ...] = ()) -> Iterator[None]:
+    """Raise MachineError instead of what reading a damaged tar raises. also: further errors."""
+    damage = _DAMAGE + also
     try:
-        with tarfile.open(layer, "r:*") as tar:
-            for member in tar:
-                name = re.sub(r"^(\./|/)+", "", member.name).rstrip("/")
-                yield (
-                    "" if name == "." else name,
-                    member,
-                    tar.extractfile(member) if member.isreg() else None,
-                )
-    except tarfile.ReadError as error:
-        advice = "compressed in a way that this Python cannot read (zstd?)"
+        yield
+    except damage as error:
         raise MachineError(
-            f"cannot read a layer: {error}", where=layer.name, advice=advice
+            f"cannot be read as a tar: {error}",
+            where=where,
+            advice="it is damaged, or compressed in a way that this Python cannot read (zstd?)",
         ) from error
 
 
@@ -216,13 +264,17 @@ def _member(member: tarfile.TarInfo, stream: IO[bytes] | None, layer: int) -> Me
         (member.islnk(), "hard link"),
     )
     kind = next((name for holds, name in kinds if holds), "device")
-    digest = hashlib.sha256(member.linkname.encode())
+    digest = hashlib.sha256(_link_target(member))
     if stream is not None:
         digest = hashlib.sha256()
         while block := stream.read(_BLOCK):
             digest.update(block)
     owner = f"{member.uid}:{member.gid}"
     return Member(kind, member.mode & 0o7777, owner, digest.hexdigest(), layer, int(member.mtime))
+
+
+def _link_target(member: tarfile.TarInfo) -> bytes:
+    return member.linkname.encode(errors="surrogateescape")
 
 
 def _remove_members(members: dict[str, Member], name: str, *, itself: bool) -> None:

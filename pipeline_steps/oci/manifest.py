@@ -68,6 +68,16 @@ class Manifest(NamedTuple):
         ]
         return list({each.digest: each for each in self._descriptors(stored)}.values())
 
+    @property
+    def config(self) -> Descriptor:
+        """The configuration of an image. Raises MachineError."""
+        return self._descriptors([self.content.get("config")])[0]
+
+    @property
+    def layers(self) -> list[Descriptor]:
+        """The layers of an image, lowest first, as often as they are listed. Raises MachineError."""
+        return self._descriptors(self._parts("layers"))
+
     def _parts(self, key: str) -> list[Any]:
         parts = self.content.get(key) or []
         if not isinstance(parts, list):

@@ -13,12 +13,12 @@ from typing import Literal, NamedTuple
 from xml.etree import ElementTree as xml
 
 from pipeline_steps.toolbox import files
-from pipeline_steps.toolbox.redact import redact
+from pipeline_steps.toolbox.redact import printable
 
 Outcome = Literal["passed", "failure", "error", "skipped"]
 
-#: Characters that XML 1.0 cannot carry, not even escaped.
-_FORBIDDEN = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\ud800-\udfff\ufffe\uffff]")
+#: What XML 1.0 cannot carry, not even escaped, and `printable` lets pass.
+_FORBIDDEN = re.compile("[\ufffe\uffff]")
 
 
 class Case(NamedTuple):
@@ -85,4 +85,4 @@ def write(
 
 
 def _text(text: str) -> str:
-    return _FORBIDDEN.sub("\N{REPLACEMENT CHARACTER}", redact(text))
+    return _FORBIDDEN.sub("\N{REPLACEMENT CHARACTER}", printable(text))

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import IO, NamedTuple
 
 from pipeline_steps.toolbox.errors import Interrupted, ToolMissing
-from pipeline_steps.toolbox.redact import redact
+from pipeline_steps.toolbox.redact import LineRedactor, redact
 
 #: What a child may see of our environment: locale, home, and what CI passes credentials with
 #: (docs/reference/environment.md).
@@ -336,10 +336,14 @@ class _Listener:
 
         def read_lines() -> None:
             assert stream is not None, "opened as a pipe"
+            redactor = LineRedactor()
             with stream:
                 for line in stream:
                     self._lines.append(line)
-                    on_line(redact(line.decode(errors="replace").rstrip()))
+                    for shown in redactor.feed(line.decode(errors="replace").rstrip()):
+                        on_line(shown)
+            for shown in redactor.end():
+                on_line(shown)
 
         self._thread = threading.Thread(target=read_lines, daemon=True)
         self._thread.start()

@@ -38,8 +38,20 @@ class _Forms(set[str]):
             self._pattern = re.compile("|".join(map(re.escape, longest_first)))
         return self._pattern
 
+    def begun(self, text: str) -> dict[str, int]:
+        """Forms that begin at the end of `text` → how many of their characters are there."""
+        begun = {}
+        for form in self:
+            tail = text[-(len(form) - 1) :]
+            start = tail.find(form[0])
+            while start >= 0 and not form.startswith(tail[start:]):
+                start = tail.find(form[0], start + 1)
+            if start >= 0:
+                begun[form] = len(tail) - start
+        return begun
 
-_forms, _base64_forms = _Forms(), _Forms()
+
+_forms, _base64_forms, _forms_of_lines = _Forms(), _Forms(), _Forms()
 #: A name alone is no secret for ssh, where records must keep it (git+ssh://git@host/…); for others
 #: it may be a token.
 _userinfo = re.compile(
@@ -70,6 +82,7 @@ def register(secret: str) -> str:
         in_base64 = _in_base64(secret)
         _forms.add_all(_encodings(secret) | in_base64)
         _base64_forms.add_all(in_base64)
+        _forms_of_lines.add_all({secret} if "\n" in secret else set())
     return secret
 
 
@@ -91,18 +104,94 @@ def redact(text: str) -> str:
     return _forms.pattern.sub(MASK, text) if _forms else text
 
 
+class LineRedactor:
+    """Masks secrets in lines that arrive one by one, also those that go on in the next line.
+
+    A line whose end may be the beginning of a secret is kept back until it is known.
+    """
+
+    #: Characters that are kept back at most. What still may be a secret then is masked.
+    MOST = 2**14
+
+    def __init__(self) -> None:
+        self._kept: list[str] = []
+        self._size = 0
+        #: Forms that the kept lines end with the beginning of, see `_Forms.begun`.
+        self._in_base64: dict[str, int] = {}
+        self._in_lines: dict[str, int] = {}
+
+    def feed(self, line: str) -> list[str]:
+        """The lines that can be shown after `line`, which has no line end."""
+        if self._kept:
+            self._in_base64 = _continued(self._in_base64, _Unwrapped(line).text)
+            self._in_lines = _continued(self._in_lines, f"{line}\n")
+        self._kept.append(line)
+        self._size += len(line) + 1
+        if self._size > self.MOST:
+            self._keep([])
+            return [MASK]
+        # Only then is all of it looked at again: lines that go on cost what they are long.
+        return [] if self._in_base64 or self._in_lines else self._shown()
+
+    def end(self) -> list[str]:
+        """The lines that were kept back: nothing follows."""
+        lines = redact("\n".join(self._kept)).split("\n") if self._kept else []
+        self._keep([])
+        return lines
+
+    def _shown(self) -> list[str]:
+        """The kept lines, masked, but those from which on a secret may begin that is not whole."""
+        text = redact("\n".join(self._kept))
+        wrapped = _Unwrapped(text)
+        in_base64, in_lines = _base64_forms.begun(wrapped.text), _forms_of_lines.begun(f"{text}\n")
+        place = min(
+            wrapped.place(len(wrapped.text) - max(in_base64.values())) if in_base64 else len(text),
+            len(text) + 1 - max(in_lines.values(), default=1),
+        )
+        if place >= len(text):
+            self._keep([])
+            return text.split("\n")
+        start = text.rfind("\n", 0, place) + 1
+        self._keep(text[start:].split("\n"))
+        self._in_base64, self._in_lines = in_base64, in_lines
+        return text[: start - 1].split("\n") if start else []
+
+    def _keep(self, lines: list[str]) -> None:
+        self._kept, self._size = lines, sum(len(line) + 1 for line in lines)
+        self._in_base64, self._in_lines = {}, {}
+
+
+def _continued(begun: dict[str, int], text: str) -> dict[str, int]:
+    """What of `begun` goes on through `text`; nothing when one ends in it: then all is to be
+    looked at again.
+    """
+    if any(text.startswith(form[number:]) for form, number in begun.items()):
+        return {}
+    return {
+        form: number + len(text) for form, number in begun.items() if form.startswith(text, number)
+    }
+
+
+class _Unwrapped:
+    """A text without blanks and ends of lines, as base64 may have them, and places in the other."""
+
+    def __init__(self, text: str) -> None:
+        self._words = [*_word.finditer(text)]
+        self._offsets = [0, *itertools.accumulate(len(word[1]) for word in self._words)]
+        self.text = "".join(word[1] for word in self._words)
+
+    def place(self, offset: int) -> int:
+        """Where a character of the unwrapped text is in the other."""
+        number = bisect.bisect_right(self._offsets, offset) - 1
+        return self._words[number].start(1) + offset - self._offsets[number]
+
+
 def _mask_wrapped(text: str) -> str:
     """`text` without base64 of secrets that has blanks and ends of lines in it."""
-    words = [*_word.finditer(text)]
-    offsets = [0, *itertools.accumulate(len(word[1]) for word in words)]
-
-    def place(offset: int) -> int:
-        number = bisect.bisect_right(offsets, offset) - 1
-        return words[number].start(1) + offset - offsets[number]
-
-    unwrapped = "".join(word[1] for word in words)
-    for match in reversed([*_base64_forms.pattern.finditer(unwrapped)]):
-        text = f"{text[: place(match.start())]}{MASK}{text[place(match.end() - 1) + 1 :]}"
+    wrapped = _Unwrapped(text)
+    for match in reversed([*_base64_forms.pattern.finditer(wrapped.text)]):
+        start, last = wrapped.place(match.start()), wrapped.place(match.end() - 1)
+        text = f"{text[:start]}{MASK}{text[last + 1 :]}"
     return text
 
 

@@ -10,10 +10,13 @@ from __future__ import annotations
 
 import contextlib
 import gzip
+import io
 import json
 import os
 import subprocess
 import sys
+import tarfile
+import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -26,7 +29,7 @@ from hypothesis import strategies as st
 from pipeline_steps.auth.token import Challenge
 from pipeline_steps.charts import archive, read, values
 from pipeline_steps.charts import ignore as helmignore
-from pipeline_steps.images import dockerfile
+from pipeline_steps.images import dockerfile, image_layers
 from pipeline_steps.images import ignore as dockerignore
 from pipeline_steps.oci import registry
 from pipeline_steps.oci.manifest import OCI_INDEX, OCI_MANIFEST, Manifest
@@ -78,7 +81,7 @@ MANIFEST = json.dumps(
 def manifest(data: bytes) -> None:
     for kind in (OCI_INDEX, OCI_MANIFEST):
         found = Manifest(data, kind, "sha256:0")
-        found.children, found.blobs  # noqa: B018
+        found.children, found.blobs, found.layers, found.config  # noqa: B018
 
 
 def answers(data: bytes) -> None:
@@ -109,6 +112,39 @@ def ignore_files(data: bytes) -> None:
         rules = helmignore.parse(data, ".helmignore")
         assert isinstance([rules.left_out(path) for path in paths], list)
     list(dockerignore.not_ignored(paths, dockerignore.parse(data, ".dockerignore")))
+
+
+def layer(data: bytes) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "layer"
+        file.write_bytes(data)
+        image = image_layers.Image("", "", {}, (file,))
+        for name, member in image.members().items():
+            image.read(name, member.layer, 100)
+
+
+def saved_image(data: bytes) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "image.tar"
+        file.write_bytes(data)
+        image_layers.from_tar(file, Path(folder))
+
+
+def oci_layout() -> bytes:
+    """A tar as BuildKit writes it, whose index names itself, too."""
+    stream = io.BytesIO()
+    files = {
+        "index.json": {"manifests": [{"digest": "sha256:a"}, {"digest": "sha256:b"}]},
+        "blobs/sha256/a": {"config": {"digest": "sha256:c"}, "layers": [{"digest": "sha256:c"}]},
+        "blobs/sha256/b": {"manifests": [{"digest": "sha256:b"}]},
+        "blobs/sha256/c": {"os": "linux"},
+    }
+    with tarfile.open(fileobj=stream, mode="w") as tar:
+        for name, content in files.items():
+            info = tarfile.TarInfo(name)
+            info.size = len(json.dumps(content))
+            tar.addfile(info, io.BytesIO(json.dumps(content).encode()))
+    return stream.getvalue()
 
 
 class Reader(NamedTuple):
@@ -169,6 +205,11 @@ READERS = {
     "index.yaml": Reader(lambda data: Index(data, "index.yaml").entries(), INDEX, YAML),
     "state": Reader(lambda data: record.decode(data, where="state"), RECORD, JSON),
     "manifest": Reader(manifest, MANIFEST, JSON),
+    "image configuration": Reader(
+        lambda data: image_layers.read_config(data, "x"), b'{"os": "linux", "config": {}}', JSON
+    ),
+    "layer": Reader(layer, packed().tgz, (b"\x1f\x8b\x08", b"\0" * 99, b"\xff" * 9, b"BZh9", b"\xfd7zXZ\0")),
+    "saved image": Reader(saved_image, oci_layout(), (b'"digest"', b"[]", b"null", b"sha256:b", b"ustar")),
     "answers": Reader(answers, ANSWER, JSON),
     "headers": Reader(
         headers, b'Bearer realm="https://example.com/t",service="a",scope="b"',

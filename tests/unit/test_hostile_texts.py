@@ -11,18 +11,24 @@ import subprocess
 import sys
 import textwrap
 import time
+import unicodedata
 from pathlib import Path
+from xml.etree import ElementTree
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline_steps.auth.credentials import Login
+from pipeline_steps.auth.hosts import Host
+from pipeline_steps.auth.reference import Reference
 from pipeline_steps.charts import ignore as helmignore
 from pipeline_steps.cli import boundary
 from pipeline_steps.images import ignore as dockerignore
+from pipeline_steps.images import image_layers
+from pipeline_steps.oci.manifest import OCI_MANIFEST
 from pipeline_steps.oci.registry import Registry
-from pipeline_steps.toolbox import http, redact
+from pipeline_steps.toolbox import files, http, junit, process, redact
 from pipeline_steps.toolbox.errors import AccessRefused, MachineError
 from pipeline_steps.toolbox.proxy import proxy_for
 from pipeline_steps.toolbox.wildcards import ANY, FOLDERS, IN_NAME, Pattern
@@ -49,6 +55,46 @@ def test_a_nested_error_body_does_not_hide_the_error(opening: str, status: int) 
         registry = Registry(server.host, plain_http=True)
         with pytest.raises(MachineError, match=f"answered {status}"):
             registry.manifest("web", "1.0.0")
+
+
+@pytest.mark.parametrize(
+    ("config", "problem"),
+    [
+        (b"{", "is not JSON"),
+        (b"[" * 20_000, "is not JSON"),
+        (b'{"os": "\\ud800"}', "is not JSON"),
+        (b"[]", "is not a JSON object"),
+        (None, "has a part without a valid digest"),
+    ],
+    ids=["cut", "nested", "half a surrogate pair", "a list", "none named"],
+)
+def test_a_malformed_configuration_of_an_image_is_an_error_of_ours(
+    config: bytes | None, problem: str, tmp_path: Path
+) -> None:
+    parts = [] if config is None else [{"digest": files.sha256(config), "size": len(config)}]
+    manifest = json.dumps({"config": parts[0] if parts else None, "layers": []}).encode()
+    with scripted(lambda asked: (200, {"Content-Type": OCI_MANIFEST},
+                                 manifest if "/manifests/" in asked.path else config or b"")) as server:  # fmt: skip
+        image = Reference(server.host, "web", "1", files.sha256(manifest))
+        with pytest.raises(MachineError, match=problem) as raised:
+            image_layers.from_registry(image, {server.host: Host(plain_http=True)}, tmp_path)
+    assert raised.value.exit_code == 7
+
+
+def test_a_layers_digest_leads_to_no_other_file(tmp_path: Path) -> None:
+    config = b"{}"
+    parts = {"config": {"digest": files.sha256(config)}, "layers": [{"digest": "sha256:../x"}]}
+    manifest = json.dumps(parts).encode()
+    with scripted(lambda asked: (200, {"Content-Type": OCI_MANIFEST},
+                                 manifest if "/manifests/" in asked.path else config)) as server:  # fmt: skip
+        image = Reference(server.host, "web", "1", files.sha256(manifest))
+        (tmp_path / "x").write_text("not a layer")
+        (tmp_path / "layers").mkdir()
+        with pytest.raises(MachineError, match="is no sha256"):
+            image_layers.from_registry(
+                image, {server.host: Host(plain_http=True)}, tmp_path / "layers"
+            )
+    assert (tmp_path / "x").read_text() == "not a layer"
 
 
 def test_an_error_body_without_errors_is_an_error() -> None:
@@ -122,6 +168,67 @@ def test_a_pattern_matches_what_its_regular_expression_matches(
 ) -> None:
     expected = re.fullmatch("".join(pieces), text, re.DOTALL) is not None
     assert Pattern(pieces).matches(text) == expected
+
+
+@pytest.mark.parametrize("width", [1, 3, 4, 19, 64, 76])
+def test_a_secret_that_goes_on_in_the_next_line_of_a_program_is_masked(width: int) -> None:
+    """Each line was masked alone: what `base64` prints of a secret was readable in the log."""
+    secret = redact.register(f"streamed in {width} columns: a rather long secret")
+    pem = redact.register(f"-----BEGIN {width}-----\nsecret-line\n-----END-----")
+    encoded = [
+        base64.b64encode(f"{before}{secret}\n{pem}".encode()).decode() for before in ("", "x", "xy")
+    ]
+    program = "\n".join(
+        ["begin", *("\n".join(textwrap.wrap(text, width)) for text in encoded), pem, "end"]
+    )
+    command = [sys.executable, "-c", f"import sys; sys.stderr.write({program!r})"]
+    lines: list[str] = []
+    completed = process.run(command, on_line=lines.append)
+    assert completed.stderr.decode() == program, "the bytes themselves are kept"
+    shown = "".join(lines)
+    assert (lines[0], lines[-1]) == ("begin", "end") and "secret-line" not in shown
+    for text in encoded:
+        whole = text.replace("\n", "")
+        middle = len(whole) // 2
+        assert whole[middle - 8 : middle + 8] not in shown
+        assert not set(textwrap.wrap(text, 19)[1:-1]) & set(lines)
+
+
+def test_lines_are_shown_as_soon_as_they_cannot_be_a_secrets_beginning() -> None:
+    secret = redact.register("kept back only as long as it may go on")
+    encoded = base64.b64encode(secret.encode()).decode()
+    redactor = redact.LineRedactor()
+    assert redactor.feed("nothing!") == ["nothing!"]
+    assert redactor.feed(f"x: {encoded[:9]}") == []
+    assert redactor.feed("else!") == [f"x: {encoded[:9]}", "else!"]
+    assert redactor.feed(f"x: {encoded[:9]}") == []
+    assert redactor.feed(f"{encoded[9:]}!")[0].startswith(f"x: {redact.MASK}")
+    assert redactor.feed(encoded[:9]) == []
+    assert (redactor.end(), redactor.end()) == ([encoded[:9]], [])
+
+
+def test_what_is_kept_back_has_an_end() -> None:
+    secret = redact.register("a secret of which the rest never comes")
+    begin = base64.b64encode(secret.encode()).decode()[:9]
+    redactor = redact.LineRedactor()
+    assert redactor.feed(begin) == []
+    shown = [line for _ in range(redactor.MOST + 9) for line in redactor.feed("")]
+    assert shown[0] == redact.MASK and set(shown[1:]) == {""}
+
+
+def test_a_junit_report_has_no_character_that_a_terminal_obeys(tmp_path: Path) -> None:
+    """C1 controls are valid in XML, and went through to whoever prints a report."""
+    c1 = "".join(map(chr, range(0x80, 0xA0)))
+    hostile = f"a{c1}{ESCAPES}\u202e\ufffe\ud800\tb\nc"
+    case = junit.Case(hostile, 1.0, "failure", hostile)
+    path = junit.write(
+        tmp_path / "x.xml", hostile, [case], started="2026-01-02T03:04:05Z",
+        properties={hostile: hostile},
+    )  # fmt: skip
+    written = path.read_text()
+    assert [c for c in written if unicodedata.category(c) in ("Cc", "Cf") and c not in "\n\t"] == []
+    [failure] = ElementTree.parse(path).iter("failure")
+    assert failure.text and failure.text.startswith("a�") and failure.text.endswith("\tb\nc")
 
 
 @pytest.mark.parametrize("width", [1, 4, 19, 60, 64, 76])
