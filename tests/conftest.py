@@ -44,7 +44,8 @@ def _secrets_as_before() -> Iterator[None]:
     """What one test's login hides, like "wrong", may be an ordinary word of the next one's
     messages.
     """
-    before = [(forms, set(forms)) for forms in (redact._forms, redact._base64_forms)]
+    every = (redact._forms, redact._base64_forms, redact._forms_of_lines)
+    before = [(forms, set(forms)) for forms in every]
     yield
     for forms, kept in before:
         forms.clear()
