@@ -83,15 +83,12 @@ def derive_release(
     rewritten = production_chart.derive_production_chart(tested, snapshot, chart, checkout, images)
     # Undoing the changes must give the tested tar: nothing else came in by the way.
     verify_rewrite(rewritten.archive.tgz, rewritten.changes, snapshot.outputs["tar"], chart.path)
-    expected = rewritten
-    if format != FORMAT:
-        # The tests rendered the chart with today's names of images. Names in an older format are
-        # only compared offline, by _compare_rendered.
+    tar_today = rewritten.archive.tar_digest
+    if format != FORMAT:  # the tests rendered the chart with today's names of images
         names = production_chart.production_image_names(checkout, chart)
-        expected = production_chart.derive_production_chart(
-            tested, snapshot, chart, checkout, names
-        )
-    _require_rendered_in_tests(proof, expected.archive.tar_digest)
+        today = production_chart.derive_production_chart(tested, snapshot, chart, checkout, names)
+        tar_today = today.archive.tar_digest
+    _require_rendered_in_tests(proof, rewritten.archive.tar_digest, tar_today)
     release = ReleaseCandidate(proof, snapshot, copies, rewritten.archive, rewritten.changes)
     _compare_rendered(release, tested, checkout, config)
     for image in release.copies:
@@ -131,8 +128,12 @@ def _refuse_unreleasable(chart: Chart, config: Config) -> None:
         )
 
 
-def _require_rendered_in_tests(proof: Proof, tar: str) -> None:
-    """Raises EvidenceError unless every test on a cluster rendered exactly this derived chart."""
+def _require_rendered_in_tests(proof: Proof, tar: str, tar_today: str) -> None:
+    """Raises EvidenceError unless every test on a cluster rendered exactly this derived chart.
+
+    tar: its tar digest. tar_today: of the chart with the names that its images have in a tag of
+    today's format; another one for an image of several charts in a tag of format 1.
+    """
     chart = proof.chart
     for record in proof.tests:
         if record.parameters.get("scenario") == settings.NO_TEST.kind:
@@ -142,6 +143,14 @@ def _require_rendered_in_tests(proof: Proof, tar: str) -> None:
             )  # fmt: skip
             continue
         rendered = record.outputs.get(settings.DERIVED_TAR)
+        if rendered == tar_today != tar:
+            raise EvidenceError(
+                "the tag has no Pipeline-Format line: images of several charts get other names in "
+                "its release than in the chart that the tests rendered",
+                where=chart.path,
+                advice='set release.image_tag: "{version}", the names that it stands for, and test '
+                "again; or raise the version",
+            )
         if rendered != tar:
             values = record.parameters.get("values") or ""
             scenario = f"{record.parameters.get('scenario')} {values}".rstrip()

@@ -606,3 +606,31 @@ def test_other_image_names_in_production_need_a_new_test(project: Project) -> No
     (again,) = project.test()
     assert again.id != record.id and again.outputs["derived.tar"] != record.outputs["derived.tar"]
     assert "web/templates/deployment.yaml:12" in again.parameters["rendering"]["install"]["allowed"]
+
+
+def test_a_release_of_names_that_no_test_rendered_is_refused(project: Project) -> None:
+    """A tag of format 1 gives an image of several charts other names than the tests rendered: the
+    chart with these was only compared offline.
+    """
+    project.settings["charts"][0]["images"] = {"web": {"image": "{reference}"}}
+    project.settings["images"] = {"web": {"existing": f"{project.images}/web:k-1"}}
+    project.settings["channels"]["snapshot"]["images"] = f"{project.images}/snapshot"
+    for name, text in chart_files(image=f"{project.images}/web:k-1").items():
+        project.repo.put(f"charts/other/{name}", text.replace("name: web", "name: other"))
+    release(project, images=f"{project.images}/production")
+    build_image("web", config=project.config, state=project.state)
+    project.test()
+    message = f"Pipeline-Content: web 0.1.0 sha256:{'0' * 64}"
+    project.repo.git("tag", "-a", "-m", message, "web-0.1.0")
+    with pytest.raises(EvidenceError, match="has no Pipeline-Format line") as caught:
+        promote("web", config=project.config, state=project.state, tag="web-0.1.0")
+    assert 'release.image_tag: "{version}"' in caught.value.advice
+    assert list((project.repo.root.parent / "released").iterdir()) == []
+
+    project.settings["release"] = {"image_tag": "{version}"}
+    project.test()
+    config = load((), environ={}, start=project.repo.root)
+    project.repo.git("tag", "-f", "-a", "-m", message, "web-0.1.0")
+    released = promote("web", config=config, state=project.state, tag="web-0.1.0")
+    assert isinstance(released, Record)
+    assert f"{project.images}/production/web:0.1.0@sha256:" in released.outputs["image:web"]
