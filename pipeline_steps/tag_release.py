@@ -142,6 +142,13 @@ def tagged_revision(checkout: Checkout, chart: Chart) -> str | None:
             where=chart.path,
             advice="raise the version in Chart.yaml: a tag is never moved",
         )
+    if at_tag.older:
+        raise Conflict(
+            f"tag {tag.name} exists at {tag.revision[:12]}, which is older than pipeline.yaml: "
+            "promote cannot release from it",
+            where=chart.path,
+            advice="raise the version in Chart.yaml: a tag is never moved",
+        )
     return tag.revision
 
 

@@ -95,6 +95,8 @@ def _released_with_other_content(checkout: Checkout, chart: Chart) -> VersionFin
             if files
             else "its entries in pipeline.yaml changed since"
         )
+        if tagged.older:
+            difference += " (the tag is older than pipeline.yaml, whose entries here were taken)"
     return _finding("released", checkout, chart, f"{released}{difference}")
 
 

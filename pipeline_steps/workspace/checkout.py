@@ -47,11 +47,17 @@ class Checkout:
     source: its system. folder: pipeline.yaml's folder relative to the source's root, "" for the
     root itself. tree: the files below `folder`. revision: full id of what it is, or is based on. At
     a revision the charts and images are those that its own pipeline.yaml names. What `source` has
-    read already is not read again.
+    read already is not read again. entries_here: of a revision before pipeline.yaml, the charts and
+    images are those that the pipeline.yaml of the checkout names, as far as they are there.
     """
 
     def __init__(
-        self, config: Config, revision: str | None = None, source: Source | None = None
+        self,
+        config: Config,
+        revision: str | None = None,
+        source: Source | None = None,
+        *,
+        entries_here: bool = False,
     ) -> None:
         self.config = config
         self.source: Source = source or kinds.open_source(config.root, config.hosts)
@@ -60,6 +66,12 @@ class Checkout:
         self.tree: Tree = self.source.tree(revision, self.folder)
         self.revision = self.tree.revision
         self._at_revision = revision is not None
+        self._entries_here = entries_here
+
+    @property
+    def has_own_config(self) -> bool:
+        """Whether pipeline.yaml is there."""
+        return self.config_path in self._small_files
 
     @property
     def charts(self) -> Mapping[str, Chart]:
@@ -228,6 +240,8 @@ class Checkout:
     @functools.cached_property
     def _stored_config(self) -> StoredConfig:
         data = self._small_files.get(self.config_path)
+        if data is None and self._entries_here:
+            data = self.source.tree(None, self.folder).read([self.config_path])[self.config_path]
         revision = self.revision if self._at_revision else ""
         return StoredConfig(self.config, self.config_path, data, revision)
 
@@ -256,11 +270,14 @@ class Checkout:
         """Folder of every chart → numbers of the entries about it."""
         numbers_of: dict[str, list[int]] = {}
         for number, entry in enumerate(self._stored_config.entries):
-            for folder in entries.match_chart_folders(
-                entry["path"],
-                self._chart_folders,
-                self._stored_config.location(f"charts[{number}].path"),
-            ):
+            where = self._stored_config.location(f"charts[{number}].path")
+            try:
+                folders = entries.match_chart_folders(entry["path"], self._chart_folders, where)
+            except ConfigurationError:
+                if self.has_own_config or not self._entries_here:
+                    raise
+                continue  # of a chart that is newer than the revision
+            for folder in folders:
                 numbers_of.setdefault(folder, []).append(number)
         return dict(sorted(numbers_of.items()))
 
@@ -421,19 +438,24 @@ def share_checkouts() -> Iterator[None]:
         _shared_checkouts.reset(token)
 
 
-def open_checkout(config: Config, revision: str | None = None) -> Checkout:
-    """The checkout of `config`, or one of its revisions; outside `share_checkouts` a new one."""
+def open_checkout(
+    config: Config, revision: str | None = None, *, entries_here: bool = False
+) -> Checkout:
+    """The checkout of `config`, or one of its revisions; outside `share_checkouts` a new one.
+
+    entries_here: see `Checkout`.
+    """
     checkouts = _shared_checkouts.get()
     if checkouts is None:
-        return Checkout(config, revision)
-    cache_key = (id(config), revision)
+        return Checkout(config, revision, entries_here=entries_here)
+    cache_key = (id(config), revision, entries_here)
     if cache_key not in checkouts:
-        checkouts[cache_key] = Checkout(config, revision)
+        checkouts[cache_key] = Checkout(config, revision, entries_here=entries_here)
     return checkouts[cache_key]
 
 
 #: The checkouts that were opened, by configuration and revision.
-_shared_checkouts: ContextVar[dict[tuple[int, str | None], Checkout] | None] = ContextVar(
+_shared_checkouts: ContextVar[dict[tuple[int, str | None, bool], Checkout] | None] = ContextVar(
     "shared_checkouts", default=None
 )
 

@@ -213,12 +213,13 @@ def require_tag(source: Source, name: str) -> Tag:
 
 class TaggedChart(NamedTuple):
     """A version's tag, and the chart as it stands there: None where it cannot be read, for
-    `reason`.
+    `reason`. older: than pipeline.yaml; the chart is read by the entries that are here.
     """
 
     tag: Tag
     chart: Chart | None
     reason: str = ""
+    older: bool = False
 
     def has_content(self, content: str | None) -> bool:
         """Whether the chart has this content at the tag; None: one that cannot be told."""
@@ -232,12 +233,16 @@ def chart_at_tag(checkout: Checkout, chart: str) -> TaggedChart | None:
     tag = find_tag(checkout.source, tag_name(checkout.config, chart, checkout.chart_version(chart)))
     if tag is None:
         return None
+    older = False
     try:
         if tag.revision == checkout.revision and not checkout.chart(chart).modified:
             return TaggedChart(tag, checkout.chart(chart))
-        return TaggedChart(tag, open_checkout(checkout.config, tag.revision).chart(chart))
+        there = open_checkout(checkout.config, tag.revision, entries_here=True)
+        older = not there.has_own_config
+        return TaggedChart(tag, there.chart(chart), older=older)
     except (ConfigurationError, UsageError) as error:
-        return TaggedChart(tag, None, str(error))
+        # Without its advice: nobody can mend what a tag has.
+        return TaggedChart(tag, None, f"{error.where}: {error.what}".removeprefix(": "), older)
 
 
 def last_release_tag(checkout: Checkout, chart: str) -> Tag | None:

@@ -932,6 +932,31 @@ def test_all_bad_charts_are_named_at_once_and_the_good_one_is_done(words: str, s
         assert [name.startswith("good-1.0.0") for name in shop.published()] == [True]
 
 
+def test_tags_that_are_older_than_the_configuration_are_compared(field: Field) -> None:
+    for name in ("same", "changed", "moved"):
+        field.chart(name, "1.0.0")
+    field.tag("same-1.0.0", "changed-1.0.0", "moved-1.0.0")
+    field.repo.git("mv", "charts/moved", "charts/elsewhere")
+    field.repo.put("charts/changed/values.yaml", "a: 1\n")
+    field.chart("new", "1.0.0")
+    channels = f"{{snapshot: {{charts: '{field.out.as_uri()}'}}}}"
+    field.repo.put(
+        "pipeline.yaml",
+        "charts: [{path: charts/*}, {path: charts/new, tests: {parallel: 1}}]\n"
+        f"channels: {channels}\n",
+    )
+    field.repo.commit()
+    field.folder = field.repo.root
+    done = field.run(["check", "--all"])
+    assert done.returncode == 0, done.stderr
+    assert "same: charts" not in done.stderr, done.stderr
+    assert "changed since: charts/changed/values.yaml (the tag is older than pipe" in done.stderr
+    assert "moved-1.0.0" not in done.stderr and "ignored?" not in done.stderr, done.stderr
+    assert field.run(["snapshot"]).returncode == 0
+    versions = {name[: name.index(".t")] for name in field.published()}
+    assert "same-1.0.0-0.1" in versions and "changed-1.0.1-0.2" in versions, versions
+
+
 READING = ("show", "html", "verify", "get web snapshot.chart", "join other.jsonl")
 
 
