@@ -11,10 +11,11 @@ from __future__ import annotations
 
 import json
 import logging
+import re
 from argparse import Namespace
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import yaml
 
@@ -179,19 +180,23 @@ def read_chart(root: Path, folder: Path, image_contexts: Collection[str]) -> Cha
 
 
 def image_references(values: object, place: str) -> Iterator[tuple[str, dict[str, str]]]:
-    """(repository, values key → template) of everything in values that looks like an image.
+    """(repository, values key → template) of everything in values that looks like an image; the
+    repository is "" where the chart takes the registry from elsewhere.
 
-    That is a mapping with `repository` and one of `tag` and `digest`, or a text below `image`.
+    That is a mapping with the repository and one of `tag` and `digest`, or a text below `image`.
     """
     if not isinstance(values, dict):
         return
-    repository = values.get("repository")
-    parts = [key for key in ("repository", "tag", "digest") if key in values]
-    if place and isinstance(repository, str) and repository and len(parts) > 1:
-        templates = {f"{place}.{key}": f"{{{key}}}" for key in parts}
+    key = _repository_key(values, place)
+    parts = [key for key in ("tag", "digest") if key in values]
+    if place and key and parts:
+        templates = {f"{place}.{key}": "{repository}"}
+        templates |= {f"{place}.{key}": f"{{{key}}}" for key in parts}
         if "registry" in values:
-            templates |= {f"{place}.registry": "{registry}", f"{place}.repository": "{path}"}
-        yield repository, templates
+            templates |= {f"{place}.registry": "{registry}", f"{place}.{key}": "{path}"}
+        host, slash, _ = values[key].partition("/")
+        whole = key == "repository" or "registry" in values or (slash and re.search("[.:]", host))
+        yield values[key] if whole else "", templates
         return
     for key, value in values.items():
         if not isinstance(key, str) or "." in key:
@@ -200,6 +205,14 @@ def image_references(values: object, place: str) -> Iterator[tuple[str, dict[str
         if key == "image" and isinstance(value, str) and value:
             yield value.partition("@")[0].rpartition(":")[0] or value, {inner: "{reference}"}
         yield from image_references(value, inner)
+
+
+def _repository_key(values: Mapping[Any, object], place: str) -> str:
+    """The key of a mapping in values that has the repository of an image, "" without any."""
+    keys = ["repository", "image", *(["name"] if place.lower().endswith("image") else [])]
+    texts = {key: text for key in keys if isinstance(text := values.get(key), str) and text}
+    # With a tag in it, the text is a whole reference.
+    return next((key for key, text in texts.items() if ":" not in text.rpartition("/")[2]), "")
 
 
 def linked_paths(root: Path, folder: Path) -> tuple[str, ...]:

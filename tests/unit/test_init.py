@@ -181,3 +181,28 @@ def test_without_charts_it_says_where_it_looked(
     monkeypatch.chdir(tmp_path)
     assert init.main([]) == 2
     assert f"no Chart.yaml in {tmp_path} or below" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("values", "mapped"),
+    [
+        ("hub: {image: {name: quay.io/t/hub, tag: x}}", {"hub.image.name": "{repository}", "hub.image.tag": "{tag}"}),
+        ("a: {image: quay.io/t/hub, tag: x}", {"a.image": "{repository}", "a.tag": "{tag}"}),
+        ("a: {image: {registry: r.io, image: t/hub, tag: x}}",
+            {"a.image.image": "{path}", "a.image.tag": "{tag}", "a.image.registry": "{registry}"}),
+        ("a: {image: t/hub, tag: x}", None),  # the registry may be in another key
+        ("a: {image: 't/hub:1', tag: x}", {"a.image": "{reference}"}),
+        ("a: {name: hub, tag: x}", None),
+        ("image: {repository: hub, tag: x}", {"image.repository": "{repository}", "image.tag": "{tag}"}),
+        ("image: {repository: hub}", None),
+        ("images: [hub]", None),
+    ],
+)  # fmt: skip
+def test_values_name_an_image_in_many_ways(
+    values: str, mapped: dict[str, str] | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    chart(tmp_path, "charts/web", values)
+    dockerfile(tmp_path, "images/hub")
+    config = written(tmp_path, monkeypatch)
+    images = {name: keys for entry in config.charts for name, keys in (entry.images or {}).items()}
+    assert images == ({"hub": mapped} if mapped else {})
