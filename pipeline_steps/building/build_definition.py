@@ -268,7 +268,7 @@ def existing_reference(checkout: Checkout, image: str) -> Reference:
     if configured and (configured.tag or configured.digest):
         return configured
     reference_by_chart: dict[str, Reference] = {}
-    for chart in checkout.readable_charts.values():
+    for chart in checkout.each_readable():
         templates = (chart.entry.images or {}).get(image)
         if templates:
             reference_by_chart[chart.name] = _reference_in_values(

@@ -195,10 +195,16 @@ def read(
         if len(data) < size:
             raise refuse(f"it is cut off in {name!r}")
         stream.take(-size % BLOCK)
+        if kind in "xg" and path is not None:
+            raise refuse(f"{name!r} is a second extended header of one file")
         if kind == "x":
-            if path is not None:
-                raise refuse(f"{name!r} is a second extended header of one file")
-            path = _pax_path(data, name, refuse, note)
+            path = _pax_values(data, name, refuse, note).get("path", "")
+            continue
+        if kind == "g":
+            # `git archive` says the commit there. Anything else would hold for all files.
+            if set(_pax_values(data, name, refuse, note)) != {"comment"}:
+                raise refuse(f"{name!r} is {_KINDS['g']}; only files are read")
+            note("a global header has a comment, as git archive writes it")
             continue
         if path:
             name = _long_name(name, path, refuse)
@@ -252,7 +258,7 @@ def _parse_header(block: bytes, refuse: Refuse) -> tuple[str, str, int, int]:
     stored = _octal(block[148:156], f"the checksum of {name!r}", refuse)
     if stored != sum(block) - sum(block[148:156]) + 8 * 32:
         raise refuse(f"the header of {name!r} is damaged: its checksum is wrong")
-    if kind not in "05x":
+    if kind not in "05xg":
         raise refuse(
             f"{name!r} is {_KINDS.get(kind, f'of the unknown kind {kind!r}')}; only files are read"
         )
@@ -260,7 +266,7 @@ def _parse_header(block: bytes, refuse: Refuse) -> tuple[str, str, int, int]:
         raise refuse(f"the header of {name!r} is of an unknown format")
     mode = _octal(block[100:108], f"the mode of {name!r}", refuse)
     size = _octal(block[124:136], f"the size of {name!r}", refuse)
-    if mode & 0o7000 and kind != "x":
+    if mode & 0o7000 and kind not in "xg":
         raise refuse(f"{name!r} has the mode {mode:o}: setuid, setgid and sticky bits are not read")
     if kind == "5" and size:
         raise refuse(f"the folder {name!r} has a size")
@@ -278,8 +284,10 @@ def _octal(field: bytes, field_name: str, refuse: Refuse) -> int:
     return int(digits or b"0", 8)
 
 
-def _pax_path(data: bytes, name: str, refuse: Refuse, note: Callable[[str], None]) -> str:
-    """The path that an extended header sets for the next member, "" when it sets none."""
+def _pax_values(
+    data: bytes, name: str, refuse: Refuse, note: Callable[[str], None]
+) -> dict[str, str]:
+    """What an extended header sets, of which the path is read."""
     values: dict[str, str] = {}
     rest = data
     while rest:
@@ -297,7 +305,7 @@ def _pax_path(data: bytes, name: str, refuse: Refuse, note: Callable[[str], None
             raise refuse(f"the extended header {name!r} sets {key_text!r}, which is not read")
         values[key_text] = value.decode(errors="surrogateescape")
         rest = rest[length:]
-    return values.get("path", "")
+    return values
 
 
 def _long_name(name: str, path: str, refuse: Refuse) -> str:

@@ -90,15 +90,18 @@ def parse(text: str) -> Version | None:
 
 
 def parse_loosely(text: str) -> Version | None:
-    """Like `parse`, also with a leading v and of two numbers, as helm reads versions that exist.
+    """Like `parse`, also with a leading v, of one or two numbers and with zeros before them, as helm
+    reads versions that exist.
 
-    >>> str(parse_loosely("v1.2.0-rc.1")), str(parse_loosely("1.2")), parse_loosely("1")
-    ('1.2.0-rc.1', '1.2.0', None)
+    >>> str(parse_loosely("v1.2.0-rc.1")), str(parse_loosely("1.2")), str(parse_loosely("2026.04.23"))
+    ('1.2.0-rc.1', '1.2.0', '2026.4.23')
     """
-    plain = text.removeprefix("v")
-    if two := re.fullmatch(rf"({_NUMBER}\.{_NUMBER})((?:[-+].*)?)", plain):
-        plain = f"{two[1]}.0{two[2]}"
-    return parse(plain)
+    number = r"(\d{1,19})"  # helm reads them as 64 bits
+    loose = re.fullmatch(rf"v?{number}(?:\.{number})?(?:\.{number})?((?:[-+].*)?)", text, re.ASCII)
+    if loose is None:
+        return None
+    numbers = (str(int(number or 0)) for number in loose.groups()[:3])
+    return parse(f"{'.'.join(numbers)}{loose[4]}")
 
 
 def is_withdrawn(withdrawn: Collection[str], chart: str, version: str) -> bool:

@@ -24,7 +24,7 @@ from pipeline_steps.state.state import State
 from pipeline_steps.testing import helm_arguments, settings
 from pipeline_steps.testing.requirements import required
 from pipeline_steps.toolbox import clock
-from pipeline_steps.toolbox.errors import NotYet, UsageError
+from pipeline_steps.toolbox.errors import ConfigurationError, UsageError
 from pipeline_steps.workspace import tags
 from pipeline_steps.workspace.checkout import Checkout, open_checkout
 
@@ -157,7 +157,7 @@ def decide(
     checkout.readable_contents()  # the digests of all charts in one go
     state.load_evidence(
         content
-        for chart in checkout.readable_charts.values()
+        for chart in checkout.each_readable()
         for content in checkout.chart_and_image_contents(chart)
     )
     charts = [name for name in checkout.readable_charts if not has_passed(checkout, name, state)]
@@ -169,7 +169,7 @@ def decide(
 
 def _already_passed(checkout: Checkout, state: State) -> str:
     """Why no chart is left to test: all have passed, and when the last of them did."""
-    contents = {chart.content for chart in checkout.readable_charts.values()}
+    contents = {chart.content for chart in checkout.each_readable()}
     finished = sorted(
         record.finished
         for record in state.records()
@@ -198,8 +198,8 @@ def affected(checkout: Checkout, target: str) -> tuple[str, ...]:
         return ()
     contents = checkout.readable_contents()
     charts = {
-        name
-        for name, chart in checkout.readable_charts.items()
+        chart.name
+        for chart in checkout.each_readable()
         if any(paths.contains(place, path) for place in chart.history_paths for path in changed)
         or changed.intersection(
             helm_arguments.values_files(helm_arguments.chart_arguments(checkout.config, chart))
@@ -214,10 +214,16 @@ def affected(checkout: Checkout, target: str) -> tuple[str, ...]:
             for name in contents
             if name not in charts and (every or _entries_differ(checkout, before, name))
         }
+    folders = {name: chart.folder for name, chart in checkout.unreadable.items()}
+    folders |= {
+        name: checkout.chart_folder(name)
+        for name in checkout.readable_charts
+        if name not in contents
+    }
     unreadable = [
         name
-        for name, chart in checkout.unreadable.items()
-        if any(paths.contains(chart.folder, path) for path in changed)
+        for name, folder in folders.items()
+        if any(paths.contains(folder, path) for path in changed)
     ]
     return (*(name for name in contents if name in charts), *unreadable)
 
@@ -298,7 +304,7 @@ def has_passed(checkout: Checkout, name: str, state: State) -> bool:
         return required(
             checkout, checkout.chart(name), config, state, (*needs, settings.STEP)
         ).passed
-    except NotYet:
+    except ConfigurationError:  # not built yet, or a chart that cannot be read: the step says it
         return False
 
 
@@ -342,9 +348,9 @@ def _record(
             "revision": checkout.revision,
             "parameters": {"charts": list(selection.charts), "asked": arguments},
             "outputs": {
-                name: checkout.readable_charts[name].content
+                name: content
                 for name in selection.charts
-                if name not in checkout.unreadable
+                if (content := checkout.chart_content_if_readable(name))
             },
             "result": "passed",
             "reason": selection.reason,

@@ -28,6 +28,7 @@ from pipeline_steps.state.state import State
 from pipeline_steps.toolbox import clock, files, junit
 from pipeline_steps.toolbox.errors import (
     ChartFailed,
+    ConfigurationError,
     Conflict,
     EvidenceError,
     Interrupted,
@@ -218,13 +219,14 @@ def call_step(
 
 def _without_unreadable(config: Config, selection: Selection) -> tuple[Selection, list[Outcome]]:
     """The selection without charts that cannot be read, and an outcome for each of these."""
-    unreadable = open_checkout(config).unreadable if selection.charts else {}
+    outcomes = []
+    for name in selection.charts:
+        try:
+            open_checkout(config).chart(name)
+        except ConfigurationError as error:
+            outcomes.append(Outcome(name, (), False, error))
+    unreadable = {outcome.subject for outcome in outcomes}
     charts = tuple(name for name in selection.charts if name not in unreadable)
-    outcomes = [
-        Outcome(name, (), False, unreadable[name].error)
-        for name in selection.charts
-        if name in unreadable
-    ]
     return selection._replace(charts=charts), outcomes
 
 

@@ -73,10 +73,10 @@ def plan_bump(
         UsageError: there is no such target.
     """
     parts: dict[str, Part] = dict.fromkeys(charts, part)
-    for name, chart in checkout.readable_charts.items():
+    for chart in checkout.each_readable():
         packs_raised = any(checkout.chart(raised).path in chart.subcharts for raised in charts)
         if packs_raised:
-            parts.setdefault(name, "patch")
+            parts.setdefault(chart.name, "patch")
     raised = [
         RaisedVersion(name, checkout.chart_version(name), _next(checkout, name, step, target))
         for name, step in parts.items()

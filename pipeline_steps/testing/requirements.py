@@ -184,8 +184,8 @@ def _requirements_of_dependents(
     if chart.type != "library" or settings.settings(checkout, chart).none != settings.LIBRARY:
         return
     dependents = [
-        checkout.chart(name)
-        for name, other_chart in checkout.readable_charts.items()
+        other_chart
+        for other_chart in checkout.each_readable()
         if chart.path in other_chart.subcharts
     ]
     for dependent in dependents:

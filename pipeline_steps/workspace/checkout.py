@@ -115,6 +115,10 @@ class Checkout:
             self._folder_of_chart[self.require_chart(name)]
         ).version
 
+    def chart_folder(self, name: str) -> str:
+        """The folder of a chart. Raises ConfigurationError as `require_chart`."""
+        return self._folder_of_chart[self.require_chart(name)]
+
     def chart_contents(self) -> dict[str, str]:
         """The content of every chart by name; much faster than asking one by one.
 
@@ -125,9 +129,20 @@ class Checkout:
         return self.readable_contents()
 
     def readable_contents(self) -> dict[str, str]:
-        """Like `chart_contents`, without the charts in `unreadable`."""
+        """Like `chart_contents`, without the charts that cannot be read."""
         self._content_reader.read_ahead(self._folder_of_chart.values())
-        return {name: chart.content for name, chart in self.readable_charts.items()}
+        return {chart.name: chart.content for chart in self.each_readable()}
+
+    def each_readable(self) -> Iterator[Chart]:
+        """Every chart but those that cannot be read, or whose files cannot be packed: `chart` says
+        what is wrong with one.
+        """
+        for name in self.readable_charts:
+            try:
+                chart = self.readable_charts[name]
+            except ConfigurationError:
+                continue
+            yield chart
 
     def chart_content_if_readable(self, name: str) -> str | None:
         """The content of a chart; None when this revision lacks the chart, or it is broken."""

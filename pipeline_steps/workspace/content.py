@@ -180,8 +180,12 @@ class ContentReader:
         return self._closure(self._places(name), {}, {name: self._images[name]})
 
     def read_ahead(self, folders: Iterable[str]) -> None:
-        """Read the digests for the contents of several charts at once."""
-        self._read_digests({path for folder in folders for path in self.chart(folder).files})
+        """Read the digests for the contents of several charts at once; bad ones are passed over."""
+        paths: set[str] = set()
+        for folder in folders:
+            with contextlib.suppress(ConfigurationError):
+                paths.update(self.chart(folder).files)
+        self._read_digests(paths)
 
     def packed_files(self, folder: str) -> dict[str, PackedFile]:
         """Path in the archive -> source of every file that the chart in `folder` is packed from."""

@@ -78,9 +78,6 @@ def metadata() -> Iterator[tuple[str, bytes, str]]:
     named = CHART.replace(b"name: a", b"name: %s").__mod__
     version = CHART.replace(b"1.0.0", b"%s").__mod__
     for name, data, why in [
-        ("version of one "
-            "number", version(b'"1"'), "SemVer"), ("version with "
-                "zeros", version(b"01.2.3"), "SemVer"),
         ("version with a "
             "path", version(b"1.0.0+../../x"), "SemVer"), ("version like "
                 "1e3", version(b"1e3"), "SemVer"),

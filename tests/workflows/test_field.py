@@ -374,6 +374,20 @@ def mac_tar() -> bytes:
     return stream.getvalue()
 
 
+def git_archive() -> bytes:
+    """As `git archive` writes it: a global header with the commit."""
+    stream = io.BytesIO()
+    commit = {"comment": "0123456789abcdef0123456789abcdef01234567"}
+    with tarfile.open(
+        fileobj=stream, mode="w:gz", format=tarfile.PAX_FORMAT, pax_headers=commit
+    ) as tar:
+        info = tarfile.TarInfo("exported/Chart.yaml")
+        data = chart("exported", "1.0.0").encode()
+        info.size = len(data)
+        tar.addfile(info, io.BytesIO(data))
+    return stream.getvalue()
+
+
 def packed_by_others(name: str, version: str, text: str, *more: tuple[str, str]) -> Archive:
     """An archive of a Chart.yaml that is not made here."""
     stream = io.BytesIO()
@@ -393,6 +407,9 @@ ODD = [
     packed_by_others("other", "1.0.0", "apiVersion: v1\nversion: 2.0.0\n" + chart("other", "1.0.0")),
     packed_by_others("with-v", "v1.0.0", chart("with-v", "v1.0.0")),
     packed_by_others("two", "1.2", chart("two", "'1.2'")),
+    packed_by_others("one", "1", chart("one", "'1'")),
+    packed_by_others("dated", "2026.04.23", chart("dated", "2026.04.23")),
+    Archive("exported", "1.0.0", "", git_archive()),
     packed_by_others("Upper_x.y", "1.0.0", chart("Upper_x.y", "1.0.0")),
     packed_by_others("number", "1.0.0", chart("number", "1.0.0") + "appVersion: 1.10\n"),
     packed_by_others(
@@ -475,6 +492,7 @@ CASES = [
         4,
         (
             "note: mac 1.0.0: an extended header sets LIBARCHIVE.creationtime",
+            "note: exported 1.0.0: a global header has a comment",
             "note: old 1.0.0: apiVersion is missing",
             "note: twice 1.0.0: the key 'icon' occurs twice",
             "note: other 1.0.0: the key 'apiVersion' occurs twice",
@@ -900,9 +918,15 @@ def shop(field: Field) -> Field:
     field.text("bad", chart("bad", "'1.2'"))
     field.text("number", chart("number", "1.0.0") + "appVersion: 1.10\n")
     field.text("far", chart("far", "1.0.0", "elsewhere"))
+    for name in ("ignore", "link", "image"):
+        field.chart(name, "1.0.0")
+    field.repo.put("charts/ignore/.helmignore", "[a\n")
+    field.repo.link("charts/link/passwd", "/etc/passwd")
     field.repo.put(
         "pipeline.yaml",
-        f"charts: [{{path: charts/*}}]\nchannels: {{snapshot: {{charts: '{field.out.as_uri()}'}}}}\n",
+        "charts: [{path: charts/*}, {path: charts/image, images: {app: {}}}]\n"
+        "images: {app: {context: nowhere}}\n"
+        f"channels: {{snapshot: {{charts: '{field.out.as_uri()}'}}}}\n",
     )
     field.repo.commit()
     field.folder = field.repo.root
@@ -917,7 +941,7 @@ def test_bad_charts_do_not_stop_the_one_that_is_asked_for(words: str, shop: Fiel
 
 
 @pytest.mark.parametrize(
-    "words", ["snapshot", "snapshot --all", "check --all", "build_image --all"]
+    "words", ["snapshot", "snapshot --all", "check --all", "check", "build_image --all"]
 )
 def test_all_bad_charts_are_named_at_once_and_the_good_one_is_done(words: str, shop: Field) -> None:
     done = shop.run(words.split())
@@ -926,6 +950,9 @@ def test_all_bad_charts_are_named_at_once_and_the_good_one_is_done(words: str, s
         "bad: charts/bad/Chart.yaml:3: version '1.2'",
         "number: charts/number/Chart.yaml:4: appVersion: 1.10",
         "far: charts/far/Chart.yaml: the dependency elsewhere needs charts/elsewhere",
+        "ignore: charts/ignore/.helmignore:1: '[a' is not a pattern",
+        "link: charts/link/passwd: the symbolic link points outside",
+        "pipeline.yaml:2: the image app has the context 'nowhere'",
     ):
         assert text in done.stderr, done.stderr
     if words.startswith("snapshot"):
