@@ -12,10 +12,9 @@ from pathlib import Path
 
 from pipeline_steps.sources.kinds import open_source
 from pipeline_steps.sources.source import Source
-from pipeline_steps.sources.tree import is_stored
 from pipeline_steps.state.origin import is_of_this_build
 from pipeline_steps.state.state import State
-from pipeline_steps.toolbox.errors import ConfigurationError, EvidenceError, UsageError
+from pipeline_steps.toolbox.errors import ConfigurationError, EvidenceError
 
 
 def refuse_tracked(state: State) -> None:
@@ -27,7 +26,7 @@ def refuse_tracked(state: State) -> None:
     for path in state.state_files():
         for place in _names_of_file(path) if path.exists() else ():
             source = _source_if_any(place.parent)
-            if source is not None and _is_tracked(source, place):
+            if source is not None and source.is_tracked(place.relative_to(source.root).as_posix()):
                 raise ConfigurationError(
                     "the source tracks this state file: evidence is never part of what it is about",
                     where=str(path),
@@ -48,18 +47,6 @@ def _source_if_any(folder: Path) -> Source | None:
         return open_source(folder)
     except ConfigurationError:
         return None
-
-
-def _is_tracked(source: Source, path: Path) -> bool:
-    name = path.relative_to(source.root).as_posix()
-    # Asked first: what is added is stored by the next commit, and no revision has it yet.
-    if source.is_added(name):
-        return True
-    try:
-        revision = source.revision()
-    except UsageError:  # there is no commit yet
-        return False
-    return is_stored(source.revisions, revision, name)
 
 
 def refuse_leftovers(state: State) -> None:

@@ -5,6 +5,7 @@ A published archive is never replaced, whatever its tag would give today.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 from collections import deque
@@ -38,7 +39,13 @@ from pipeline_steps.sources.kinds import open_tagged
 from pipeline_steps.sources.source import Tag, Tagged
 from pipeline_steps.state.state import State
 from pipeline_steps.toolbox import progress
-from pipeline_steps.toolbox.errors import Conflict, EvidenceError, PipelineError, UsageError
+from pipeline_steps.toolbox.errors import (
+    Conflict,
+    EvidenceError,
+    MachineError,
+    PipelineError,
+    UsageError,
+)
 from pipeline_steps.toolbox.worker_pool import MapTasks, worker_pool
 from pipeline_steps.workspace.tags import TaggedRelease, TagPattern
 
@@ -118,14 +125,17 @@ class Regeneration:
         # Tags of one chart together: a worker then reads most folders from its cache.
         by_name = sorted(open_tags, key=lambda tag: (names.parse_loosely(tag.name) or ("",))[0])
         few = len(open_tags) < _VERSIONS
-        with worker_pool(Repackager, self._settings, 1 if few else self._jobs) as map_tasks:
-            looked = self._read_tags(map_tasks, by_name)
-            versions = self._select_versions(looked)
-            try:
-                self._publish(map_tasks, versions, looked)
-            finally:
-                if not self._plan:
-                    self._ledger.write()
+        with self._settings.revisions:
+            with contextlib.suppress(MachineError):  # what lacks is told of the tag that needs it
+                self._settings.revisions.prefetch(tag.revision for tag in open_tags)
+            with worker_pool(Repackager, self._settings, 1 if few else self._jobs) as map_tasks:
+                looked = self._read_tags(map_tasks, by_name)
+                versions = self._select_versions(looked)
+                try:
+                    self._publish(map_tasks, versions, looked)
+                finally:
+                    if not self._plan:
+                        self._ledger.write()
         if rebuilt is not None:
             add_unlisted_archives(rebuilt, self._wanted, self.report)
         if not self._plan:

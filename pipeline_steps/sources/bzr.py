@@ -20,7 +20,7 @@ from pipeline_steps.sources.bzr_program import BrzError
 from pipeline_steps.sources.bzr_revisions import Inventories
 from pipeline_steps.sources.bzr_tree import CheckoutTree
 from pipeline_steps.sources.source import Node, Tag, Tree
-from pipeline_steps.sources.tree import StoredTree, is_pipeline_output
+from pipeline_steps.sources.tree import StoredTree, is_added_or_stored, is_pipeline_output
 from pipeline_steps.toolbox import clock, files
 from pipeline_steps.toolbox.errors import (
     Conflict,
@@ -86,6 +86,10 @@ class Bazaar:
     def is_added(self, path: str) -> bool:
         """Whether a file is versioned."""
         return bool(self.revisions.ask("is_added", path=path).value)
+
+    def is_tracked(self, path: str) -> bool:
+        """Whether a file is in the revision that is checked out, or added."""
+        return is_added_or_stored(self, path)
 
     def branch(self) -> str | None:
         """The branch's own name, or its nick: what its folder is called, or the one it is bound to."""

@@ -24,7 +24,7 @@ from pipeline_steps.sources.git_tree import (
     read_status,
 )
 from pipeline_steps.sources.source import Tag, Tree
-from pipeline_steps.sources.tree import StoredTree, is_pipeline_output
+from pipeline_steps.sources.tree import StoredTree, is_added_or_stored, is_pipeline_output
 from pipeline_steps.toolbox import clock, files
 from pipeline_steps.toolbox.errors import Conflict, MachineError, UsageError
 
@@ -124,6 +124,10 @@ class Git:
     def is_added(self, path: str) -> bool:
         """Whether a file is in the index, under a name that git takes literally."""
         return bool(program.output(self.root, "ls-files", "-z", "--", path))
+
+    def is_tracked(self, path: str) -> bool:
+        """Whether a file is in the revision that is checked out, or added."""
+        return is_added_or_stored(self, path)
 
     def branch(self) -> str | None:
         """The branch that is checked out, None when HEAD is detached."""

@@ -139,6 +139,9 @@ class Objects:
             nodes = _nodes(row for row in rows if row[1] == encoded)
         return next((node for node in nodes if node.name == name), None)
 
+    def prefetch(self, revisions: Iterable[str]) -> None:
+        """Nothing: each process reads what it needs."""
+
     def prepare(self, revisions: Iterable[str] = (), folders: Iterable[str] = ()) -> None:
         """Read the trees of commits, and folders with all trees below them, one level at a time."""
         new_revisions = [

@@ -82,7 +82,7 @@ class Revisions(Protocol):
     An id names one content for ever: two ids are equal exactly when bytes, kinds and names are
     equal (git's object ids, else digests that the system's file computes). A process or connection
     that reading needs stays open in a `with` block; outside of one, each call opens its own. It can
-    be pickled; the copy starts with an empty cache.
+    be pickled; the copy starts with an empty cache, or with what `prefetch` has read.
 
     system: "git", "bzr" or "svn". root: a checkout, or a repository without one. All methods raise
     MachineError for what is not here (as in a shallow clone), and Temporary.
@@ -119,6 +119,11 @@ class Revisions(Protocol):
     def prepare(self, revisions: Iterable[str] = (), folders: Iterable[str] = ()) -> None:
         """Read in bulk: the root folders of revisions, and everything below folders given by
         ids.
+        """
+
+    def prefetch(self, revisions: Iterable[str]) -> None:
+        """Read what copies in other processes will be asked for, where one reading of all serves
+        them better than one each; nothing for others. For a `with` block in which they are made.
         """
 
 
@@ -163,6 +168,11 @@ class Source(Tagged, Protocol):
     def is_added(self, path: str) -> bool:
         """Whether the next commit would store a file (relative to root): it is in git's index, or
         added in Bazaar or Subversion.
+        """
+
+    def is_tracked(self, path: str) -> bool:
+        """Whether what is checked out stores a file (relative to root), or a link above it, or the
+        next commit would. Asks no server.
         """
 
     def branch(self) -> str | None:

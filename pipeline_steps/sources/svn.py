@@ -12,6 +12,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
+from xml.etree import ElementTree
 from xml.etree.ElementTree import Element
 
 from pipeline_steps.auth.hosts import Host
@@ -177,6 +178,18 @@ class Svn:
         answer = self._programs.xml_if_there("info", program.local(self.root / path))
         entry = answer.find("entry") if answer is not None else None
         return entry is not None and entry.findtext("wc-info/schedule") != "delete"
+
+    def is_tracked(self, path: str) -> bool:
+        """Whether the working copy has a file from the server, or it was added."""
+        parts = path.split("/")
+        places = [self.root / "/".join(parts[:end]) for end in range(1, len(parts) + 1)]
+        # Those that are not versioned are left out of the answer.
+        answer = self._programs.call("info", "--xml", *map(program.local, places))
+        kinds = {
+            entry.get("path"): entry.get("kind")
+            for entry in ElementTree.fromstring(answer.completed.stdout).iter("entry")
+        }
+        return str(places[-1]) in kinds or "file" in kinds.values()
 
     # -- branches ------------------------------------------------------------------------------
 
@@ -351,7 +364,7 @@ class Svn:
             raise UsageError(
                 "a Subversion tag exists on the server only, and it was asked not to push",
                 where=str(self.root),
-                advice="tag_release without the sandbox pushes; svn copy makes one by hand",
+                advice="leave out --local; to `run`, give --channels configured",
             )
         return self._tags.create(name, self._parsed(revision), message)
 

@@ -11,6 +11,7 @@ import functools
 import hashlib
 import os
 from collections.abc import Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import NamedTuple
@@ -62,6 +63,13 @@ class WorkingFiles:
     def __init__(self, programs: Programs, place: Path) -> None:
         self.programs = programs
         self.place = place
+
+    def ask(self) -> None:
+        """Ask all three at once: svn itself uses one processor, and mostly waits for its start."""
+        with ThreadPoolExecutor(3) as pool:
+            names = ("versioned", "status", "properties")
+            for _ in pool.map(lambda name: getattr(self, name), names):
+                pass
 
     @functools.cached_property
     def versioned(self) -> dict[str, Versioned]:
@@ -149,6 +157,7 @@ class WorkingTree:
         self._folder = folder
         self._place = revisions.root / folder if folder else revisions.root
         self._files = WorkingFiles(programs, self._place)
+        self._files.ask()
         self._at = at
         self._absent: set[str] = set()
         self._changes: dict[str, Kind | None] = {}

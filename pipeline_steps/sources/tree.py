@@ -9,9 +9,9 @@ from collections.abc import Iterable, Iterator, Mapping
 from itertools import islice
 from pathlib import Path
 
-from pipeline_steps.sources.source import Entry, Node, Revisions, Tree
+from pipeline_steps.sources.source import Entry, Node, Revisions, Source, Tree
 from pipeline_steps.toolbox import files
-from pipeline_steps.toolbox.errors import ConfigurationError, MachineError
+from pipeline_steps.toolbox.errors import ConfigurationError, MachineError, UsageError
 
 #: The folder that steps write next to pipeline.yaml; it is part of no tree.
 OURS = ".pipeline"
@@ -143,6 +143,18 @@ def is_stored(revisions: Revisions, revision: str, path: str) -> bool:
                 return node is not None
             folder = node.id
     return False
+
+
+def is_added_or_stored(source: Source, path: str) -> bool:
+    """Whether a source whose history is here tracks a path; see `Source.is_tracked`."""
+    # Asked first: what is added is stored by the next commit, and no revision has it yet.
+    if source.is_added(path):
+        return True
+    try:
+        revision = source.revision()
+    except UsageError:  # there is no commit yet
+        return False
+    return is_stored(source.revisions, revision, path)
 
 
 def walk_files(revisions: Revisions, folder: str, prefix: str = "") -> Iterator[Entry]:

@@ -61,8 +61,15 @@ _SANDBOX = "tests/systems/test_sandbox.py"
 _UP_AND_DOWN = f"{_SANDBOX}::test_up_again_changes_nothing_and_down_leaves_nothing"
 _FAILS_AGAIN = "tests/workflows/test_reproduce_cluster.py::test_reproduce_keep_leaves_the_namespace_of_a_failed_test"
 _DEPLOYS = "tests/workflows/test_direct.py::test_the_how_to_does_what_it_says"
+_SUBVERSION = "tests/workflows/test_subversion.py::test_the_how_to_does_what_it_says"
 #: Line → the test that runs it, with other names.
 ELSEWHERE = {
+    "svn checkout svn://svn.example.com/charts/trunk charts": _SUBVERSION,
+    "cd charts": _SUBVERSION,
+    "pipeline-steps doctor --for check": _SUBVERSION,
+    "svn list svn://svn.example.com/charts/tags": _SUBVERSION,
+    "pipeline-steps regenerate --source svn://svn.example.com/charts --charts 'charts/*' "
+    "--tags '{name}-{version}' --to file:///srv/charts": _SUBVERSION,
     "pipeline-steps deploy hello-team-a --plan": _DEPLOYS,
     "pipeline-steps deploy hello-team-a": _DEPLOYS,
     "pipeline-steps deploy hello-team-a --modified": _DEPLOYS,

@@ -377,7 +377,6 @@ def test_regenerate_refuses_missing_and_unsupported_sources(source: Source) -> N
             "https://example.com/x.git: there is a password",
         ),
         (("--source", "nowhere", "--charts", "*"), "there is no such folder"),
-        (("--source", "lp:project", "--charts", "*"), "Bazaar sources: not yet"),
     ):
         source.more = words
         completed = source.run()

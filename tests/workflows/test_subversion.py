@@ -1,0 +1,82 @@
+"""The day of somebody whose charts are in Subversion: the how-to, on svnserve with a password."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from pathlib import Path
+
+from tests.support import docs, svns
+from tests.support.helms import helm
+
+PAGE = docs.ROOT / "docs/how-to/subversion.md"
+PIPELINE = """\
+charts:
+  - path: charts/*
+    tests: {{none: "rendered only"}}
+channels:
+  snapshot: {{charts: "file://{folder}/snapshots"}}
+  production: {{charts: ["file://{folder}/charts"]}}
+hosts:
+  {host}: {{username: "${{SVN_USER}}", password: "file:{folder}/secret"}}
+"""
+CHART = "apiVersion: v2\nname: hello\nversion: 1.0.0\n"
+MAP = 'apiVersion: v1\nkind: ConfigMap\nmetadata: {name: "{{ .Release.Name }}"}\n'
+LOGIN = ("bot", "correct horse battery")
+
+
+def test_the_how_to_does_what_it_says(tmp_path: Path) -> None:
+    with svns.server(tmp_path / "server", LOGIN) as server:
+        host = server.url.split("/")[2]
+        source = tmp_path / "source"
+        for path, text in {
+            "pipeline.yaml": PIPELINE.format(folder=tmp_path, host=host),
+            "charts/hello/Chart.yaml": CHART,
+            "charts/hello/templates/map.yaml": MAP,
+        }.items():
+            place = source / path
+            place.parent.mkdir(parents=True, exist_ok=True)
+            place.write_text(text)
+        for name in ("snapshots", "charts", "again"):
+            (tmp_path / name).mkdir()
+        (tmp_path / "secret").write_text(f"{LOGIN[1]}\n")
+        trunk = f"{server.repository.as_uri()}/trunk"
+        svns.svn("import", "-q", "-m", "charts", str(source), trunk)
+        login = f"--username {LOGIN[0]} --password '{LOGIN[1]}' --no-auth-cache --non-interactive"
+        environment = {
+            "PATH": f"{helm(4).parent}:{os.environ['PATH']}",
+            "HOME": str(tmp_path),
+            "SVN_USER": LOGIN[0],
+            "LC_ALL": "C.UTF-8",
+        }
+        names = {
+            "svn checkout": f"svn checkout {login}",
+            "svn list": f"svn list {login}",
+            "svn://svn.example.com/charts": server.url,
+            "file:///srv/charts": f"file://{tmp_path}/again",
+        }
+        folder = tmp_path
+        said = {}
+        for line in docs.scripts(PAGE):
+            real = line
+            for written, replaced in names.items():
+                real = real.replace(written, replaced)
+            if line == "cd charts":
+                folder = tmp_path / "work"
+                continue
+            if line.startswith("svn checkout"):
+                real = real.replace(" charts", " work") if real.endswith(" charts") else real
+            done = subprocess.run(
+                ["sh", "-c", real],
+                cwd=folder, env=environment, capture_output=True, text=True, timeout=120,
+            )  # fmt: skip
+            assert done.returncode == 0, f"{real}\n{done.stdout}{done.stderr}"
+            said[line.split("--source")[0].strip()] = done.stdout + done.stderr
+        assert "hello-1.0.0/" in said["svn list svn://svn.example.com/charts/tags"]
+        assert "1 published" in said["pipeline-steps regenerate"]
+        made, again = (tmp_path / name / "hello-1.0.0.tgz" for name in ("charts", "again"))
+        assert made.read_bytes() == again.read_bytes()
+        assert not any(LOGIN[1] in text for text in said.values())
+        assert not (tmp_path / ".subversion/auth/svn.simple").exists() or not list(
+            (tmp_path / ".subversion/auth/svn.simple").iterdir()
+        )
