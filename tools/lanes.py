@@ -19,6 +19,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
 
@@ -86,7 +87,7 @@ def test() -> int:
     results.append(("waiting for builds", True, time.monotonic() - start))
     with tempfile.TemporaryDirectory(prefix="pipeline-steps-lanes-") as folder:
         results += with_systems(
-            ("systems", "workflows", "faults", "mutants"), Path(folder) / "started.json"
+            (("systems", "workflows"), ("faults",), ("mutants",)), Path(folder) / "started.json"
         )
     return verdict(results, began)
 
@@ -98,10 +99,10 @@ def faults() -> int:
     """
     everything()
     full = os.environ.get("FULL", "") not in ("", "0")
-    names = ("faults", "properties") if full else ("faults",)
+    groups = (("faults",), ("properties",)) if full else (("faults",),)
     began = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="pipeline-steps-lanes-") as folder:
-        return verdict(with_systems(names, Path(folder) / "started.json"), began)
+        return verdict(with_systems(groups, Path(folder) / "started.json"), began)
 
 
 def mutants() -> int:
@@ -163,13 +164,18 @@ def full_environment(started: users.Started) -> dict[str, str]:
     return {**engine["environment"], "PATH": path, "KUBECONFIG": node["kubeconfig"]}
 
 
-def with_systems(names: tuple[str, ...], note: Path) -> list[tuple[str, bool, float]]:
-    """Run lanes with an engine and a node; end both when they were started here."""
+def with_systems(groups: tuple[tuple[str, ...], ...], note: Path) -> list[tuple[str, bool, float]]:
+    """Run groups of lanes, those of one group side by side, with an engine and a node; end both
+    when they were started here.
+    """
     started = users.Started(note, process=os.getpid())
     start = time.monotonic()
     try:
         environment = full_environment(started)
-        return [("engine and node up", True, time.monotonic() - start), *lanes(names, environment)]
+        results = [("engine and node up", True, time.monotonic() - start)]
+        for group in groups:
+            results += side_by_side(group, environment)
+        return results
     finally:
         systems.down(started)
 
@@ -180,22 +186,43 @@ def run(names: tuple[str, ...], variables: dict[str, str]) -> int:
 
 
 def lanes(names: tuple[str, ...], variables: dict[str, str]) -> list[tuple[str, bool, float]]:
-    """(name, passed, seconds) of each lane."""
-    results = []
-    for lane in LANES:
-        if lane.name in names:
-            say(f"--- {lane.name}")
-            start = time.monotonic()
-            codes = [
-                subprocess.run(
-                    [environment.VENV / "bin" / words[0], *words[1:]],
-                    cwd=ROOT,
-                    env={**os.environ, **variables},
-                ).returncode
-                for words in lane.commands
-            ]
-            results.append((lane.name, not any(codes), time.monotonic() - start))
-    return results
+    """(name, passed, seconds) of each lane, one after the other."""
+    return [result for name in names for result in side_by_side((name,), variables)]
+
+
+def side_by_side(
+    names: tuple[str, ...], variables: dict[str, str]
+) -> list[tuple[str, bool, float]]:
+    """Like `lanes`, all at once: much of their time is waiting for a registry or a cluster. Their
+    lines are then marked with the lane they come from.
+    """
+    chosen = [lane for lane in LANES if lane.name in names]
+    with ThreadPoolExecutor(len(chosen)) as pool:
+        return list(
+            pool.map(lambda lane: run_lane(lane, variables, marked=len(chosen) > 1), chosen)
+        )
+
+
+def run_lane(lane: Lane, variables: dict[str, str], *, marked: bool) -> tuple[str, bool, float]:
+    """(name, passed, seconds) of one lane; all its commands run."""
+    say(f"--- {lane.name}")
+    start = time.monotonic()
+    codes = []
+    for words in lane.commands:
+        command = [str(environment.VENV / "bin" / words[0]), *words[1:]]
+        with subprocess.Popen(
+            command,
+            cwd=ROOT,
+            env={**os.environ, **variables},
+            stdout=subprocess.PIPE if marked else None,
+            stderr=subprocess.STDOUT if marked else None,
+            text=True,
+            errors="replace",
+        ) as process:
+            for line in process.stdout or ():
+                say(f"{lane.name} | {line.rstrip()}")
+        codes.append(process.returncode)
+    return lane.name, not any(codes), time.monotonic() - start
 
 
 def verdict(results: list[tuple[str, bool, float]], began: float) -> int:
