@@ -8,6 +8,7 @@ they give up on it.
 
 from __future__ import annotations
 
+import _thread
 import io
 import json
 import logging
@@ -16,6 +17,7 @@ import platform
 import signal
 import sys
 import threading
+import time
 import traceback
 from collections.abc import Callable
 from types import FrameType
@@ -33,9 +35,9 @@ log = logging.getLogger("pipeline_steps")
 #: Seconds after a signal at which the process ends whatever it is doing.
 DEADLINE = 3.8
 BUG = 3
-#: The threads that end our children once a signal came: who ends earlier would leave those that
-#: ignore SIGTERM.
-_stoppers: list[threading.Thread] = []
+#: Set once our children have ended after a signal: who ends earlier would leave those that ignore
+#: SIGTERM.
+_children_ended: list[threading.Event] = []
 
 
 def run_main(work: Callable[[], int]) -> int:
@@ -59,8 +61,8 @@ def run_main(work: Callable[[], int]) -> int:
     except BaseException as error:
         return report_error(error)
     finally:
-        for stopper in _stoppers:
-            stopper.join()
+        for ended in _children_ended:
+            ended.wait()
 
 
 def report_error(error: BaseException, *, subject: str = "") -> int:
@@ -97,16 +99,28 @@ def _interrupt(number: int, _frame: FrameType | None) -> None:
         signal.signal(other, signal.SIG_IGN)
     # Before anything else: no thread may start one more child that nobody ends.
     may_raise = process.begin_stopping(number)
-    # In a thread, as children get two seconds to end and the main thread must unwind meanwhile.
-    stopper = threading.Thread(target=process.stop_all, daemon=True)
-    stopper.start()
-    _stoppers.append(stopper)
-    # os._exit, not sys.exit: neither a hanging thread nor an exit handler may hold the process.
-    deadline = threading.Timer(DEADLINE, os._exit, (128 + number,))
-    deadline.daemon = True
-    deadline.start()
+    # In a thread, as children get two seconds to end and the main thread must unwind meanwhile. Of
+    # _thread: the signal may have come while the main thread starts a thread, and then holds a lock
+    # that every threading.Thread needs to start.
+    ended = threading.Event()
+    _children_ended.append(ended)
+    _thread.start_new_thread(_stop_children, (ended,))
+    _thread.start_new_thread(_exit_at_deadline, (128 + number,))
     if may_raise:
         raise Interrupted(number)
+
+
+def _stop_children(ended: threading.Event) -> None:
+    try:
+        process.stop_all()
+    finally:
+        ended.set()
+
+
+def _exit_at_deadline(code: int) -> None:
+    time.sleep(DEADLINE)
+    # Not sys.exit: neither a hanging thread nor an exit handler may hold the process.
+    os._exit(code)
 
 
 def setup_logging(*, quiet: bool = False, verbose: bool = False) -> None:

@@ -142,6 +142,39 @@ sys.exit(boundary.run_main(work))
 """
 
 
+INTERRUPTED = """
+import os, signal, sys, threading
+from pipeline_steps.cli import boundary
+lines = 0
+def trace(frame, event, _argument):
+    global lines
+    if (frame.f_code.co_filename, frame.f_code.co_name) == (threading.__file__, "start"):
+        if event == "line":
+            lines += 1
+            if lines == int(sys.argv[1]):
+                os.kill(os.getpid(), signal.SIGINT)
+        return trace
+def work():
+    boundary.setup_logging(); boundary.handle_signals()
+    thread = threading.Thread(target=int, daemon=True)
+    sys.settrace(trace)
+    thread.start()
+    sys.settrace(None)
+    return 0
+sys.exit(boundary.run_main(work))
+"""
+
+
+def test_a_signal_while_a_thread_starts_ends_the_step() -> None:
+    """`threading` holds a lock then, which a handler that starts threads would wait for for ever."""
+    codes: list[int] = []
+    while codes[-1:] != [0]:
+        command = [sys.executable, "-c", INTERRUPTED, str(len(codes) + 1)]
+        codes.append(subprocess.run(command, capture_output=True, timeout=10).returncode)
+    assert len(codes) > 5, "each line of Thread.start"
+    assert set(codes[:-1]) == {130}
+
+
 @pytest.mark.parametrize("number", [15, 2, 1])
 def test_a_signal_ends_the_step_within_four_seconds_and_its_children(
     tmp_path: Path, number: int
