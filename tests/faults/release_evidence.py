@@ -51,6 +51,27 @@ def state_that_the_source_stores(line: Line) -> str:
     return refused(release(line), 2, "the source tracks this state file")
 
 
+def state_that_the_source_stores_beside_a_store(line: Line) -> str:
+    """What it says of the content is handed to no store that releases believe."""
+    line.tested()
+    store = _stores(line, believed="believed", own="believed")
+    line.repo.git("add", "-f", ".pipeline/state.jsonl")
+    line.repo.commit()
+    wrong = refused(release(line), 2, "the source tracks this state file")
+    return wrong or (f"{store} has records" if store.exists() else "")
+
+
+def tag_moved_to_another_commit(line: Line) -> str:
+    """After tag_release somebody moves the tag to what nobody tested."""
+    if wrong := refused(release(line, skip=["promote"]), 0, ""):
+        return wrong
+    line.repo.put("charts/common/templates/map.yaml", MAP.replace("hello", "good day"))
+    line.repo.commit()
+    line.repo.git("tag", "--force", "common-1.0.0")
+    done = line.run("promote", "--tag", "common-1.0.0")
+    return refused(Ended(done.returncode, done.stderr, published(line)), 4, "no record of check")
+
+
 def records_of_another_build(line: Line) -> str:
     line.tested()
     line.repo.git("tag", "common-1.0.0")
@@ -165,6 +186,21 @@ def tag_build_that_finds_the_tests_in_a_store(line: Line) -> str:
     return passed(release(line, skip=[*BEFORE, "tag_release"], **TAG_BUILD))
 
 
+def clones_with_channels_of_their_own(line: Line) -> str:
+    """Two sandboxes and one store: what one has in its channel blocks nothing in the other."""
+    text = (line.repo.root / "pipeline.yaml").read_text()
+    line.repo.put("pipeline.yaml", f'{text}evidence: "file://{line.folder}/store"\n')
+    line.repo.commit()
+    overlay = line.folder / "own.yaml"
+    (line.folder / "own").mkdir()
+    overlay.write_text(f'channels: {{snapshot: {{charts: "file://{line.folder}/own"}}}}\n')
+    for place, more in ((line, ()), (line.clone("clone"), ("--config", str(overlay)))):
+        ended = release(place, *more, skip=AFTER)
+        if ended.code:
+            return f"exit {ended.code}: {ended.words.strip()[-500:]}"
+    return passed(release(line))
+
+
 def gate_repeated_by_an_agent_with_a_slow_clock(line: Line) -> str:
     line.configure(", requires: [check, integration_test, scan]")
     line.repo.commit()
@@ -240,6 +276,11 @@ MUST_NOT = (
     Case("a state file that the source stores", state_that_the_source_stores),
     Case("a state file that the source stores, by --state", state_file_given_by_option),
     Case("a state file that is staged", staged_state_file),
+    Case(
+        "a state file that the source stores, beside a believed store",
+        state_that_the_source_stores_beside_a_store,
+    ),
+    Case("a tag moved to another commit", tag_moved_to_another_commit),
     Case("what another build left in the workspace of a tag build", records_of_another_build),
     Case("records in a store that no release believes", record_in_a_store_that_no_release_believes),
     Case("an image planted under the tag of its key", image_planted_under_the_tag_of_its_key),
@@ -258,6 +299,7 @@ MAY = (
         "a gate repeated by an agent with a slow clock", gate_repeated_by_an_agent_with_a_slow_clock
     ),
     Case("two agents that build one image", two_agents_that_build_one_image),
+    Case("two clones with channels of their own", clones_with_channels_of_their_own),
     Case("the archive of a release was lost", lost_archive_of_a_release),
     Case("a layer of a released image was lost", lost_layer_of_a_released_image),
 )
