@@ -95,7 +95,7 @@ def test_a_long_record_is_kept_too(store: Store) -> None:
     assert store.record_line(record.id) == line
 
 
-def test_files_of_evidence_lie_beside_it(store: Store) -> None:
+def test_evidence_file_is_found_by_its_digest(store: Store) -> None:
     report = b"<testsuite/>"
     line, record = made(evidence={"junit/a.xml": sha256(report)})
     assert store.evidence_file(sha256(report)) is None
@@ -121,7 +121,7 @@ def test_a_writer_that_was_killed_between_is_completed(store: Store) -> None:
     assert store.record_ids(CONTENT) == {record.id}
 
 
-def test_the_content_is_what_is_entered_last() -> None:
+def test_lookup_digests_end_with_the_content() -> None:
     _, record = made(outputs={"same": CONTENT, "tar": TAR})
     assert lookup_digests(record) == [TAR, CONTENT]
 
@@ -154,7 +154,7 @@ def test_a_store_that_cannot_be_asked_is_never_empty(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("url", ["https://h/p", "oci://h", "file://host/x", "x"])
-def test_what_is_no_store(url: str) -> None:
+def test_open_store_refuses_other_urls(url: str) -> None:
     with pytest.raises(ConfigurationError):
         open_store(url, {})
 
@@ -196,7 +196,7 @@ def test_a_planted_link_in_a_folder_is_not_followed(tmp_path: Path, planted: str
     assert not list(elsewhere.iterdir())
 
 
-def test_another_thing_under_a_records_name_in_a_registry_is_named(host: str) -> None:
+def test_other_manifest_under_a_record_id_is_an_error(host: str) -> None:
     store = open_store(f"oci://{host}/damaged/evidence", {})
     (line, record), (_, other) = made(), made(subject="other")
     store.put(line, record, {})
@@ -225,7 +225,7 @@ def test_a_state_reads_the_union_and_writes_the_store(url: str, tmp_path: Path) 
     assert not second.path.exists(), "what is read is not written"
 
 
-def test_what_a_store_could_not_be_given_is_given_later(tmp_path: Path) -> None:
+def test_record_that_a_store_refused_is_flushed_later(tmp_path: Path) -> None:
     fields = {
         "step": "check",
         "subject": "hello",
@@ -279,7 +279,7 @@ def test_a_record_waits_for_evidence_that_cannot_be_read_now(tmp_path: Path) -> 
     assert len(store.record_ids(CONTENT)) == 1 and store.evidence_file(sha256(b"text")) == b"text"
 
 
-def test_a_store_that_is_only_written_is_not_believed(url: str, tmp_path: Path) -> None:
+def test_records_of_a_write_only_store_do_not_count(url: str, tmp_path: Path) -> None:
     store = open_store(url, {})
     line, record = made()
     store.put(line, record, {})
@@ -333,7 +333,7 @@ def test_logins_come_from_hosts_and_a_refused_one_is_never_an_empty_store(tmp_pa
                 open_store(url, hosts).put(line, record, {})
 
 
-def test_what_a_signal_ended_is_given_by_the_next_run(tmp_path: Path) -> None:
+def test_interrupted_record_reaches_the_store_with_the_next_run(tmp_path: Path) -> None:
     """After a signal nothing new is written outside; the record is in the file and reaches the
     store later.
     """

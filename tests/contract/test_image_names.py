@@ -80,8 +80,8 @@ def test_of_many_that_name_at_once_one_gets_the_tag(
         clients = [Together(running.host, barrier) for _ in contents]
         names = list(pool.map(tag_image, clients, [target] * len(contents), digests))
     for name, digest in zip(names, digests, strict=True):
-        found = here.head(PATH, str(name.tag))
-        assert found and found.digest == digest == name.digest
+        current = here.head(PATH, str(name.tag))
+        assert current and current.digest == digest == name.digest
     tagged = here.head(PATH, str(target.tag))
     assert tagged
     for name, digest in zip(names, digests, strict=True):

@@ -85,7 +85,7 @@ ELSEWHERE = {
         f"{_SANDBOX}::test_a_scripted_kind_is_called_and_its_nodes_get_a_read_only_registry"
     ),
     "pipeline-steps integration_test --cluster ci --shard auto": (
-        "tests/unit/test_selection.py::test_the_shard_of_the_ci_must_be_said"
+        "tests/unit/test_selection.py::test_shard_auto_without_a_shard_in_ci_is_refused"
     ),
     "pipeline-steps reproduce integration_test/hello --last-failed --keep --cluster k131": _FAILS_AGAIN,
     "pipeline-steps reproduce integration_test/hello --state https://ci.example.com/…/state.jsonl --keep": (

@@ -64,7 +64,7 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-def test_it_shows_versions_approvers_tests_and_images_and_loads_nothing(
+def test_page_shows_versions_approvers_tests_and_images_and_loads_nothing(
     browser: Browser, page: Path
 ) -> None:
     opened = Opened(browser, page, DESK)

@@ -32,11 +32,11 @@ def story(tmp_path: Path) -> Story:
         / ".pipeline"
         / "state.jsonl"
     )
-    told = Story(state)
-    told.chain("hello", "first")
-    told.chain("hello", "second", fails=True)
-    told.test("hello", "second", snapshot(state), "ci/tls-values.yaml", "interrupted")
-    return told
+    chain_lines = Story(state)
+    chain_lines.chain("hello", "first")
+    chain_lines.chain("hello", "second", fails=True)
+    chain_lines.test("hello", "second", snapshot(state), "ci/tls-values.yaml", "interrupted")
+    return chain_lines
 
 
 def snapshot(state: State) -> Record:
@@ -49,7 +49,9 @@ def release(story: Story, content: str = "second", outputs: dict[str, str] = PRO
     story.add("promote", "hello", content, outputs=outputs, parameters={"version": "1.4.1+b2"})
 
 
-def told(story: Story, capsys: pytest.CaptureFixture[str], content: str | None = None) -> list[str]:
+def chain_lines(
+    story: Story, capsys: pytest.CaptureFixture[str], content: str | None = None
+) -> list[str]:
     """What a log gets, of a state that is read from its file."""
     config = Config(charts=(), root=Path("/elsewhere"), hosts={HOST: Host(plain_http=True)})
     capsys.readouterr()
@@ -59,16 +61,16 @@ def told(story: Story, capsys: pytest.CaptureFixture[str], content: str | None =
     return captured.err.splitlines()
 
 
-def test_every_link_stands_there_with_what_to_copy(
+def test_chain_of_a_release_lists_every_link(
     story: Story, capsys: pytest.CaptureFixture[str]
 ) -> None:
     release(story)
     folder = story.state.folder
-    made = f"oci://registry.example.com/snapshot-charts/hello:1.4.1-0.12.t06b78bbaa208@{digest('secondchart')}"
-    assert told(story, capsys) == [
+    snapshot_reference = f"oci://registry.example.com/snapshot-charts/hello:1.4.1-0.12.t06b78bbaa208@{digest('secondchart')}"
+    assert chain_lines(story, capsys) == [
         f"hello  content            {digest('second')}",
         f"hello  image web          registry.example.com/snap/web:k-1@{digest('web')}  3.4 s",
-        f"hello  snapshot chart     {made}  3.4 s",
+        f"hello  snapshot chart     {snapshot_reference}  3.4 s",
         "hello  test               passed  install ci/default-values.yaml  3.4 s",
         "hello  test               failed  install ci/tls-values.yaml  3.4 s",
         f"hello  tag                hello-1.4.1@{digest('second')[7:47]}  3.4 s",
@@ -88,18 +90,18 @@ def test_what_is_not_released_gets_no_helm_commands_of_the_release_before(
     story: Story, capsys: pytest.CaptureFixture[str]
 ) -> None:
     release(story, "first")
-    lines = told(story, capsys, digest("second"))
+    lines = chain_lines(story, capsys, digest("second"))
     assert lines[0] == f"hello  content            {digest('second')}"
     assert not [
         line for line in lines if line.startswith(("helm", "hello  tag", "hello  production"))
     ]
 
 
-def test_a_content_that_came_to_no_snapshot_is_not_shown_as_the_one_before(
+def test_content_without_a_snapshot_shows_none(
     story: Story, capsys: pytest.CaptureFixture[str]
 ) -> None:
     release(story)
-    lines = told(story, capsys, digest("third"))
+    lines = chain_lines(story, capsys, digest("third"))
     assert lines[:3] == [
         f"hello  content            {digest('third')}",
         "hello  snapshot           none",
@@ -112,7 +114,7 @@ def test_an_older_content_that_is_released_now_is_the_one_that_is_shown(
     story: Story, capsys: pytest.CaptureFixture[str]
 ) -> None:
     release(story, "first")
-    lines = told(story, capsys, digest("first"))
+    lines = chain_lines(story, capsys, digest("first"))
     assert lines[0] == f"hello  content            {digest('first')}"
     assert f"helm pull oci://{HOST}/charts/hello --version 1.4.1+b2 --plain-http" in lines
 
@@ -131,7 +133,7 @@ def test_a_test_of_former_images_is_no_link_of_the_chain_of_new_ones(
         uses=uses,
         supersedes=[before.id],
     )
-    lines = told(story, capsys)
+    lines = chain_lines(story, capsys)
     assert lines[0] == f"hello  content            {digest('second')}"
     assert not [line for line in lines if line.startswith("hello  test")]
 
@@ -157,4 +159,4 @@ def test_helm_commands_are_those_of_the_repository(
     story: Story, capsys: pytest.CaptureFixture[str], reference: str, commands: list[str]
 ) -> None:
     release(story, outputs={"chart": reference})
-    assert [line for line in told(story, capsys) if line.startswith("helm")] == commands
+    assert [line for line in chain_lines(story, capsys) if line.startswith("helm")] == commands

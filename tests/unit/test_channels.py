@@ -83,7 +83,7 @@ def test_a_version_is_free_unless_it_has_another_tar_or_differs_in_build_metadat
         channel.check_version_free(packed(version="1.0.0+b"))
 
 
-def test_what_a_record_names_is_found_or_evidence_is_missing(tmp_path: Path) -> None:
+def test_find_recorded_refuses_another_tar_and_a_lost_version(tmp_path: Path) -> None:
     channel = WritableChannel(production(tmp_path), "production")
     record = released(tmp_path, channel.publish(packed()))
     assert channels.find_recorded(record, channel.first).archive == packed()

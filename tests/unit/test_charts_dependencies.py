@@ -38,8 +38,8 @@ def chart(
 def test_a_locked_dependency_is_fetched_into_charts() -> None:
     asked: list[MissingArchive] = []
 
-    def fetch(wanted: MissingArchive) -> bytes:
-        asked.append(wanted)
+    def fetch(missing_archive: MissingArchive) -> bytes:
+        asked.append(missing_archive)
         return packed("db", "1.2.0").tgz
 
     filled = dependencies.fill(chart(lock="1.2.0"), fetch, "hello")
@@ -112,9 +112,9 @@ def test_dependencies_that_do_not_match_are_refused(files_: Files, message: str)
 
 def test_fetched_archive_of_another_version_is_refused() -> None:
     with pytest.raises(ConfigurationError, match=r"db 1\.2\.0 holds the chart db 1\.3\.0"):
-        dependencies.fill(chart(lock="1.2.0"), lambda wanted: packed("db", "1.3.0").tgz)
+        dependencies.fill(chart(lock="1.2.0"), lambda missing_archive: packed("db", "1.3.0").tgz)
     with pytest.raises(EvidenceError, match="not a gzip file"):
-        dependencies.fill(chart(lock="1.2.0"), lambda wanted: b"<html>")
+        dependencies.fill(chart(lock="1.2.0"), lambda missing_archive: b"<html>")
 
 
 @pytest.mark.parametrize("vendored", [False, True], ids=["fetched", "vendored"])

@@ -55,13 +55,13 @@ def test_labels_checksums_order_and_comments_are_no_difference() -> None:
 
 
 def test_a_change_is_shown_by_resource() -> None:
-    found = differences(
+    shown = differences(
         MAP.format(version="1", greeting="hi") + pod(),
         MAP.format(version="1", greeting="bye") + pod(),
     )
-    [one] = found
-    assert (one.name, one.word) == ("ConfigMap hello", "changed")
-    assert "-  greeting: hi\n+  greeting: bye" in one.text
+    [difference] = shown
+    assert (difference.name, difference.word) == ("ConfigMap hello", "changed")
+    assert "-  greeting: hi\n+  greeting: bye" in difference.text
 
 
 def test_added_and_removed_resources_are_shown_completely() -> None:
@@ -86,7 +86,7 @@ def test_added_and_removed_resources_are_shown_completely() -> None:
     ids=["image", "annotation", "type", "unpinned"],
 )
 def test_changed_values_are_a_difference(before: str, after: str) -> None:
-    assert [one.word for one in differences(before, after)] == ["changed"]
+    assert [difference.word for difference in differences(before, after)] == ["changed"]
 
 
 def test_equivalent_image_references_are_no_difference() -> None:
@@ -99,12 +99,12 @@ def test_equivalent_image_references_are_no_difference() -> None:
 
 def test_resources_with_equal_names_and_invalid_yaml_are_compared() -> None:
     two = MAP.format(version="1", greeting="hi") * 2
-    assert [one.name for one in differences(two, two.replace("hi", "bye", 1))] == [
+    assert [difference.name for difference in differences(two, two.replace("hi", "bye", 1))] == [
         "ConfigMap hello"
     ]
-    assert [one.word for one in differences("# Source: x\na: [", "# Source: x\na: {")] == [
-        "changed"
-    ]
+    assert [
+        difference.word for difference in differences("# Source: x\na: [", "# Source: x\na: {")
+    ] == ["changed"]
 
 
 def test_random_values_are_masked_in_the_diff() -> None:
@@ -113,7 +113,7 @@ def test_random_values_are_masked_in_the_diff() -> None:
     )
     before = Side(first, again)
     assert diff.differences(before, Side(other, more)) == []
-    [one] = diff.differences(
+    [difference] = diff.differences(
         before, Side(other.replace("hi-", "bye-"), more.replace("hi-", "bye-"))
     )
-    assert "-  greeting: hi-<chance>\n+  greeting: bye-<chance>" in one.text
+    assert "-  greeting: hi-<chance>\n+  greeting: bye-<chance>" in difference.text

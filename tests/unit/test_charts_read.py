@@ -28,14 +28,14 @@ dependencies:
 
 
 def test_metadata() -> None:
-    found = read_metadata(GOOD, "hello/Chart.yaml")
-    assert (found.name, found.version, found.app_version, found.type) == (
+    read_names = read_metadata(GOOD, "hello/Chart.yaml")
+    assert (read_names.name, read_names.version, read_names.app_version, read_names.type) == (
         "hello",
         "1.2.3",
         "1.10",
         "application",
     )
-    assert found.dependencies == (
+    assert read_names.dependencies == (
         Dependency(name="common", version="2.x.x", repository="file://../common"),
         Dependency(
             name="db",
@@ -45,9 +45,9 @@ def test_metadata() -> None:
             condition="store.enabled",
         ),
     )
-    assert found.dependencies[0].local
-    assert found.dependencies[0].folder == "../common"
-    assert found.fields["deprecated"] is False
+    assert read_names.dependencies[0].local
+    assert read_names.dependencies[0].folder == "../common"
+    assert read_names.fields["deprecated"] is False
 
 
 START = b"apiVersion: v2\nname: a\n"
@@ -130,8 +130,8 @@ def test_unquoted_numbers_are_accepted_unless_strict() -> None:
 
 def test_read_dependencies_of_a_lock() -> None:
     lock = b"dependencies:\n- name: db\n  repository: oci://example.com/c\n  version: 1.0.1\ndigest: sha256:0\n"
-    found = read_dependencies(lock, "Chart.lock")
-    assert found == (Dependency(name="db", version="1.0.1", repository="oci://example.com/c"),)
+    read_names = read_dependencies(lock, "Chart.lock")
+    assert read_names == (Dependency(name="db", version="1.0.1", repository="oci://example.com/c"),)
 
 
 @pytest.mark.parametrize(
@@ -168,9 +168,9 @@ def test_null_instead_of_a_list_is_empty() -> None:
 @example("2001-12-14t21:59:43.10-05:00")
 def test_meaning_is_the_same_with_and_without_shortcuts(plain: str) -> None:
     tag: str = yaml.SafeLoader("").resolve(yaml.ScalarNode, plain, (True, False))  # type: ignore[no-untyped-call]
-    said = tag.removeprefix("tag:yaml.org,2002:")
-    if said == "str":
-        said = "bool" if plain in ("y", "Y", "n", "N") else "text"
+    error_text = tag.removeprefix("tag:yaml.org,2002:")
+    if error_text == "str":
+        error_text = "bool" if plain in ("y", "Y", "n", "N") else "text"
         if plain.isascii() and yaml_reader._GO_NUMBER.fullmatch(plain):
-            said = "float"
-    assert yaml_reader.meaning(plain) == said
+            error_text = "float"
+    assert yaml_reader.meaning(plain) == error_text

@@ -54,7 +54,7 @@ def test_a_good_chart_passes_and_leaves_a_report(repo: Repo) -> None:
     ]  # fmt: skip
 
 
-def test_every_failure_is_told_with_its_place_in_the_checkout(repo: Repo) -> None:
+def test_check_reports_failures_with_their_place(repo: Repo) -> None:
     repo.put("charts/web/templates/bad.yaml", "a: 1\nb: {{ .Values.no.such }}\n")
     repo.put("charts/web/ci/wrong-values.yaml", "word: 1\n")
     with pytest.raises(ChartFailed) as caught:
@@ -92,7 +92,7 @@ def test_subcharts_of_the_checkout_are_there(repo: Repo) -> None:
     assert run(repo, "common").passed
 
 
-def test_other_content_under_a_released_version_is_said(
+def test_check_warns_of_other_content_under_a_released_version(
     repo: Repo, caplog: pytest.LogCaptureFixture
 ) -> None:
     repo.git("tag", "web-0.1.0")
@@ -168,7 +168,7 @@ def test_lint_and_rendering_get_what_tests_give_to_helm(repo: Repo) -> None:
         run(repo)
 
 
-def test_settings_of_later_versions_are_no_concern_of_check(repo: Repo) -> None:
+def test_check_ignores_settings_of_later_versions(repo: Repo) -> None:
     repo.put("pipeline.yaml", "charts: [{path: charts/*}]\ntests: {upgrade_from: [published]}\n")
     assert run(repo).passed
 

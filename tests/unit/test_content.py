@@ -65,7 +65,7 @@ def changed(repo: Repo, before: dict[str, str]) -> set[str]:
     return {name for name in {*before, *after} if before.get(name) != after.get(name)}
 
 
-def test_the_charts_are_found_with_what_they_stand_on(repo: Repo) -> None:
+def test_charts_list_subcharts_images_and_closure(repo: Repo) -> None:
     checkout = opened(repo)
     assert list(checkout.charts) == ["api", "common", "umbrella", "worker"]
     umbrella = checkout.chart("umbrella")
@@ -315,7 +315,7 @@ def test_extra_paths_are_part_of_the_closure(repo: Repo) -> None:
     assert changed(repo, before) == {"common", "api", "umbrella"}
 
 
-def test_the_position_is_that_of_the_closure(repo: Repo) -> None:
+def test_mainline_position_counts_changes_of_the_closure_only(repo: Repo) -> None:
     first = opened(repo).mainline_position(opened(repo).chart("worker"))
     repo.put("charts/api/values.yaml", "changed")
     repo.commit()
@@ -399,7 +399,7 @@ BAD = {
 
 
 @pytest.mark.parametrize("case", BAD)
-def test_what_cannot_be_is_refused_by_place(repo: Repo, case: str) -> None:
+def test_invalid_charts_are_refused_with_file_and_line(repo: Repo, case: str) -> None:
     written, message = BAD[case]
     for path, text in written.items():
         repo.put(path, text)

@@ -62,10 +62,10 @@ def test_the_recorded_digest_is_what_is_built() -> None:
         f"FROM r.example.com/b@{D}\nCOPY --from=r.example.com/a:1 /a /a\n"
         "RUN --mount=type=bind,from=r.example.com/a:1,target=/x true # r.example.com/a:1x\n"
     )
-    found = parse(text.encode(), "Dockerfile", args={})
-    assert found.pin_bases({"r.example.com/a:1": D}) == text.replace("a:$V", f"a:1@{D}").replace(
-        "from=r.example.com/a:1", f"from=r.example.com/a:1@{D}"
-    )
+    bases_found = parse(text.encode(), "Dockerfile", args={})
+    assert bases_found.pin_bases({"r.example.com/a:1": D}) == text.replace(
+        "a:$V", f"a:1@{D}"
+    ).replace("from=r.example.com/a:1", f"from=r.example.com/a:1@{D}")
 
 
 @pytest.mark.parametrize(
@@ -98,9 +98,9 @@ def test_an_unknown_target_names_the_stages() -> None:
      "COPY <<-'E' /x\n\tx\n\tE", "ADD --checksum=sha256:aa http://x /x"],
 )  # fmt: skip
 def test_buildkits_own_syntax_is_refused_for_the_classic_builder(line: str) -> None:
-    found = parse(f"FROM scratch\n{line}\n".encode(), "app/Dockerfile", args={})
+    bases_found = parse(f"FROM scratch\n{line}\n".encode(), "app/Dockerfile", args={})
     with pytest.raises(ToolMissing, match=r"line 2: .*buildx") as caught:
-        found.refuse_buildkit_features()
+        bases_found.refuse_buildkit_features()
     assert str(caught.value).startswith("app/Dockerfile: ") and caught.value.exit_code == 7
 
 

@@ -36,7 +36,7 @@ def state(tmp_path: Path) -> State:
     return story(State(tmp_path / ".pipeline/state.jsonl"))
 
 
-def test_chains_say_how_far_each_content_came(state: State) -> None:
+def test_chain_status_of_each_content(state: State) -> None:
     of_charts = chains.build_chains(chains.work_items(state.records()))
     assert [
         (chain.chart, chain.content, chain.status)
@@ -134,7 +134,7 @@ def two_passed(folder: Path) -> tuple[State, dict[str, str]]:
 
 
 @pytest.mark.parametrize("words", [("show",), ("show", "--graph"), ("html",)], ids=" ".join)
-def test_it_is_said_which_record_steps_use_and_by_which_channels(
+def test_page_names_the_preferred_record_and_its_channels(
     tmp_path: Path, words: tuple[str, ...], capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
@@ -244,7 +244,7 @@ def test_no_text_of_a_record_becomes_markup_or_a_link_elsewhere(tmp_path: Path) 
     assert links and all(link.startswith(("#r-", "./")) for link in links)
 
 
-def test_html_goes_where_it_is_told_and_links_evidence_only_beside_it(
+def test_html_output_elsewhere_links_no_evidence(
     state: State, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["state", "html", "--state", str(state.path)]) == 0
@@ -277,8 +277,8 @@ def test_what_is_checked_out_comes_before_newer_content_of_another_branch(state:
     works = chains.work_items(state.records())
     first = chains.build_chains(works)["hello"][0]
     assert first.content == digest("branch"), "the newest record"
-    found = [chain.content for chain in chains.build_chains(works, contents)["hello"]]
-    assert found == [digest("second"), digest("branch"), digest("first")]
+    shown_contents = [chain.content for chain in chains.build_chains(works, contents)["hello"]]
+    assert shown_contents == [digest("second"), digest("branch"), digest("first")]
     document = page(state.records(), "shop", checked_out=contents)
     assert document.count("as checked out") == 1
     assert (

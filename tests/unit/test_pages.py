@@ -141,12 +141,12 @@ def test_a_secret_in_any_value_is_masked(make: Maker, tmp_path: Path) -> None:
 
 
 @every_page
-def test_what_turns_or_ends_a_text_in_any_value_is_replaced(make: Maker, tmp_path: Path) -> None:
+def test_control_characters_in_any_value_are_replaced(make: Maker, tmp_path: Path) -> None:
     document = make("a\x00b\x1bc\u202ed\u2066e\x9b", tmp_path)
     assert not set("\x00\x1b\u202e\u2066\x9b") & set(document)
     assert "a�b�c�d�e�" in document
 
 
-def test_a_value_that_nobody_gave_is_an_error() -> None:
+def test_template_without_a_value_is_an_error() -> None:
     with pytest.raises(UndefinedError, match="'title' is undefined"):
         rendering.render("base.html")

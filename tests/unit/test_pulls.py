@@ -140,14 +140,14 @@ def test_the_pull_secret_holds_the_login_that_only_reads(
         ),
     ],
 )
-def test_it_is_told_that_charts_can_read_a_login_that_pushes(
+def test_push_login_in_the_pull_secret_is_warned_about(
     hosts: dict[str, Host], tests: ChartTests, is_told: bool, tmp_path: Path
 ) -> None:
     channels = Channels(snapshot=SnapshotChannel(images="r.example.com/prod"))
     config = Config(charts=(), root=tmp_path, hosts=hosts, tests=tests, channels=channels)
-    told = pulls.push_login_warning(config)
+    warning = pulls.push_login_warning(config)
     expected = 'can read the login that pushes to r.example.com/prod: name one that only reads in hosts."r.exa'
-    assert (expected in told) == is_told and bool(told) == is_told
+    assert (expected in warning) == is_told and bool(warning) == is_told
 
 
 def test_two_logins_of_one_host_are_both_in_the_pull_secret() -> None:

@@ -38,7 +38,7 @@ from tests.support.gits import Repo, chart
         ("{version}/{name}-{version}", "1.0.0/web-1.0.1", None),
     ],
 )
-def test_what_a_template_reads_from_a_tag(
+def test_tag_template_parses_name_and_version(
     template: str, tag: str, reading: tuple[str, str] | None
 ) -> None:
     names = TagPattern(template)
@@ -58,19 +58,19 @@ def test_a_shell_pattern_is_no_template() -> None:
     assert TagPattern("{name}-{version}").glob == "*-*"
 
 
-def test_what_a_tag_says_of_its_charts() -> None:
+def test_trailers_without_a_digest_are_ignored() -> None:
     digest = f"sha256:{'0' * 64}"
     text = (
         f"Release\n\nPipeline-Content: web 1.0.0 {digest}\nPipeline-Image: web app {digest}\n"
         f"Pipeline-Image: web side sha256:short\nPipeline-Content: api 2.0.0 {digest}\n"
     )
-    told = read_trailers(tag(text))
-    assert list(told) == ["web", "api"]
-    assert told["web"].images == {"app": digest}, "what is no digest is not one"
+    releases = read_trailers(tag(text))
+    assert list(releases) == ["web", "api"]
+    assert releases["web"].images == {"app": digest}, "what is no digest is not one"
     assert read_trailers(tag("Pipeline-Content of web")) == {} == read_trailers(tag(""))
 
 
-def test_what_is_written_of_a_chart_is_read_again() -> None:
+def test_written_trailers_are_read_back() -> None:
     digest = f"sha256:{'0' * 64}"
     released = {
         "web": TaggedRelease("1.0.0", digest, {"app": digest}),
@@ -121,7 +121,7 @@ def objects(repo: Repo) -> Iterator[Objects]:
 
 
 @pytest.mark.parametrize("folder", ["", "charts", "charts/web"])
-def test_a_tree_is_what_git_lists(repo: Repo, objects: Objects, folder: str) -> None:
+def test_stored_tree_equals_git_ls_tree(repo: Repo, objects: Objects, folder: str) -> None:
     commit = repo.git("rev-parse", "HEAD")
     tree = StoredTree(objects, commit, folder)
     lines = repo.git("ls-tree", "-r", "-z", f"{commit}:{folder}").split("\0")[:-1]
@@ -143,9 +143,7 @@ def test_a_tree_is_what_git_lists(repo: Repo, objects: Objects, folder: str) -> 
         tree.read(["gone"])
 
 
-def test_an_object_that_is_not_here_is_said_and_the_next_one_is_read(
-    repo: Repo, objects: Objects
-) -> None:
+def test_missing_object_is_an_error_and_the_next_is_read(repo: Repo, objects: Objects) -> None:
     with pytest.raises(MachineError, match="is not here"):
         objects.read(["0" * 40, repo.git("rev-parse", "HEAD:charts/web/run.sh")])
     blob = repo.git("rev-parse", "HEAD:charts/web/Chart.yaml")
@@ -174,26 +172,32 @@ def test_charts_are_found_by_patterns(
     ]
 
 
-def test_the_parts_of_a_shard_are_the_whole() -> None:
+def test_shards_together_hold_every_version_once() -> None:
     versions = [("web", f"1.{n}.0") for n in range(50)]
     parts = [
-        [one for one in versions if VersionFilter(frozenset(), (), (n, 4)).includes(*one)]
+        [
+            each_version
+            for each_version in versions
+            if VersionFilter(frozenset(), (), (n, 4)).includes(*each_version)
+        ]
         for n in (1, 2, 3, 4)
     ]
-    assert sorted(one for part in parts for one in part) == sorted(versions) and all(parts)
+    assert sorted(each_version for part in parts for each_version in part) == sorted(
+        versions
+    ) and all(parts)
 
 
-def test_withdrawn_by_version_or_by_chart_and_version() -> None:
-    wanted = VersionFilter(frozenset({"1.0.0", "web-2.0.0"}), ("web", "api"))
+def test_versions_are_withdrawn_by_version_or_chart_and_version() -> None:
+    version_filter = VersionFilter(frozenset({"1.0.0", "web-2.0.0"}), ("web", "api"))
     assert (
-        wanted.is_withdrawn("api", "1.0.0")
-        and wanted.is_withdrawn("web", "2.0.0")
-        and not wanted.is_withdrawn("api", "2.0.0")
+        version_filter.is_withdrawn("api", "1.0.0")
+        and version_filter.is_withdrawn("web", "2.0.0")
+        and not version_filter.is_withdrawn("api", "2.0.0")
     )
-    assert wanted.includes("web", "1.0.0") and not wanted.includes("other", "1.0.0")
+    assert version_filter.includes("web", "1.0.0") and not version_filter.includes("other", "1.0.0")
 
 
-def test_what_is_remembered_is_of_one_tag_one_text_and_one_index(tmp_path: Path) -> None:
+def test_ledger_forgets_a_moved_tag_and_a_changed_index(tmp_path: Path) -> None:
     tag = Tag("web-1.0.0", "c1", "Release", "2026-01-01T00:00:00Z")
     kept = KeptVersion("web", "1.0.0", "sha256:1", "sha256:1", "sha256:2")
     ledger = Ledger(tmp_path, ["x"])
@@ -224,12 +228,12 @@ def test_what_is_remembered_is_of_one_tag_one_text_and_one_index(tmp_path: Path)
     "text",
     ["https://example.com/x.git", "git@example.com:team/charts.git", "file:///srv/x", "lp:x"],
 )
-def test_what_is_a_url(text: str) -> None:
+def test_is_url_accepts_urls_of_repositories(text: str) -> None:
     assert is_url(text)
 
 
 @pytest.mark.parametrize(
     "text", [".", "charts", "/srv/charts.git", "a@b", "ext::sh -c x", "-x@y:z"]
 )
-def test_what_is_no_url(text: str) -> None:
+def test_is_url_rejects_paths(text: str) -> None:
     assert not is_url(text)

@@ -66,10 +66,12 @@ class World:
         )
 
     def tests(self, cluster: str, error: PipelineError | None = None) -> None:
-        wanted = settings(self.checkout, self.chart)
-        (one,) = scenarios(self.checkout, self.chart, wanted, (cluster,))
+        expected = settings(self.checkout, self.chart)
+        (scenario_name,) = scenarios(self.checkout, self.chart, expected, (cluster,))
         self.step(
-            "integration_test", key=scenario_key(one, wanted, self.chart.content, {}), error=error
+            "integration_test",
+            key=scenario_key(scenario_name, expected, self.chart.content, {}),
+            error=error,
         )
 
     def report(self, **options: Any) -> Record:
@@ -95,7 +97,7 @@ def verdict(record: Record) -> str:
     return record.outputs["verdict"]
 
 
-def test_what_is_missing_makes_it_incomplete(world: World) -> None:
+def test_missing_test_makes_the_verdict_incomplete(world: World) -> None:
     assert verdict(world.report()) == "incomplete"
     assert "| integration_test install-default | missing | 0 | not run |" in world.page
     totals = "1 chart: 1 incomplete; 2 requirements: 1 missing, 1 passed"
@@ -123,7 +125,7 @@ def test_a_failure_is_negative_and_the_retry_stays_visible(world: World) -> None
     assert "| passed | 2 |" in world.page
 
 
-def test_the_clusters_own_trouble_is_neither(world: World) -> None:
+def test_infrastructure_failure_makes_the_verdict_incomplete(world: World) -> None:
     world.tests("one", Temporary("node gone"))
     assert verdict(world.report()) == "incomplete"
     assert "| infrastructure | 1 | node gone |" in world.page
@@ -139,7 +141,7 @@ def test_records_of_other_content_do_not_count(world: World) -> None:
     assert "with local modifications" in world.page
 
 
-def test_hostile_words_stay_words(world: World) -> None:
+def test_markup_in_a_reason_is_escaped_on_both_pages(world: World) -> None:
     world.tests("one", ChartFailed("<script>alert(1)</script> | @all [x](http://evil)\n# big\n```"))
     world.report()
     html = (world.state.folder / "report/report.html").read_text()
@@ -149,18 +151,18 @@ def test_hostile_words_stay_words(world: World) -> None:
     assert not {"<script>", "@all", "[x]", "```"} & set(row.split())
 
 
-def test_started_has_no_verdict(world: World, tmp_path: Path) -> None:
+def test_report_started_records_no_verdict(world: World, tmp_path: Path) -> None:
     assert verdict(world.report(started=True, output=tmp_path / "page")) == "started"
     assert (tmp_path / "page/report.md").read_text().startswith("# testing web\n")
 
 
-def test_no_chart_is_nothing_to_object_to(world: World) -> None:
+def test_report_without_charts_is_positive(world: World) -> None:
     record = report(config=world.config, state=world.state)
     assert isinstance(record, Record) and verdict(record) == "positive"
     assert world.page.startswith("# no chart affected")
 
 
-def test_a_review_that_cannot_be_told_is_refused(tmp_path: Path) -> None:
+def test_report_to_gerrit_is_refused_without_output(tmp_path: Path) -> None:
     world = World(
         tmp_path, review={"gerrit": {"url": "https://gerrit.example.com"}, "requires": ["check"]}
     )
@@ -171,7 +173,7 @@ def test_a_review_that_cannot_be_told_is_refused(tmp_path: Path) -> None:
     assert verdict(world.report(output=tmp_path / "page")) == "positive"
 
 
-def test_an_approval_that_nobody_can_give_yet_is_refused(tmp_path: Path) -> None:
+def test_required_approval_is_refused_by_report(tmp_path: Path) -> None:
     world = World(
         tmp_path,
         review={"requires": ["check", "approval.code"]},
@@ -218,12 +220,12 @@ def test_settings_of_tests_without_effect_are_refused_with_their_place(
 
 def test_a_values_file_for_helm_is_part_of_the_tests_key(tmp_path: Path) -> None:
     world = World(tmp_path, tests={"helm_args": ["--set=a=b", "--values", "ci/all.yaml"]})
-    wanted = settings(world.checkout, world.chart)
+    expected = settings(world.checkout, world.chart)
 
     def key(text: str) -> str:
         world.repo.put("ci/all.yaml", text)
-        (one,) = scenarios(Checkout(world.config), world.chart, wanted, ("one",))
-        return scenario_key(one, wanted, world.chart.content, {})
+        (scenario_name,) = scenarios(Checkout(world.config), world.chart, expected, ("one",))
+        return scenario_key(scenario_name, expected, world.chart.content, {})
 
     assert key("a: 1\n") == key("a: 1\n") != key("a: 2\n")
 

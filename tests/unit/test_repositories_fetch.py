@@ -32,12 +32,12 @@ class _Handler(http.server.SimpleHTTPRequestHandler):
     """
 
     asked: list[tuple[str, str | None]]
-    wanted: str | None
+    required_login: str | None
 
     def do_GET(self) -> None:
         login = self.headers.get("Authorization")
         self.asked.append((self.path, login))
-        if self.wanted is not None and login != self.wanted:
+        if self.required_login is not None and login != self.required_login:
             self.send_error(401)
         else:
             super().do_GET()
@@ -47,11 +47,11 @@ class _Handler(http.server.SimpleHTTPRequestHandler):
 
 
 class Served:
-    def __init__(self, folder: Path, wanted: str | None = None) -> None:
+    def __init__(self, folder: Path, required_login: str | None = None) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self.folder = folder
         self.asked: list[tuple[str, str | None]] = []
-        kind = type("Handler", (_Handler,), {"asked": self.asked, "wanted": wanted})
+        kind = type("Handler", (_Handler,), {"asked": self.asked, "required_login": required_login})
         self.server = http.server.ThreadingHTTPServer(
             ("127.0.0.1", 0), partial(kind, directory=str(folder))
         )
@@ -78,15 +78,15 @@ def test_an_archive_is_fetched_once_and_asked_for_every_time(
 ) -> None:
     chart = packed("db", "1.4.0")
     open_writable(served.folder.as_uri(), {}).publish(chart)
-    wanted = MissingArchive("", "db", "1.4.0", served.url)
+    dependency = MissingArchive("", "db", "1.4.0", served.url)
     for _ in range(3):
-        assert fetcher({}, tmp_path / "cache")(wanted) == chart.tgz
+        assert fetcher({}, tmp_path / "cache")(dependency) == chart.tgz
     paths = [path for path, _ in served.asked]
     assert paths.count("/index.yaml") == 3
     assert paths.count("/db-1.4.0.tgz") == 1, "read once, then kept"
     for kept in (tmp_path / "cache").iterdir():
         kept.write_bytes(kept.read_bytes()[:-1])
-    assert fetcher({}, tmp_path / "cache")(wanted) == chart.tgz, "a damaged copy is not used"
+    assert fetcher({}, tmp_path / "cache")(dependency) == chart.tgz, "a damaged copy is not used"
 
 
 def test_missing_dependency_is_named_with_its_repository(served: Served, tmp_path: Path) -> None:
@@ -110,7 +110,10 @@ def test_another_archive_than_the_index_says_is_refused(served: Served) -> None:
 
 
 def test_a_login_never_goes_to_another_origin(tmp_path: Path) -> None:
-    home, away = Served(tmp_path / "home", wanted="Basic bWU6c2VjcmV0"), Served(tmp_path / "away")
+    home, away = (
+        Served(tmp_path / "home", required_login="Basic bWU6c2VjcmV0"),
+        Served(tmp_path / "away"),
+    )
     try:
         open_writable(home.folder.as_uri(), {}).publish(packed("db", "1.4.0"))
         (away.folder / "db-1.4.0.tgz").write_bytes((home.folder / "db-1.4.0.tgz").read_bytes())
@@ -121,8 +124,8 @@ def test_a_login_never_goes_to_another_origin(tmp_path: Path) -> None:
         with pytest.raises(AccessRefused):
             open_repository(home.url, {}).find("db", "1.4.0")
         hosts = {home.host: Host(username="me", password="secret")}
-        found = open_repository(home.url, hosts).find("db", "1.4.0")
-        assert found is not None
+        fetched = open_repository(home.url, hosts).find("db", "1.4.0")
+        assert fetched is not None
         assert away.asked == [("/db-1.4.0.tgz", None)]
     finally:
         home.close()

@@ -56,14 +56,14 @@ def test_order_of_adding_does_not_change_the_index(
     shuffled = list(published)
     random.shuffle(shuffled)
     assert grown(*shuffled, start=start) == data
-    found = Index(data, "x").entries()
-    assert list(found) == sorted({name for name, _ in published})
-    for name, versions in found.items():
-        mine = [version for other, version in published if other == name]
-        assert [one.version for one in versions] == newest_first(mine)
+    parsed = Index(data, "x").entries()
+    assert list(parsed) == sorted({name for name, _ in published})
+    for name, versions in parsed.items():
+        expected_versions = [version for other, version in published if other == name]
+        assert [entry_.version for entry_ in versions] == newest_first(expected_versions)
         assert versions[0] == Entry(
             name,
-            newest_first(mine)[0],
+            newest_first(expected_versions)[0],
             DIGEST,
             (f"{name}-{versions[0].version}.tgz",),
             False,
@@ -105,18 +105,18 @@ def test_everything_else_stays_byte_for_byte(name: str, version: str, before: st
     place = OTHERS.index(before)
     assert data.startswith(OTHERS[:place])
     assert data.endswith(OTHERS[place:])
-    found = Index(data.encode(), "x")
-    assert found.find(name, version) == Entry(
+    parsed = Index(data.encode(), "x")
+    assert parsed.find(name, version) == Entry(
         name, version, DIGEST, (f"{name}-{version}.tgz",), False, CREATED
     )
-    assert found.find("zebra", "1.0.0") == Entry("zebra", "1.0.0", "", ("z.tgz",), True)
+    assert parsed.find("zebra", "1.0.0") == Entry("zebra", "1.0.0", "", ("z.tgz",), True)
 
 
 @pytest.mark.parametrize("name", ["empty", "none"])
 def test_a_chart_without_versions_gets_its_first(name: str) -> None:
-    found = Index(Index(OTHERS.encode(), "x").with_entry(new(name, "1.0.0")), "x")
-    assert [one.version for one in found.versions(name)] == ["1.0.0"]
-    assert [one.version for one in found.versions("zebra")] == ["1.0.0"]
+    parsed = Index(Index(OTHERS.encode(), "x").with_entry(new(name, "1.0.0")), "x")
+    assert [entry_.version for entry_ in parsed.versions(name)] == ["1.0.0"]
+    assert [entry_.version for entry_ in parsed.versions("zebra")] == ["1.0.0"]
 
 
 @pytest.mark.parametrize(
@@ -170,9 +170,11 @@ def test_many_entries_at_once_are_the_same_as_one_by_one() -> None:
     ]
     for start in (None, OTHERS.encode(), b'{"apiVersion": "v1", "entries": {"b": []}}'):
         new_ones = [
-            one for one in published if start is None or Index(start, "x").find(*one) is None
+            entry_
+            for entry_ in published
+            if start is None or Index(start, "x").find(*entry_) is None
         ]
-        at_once = Index(start, "x").with_entries([new(*one) for one in new_ones])
+        at_once = Index(start, "x").with_entries([new(*entry_) for entry_ in new_ones])
         assert at_once == grown(*new_ones, start=start)
     assert Index(at_once, "x").with_entries([]) == at_once
     with pytest.raises(EvidenceError, match=r"b 9\.0\.0 is in the index already"):
@@ -256,10 +258,10 @@ def plainly(data: bytes) -> dict[str, Any] | None:
     return yaml_reader.plain_value(charts) if isinstance(charts, yaml_reader.Mapping) else None
 
 
-def told(data: bytes, name: str) -> list[str] | None:
+def listed_versions(data: bytes, name: str) -> list[str] | None:
     """The versions of a chart, None when they are refused."""
     try:
-        return [one.version for one in Index(data, "x").versions(name)]
+        return [entry_.version for entry_ in Index(data, "x").versions(name)]
     except EvidenceError:
         return None
 
@@ -268,8 +270,8 @@ def told(data: bytes, name: str) -> list[str] | None:
 @given(st.lists(edits, max_size=5))
 def test_blocks_are_the_charts_that_parsing_finds(how: list[tuple[str, int, Any]]) -> None:
     text = BLOCKS
-    for one in how:
-        text = edited(one, text)
+    for entry_ in how:
+        text = edited(entry_, text)
     data = text.encode()
     blocks, charts = index_blocks.find(data), plainly(data)
     event(f"recognised: {blocks is not None}, an index: {charts is not None}")
@@ -277,23 +279,28 @@ def test_blocks_are_the_charts_that_parsing_finds(how: list[tuple[str, int, Any]
         return
     assert list(blocks.charts) == list(charts)
     for name, entries in charts.items():
-        found = told(data, name)
-        if found is None:  # only for a reason
-            versions = [one.get("version") if isinstance(one, dict) else None for one in entries]
+        parsed = listed_versions(data, name)
+        if parsed is None:  # only for a reason
+            versions = [
+                entry_.get("version") if isinstance(entry_, dict) else None for entry_ in entries
+            ]
             assert (
                 not isinstance(entries, list)
                 or len(set(versions)) < len(versions)
                 or not all(isinstance(version, str) for version in versions)
-                or any(one.get("name") != name or not _listed(one.get("urls")) for one in entries)
+                or any(
+                    entry_.get("name") != name or not _listed(entry_.get("urls"))
+                    for entry_ in entries
+                )
             )
             continue
-        assert found == [one["version"] for one in entries or []]
+        assert parsed == [entry_["version"] for entry_ in entries or []]
         try:
             more = plainly(Index(data, "x").with_entry(new(name, "0.9.5")))
         except EvidenceError:
             continue
         assert more is not None
-        assert [one for one in more[name] if one["version"] != "0.9.5"] == (entries or [])
+        assert [entry_ for entry_ in more[name] if entry_["version"] != "0.9.5"] == (entries or [])
         assert {key: more[key] for key in more if key != name} == {
             key: charts[key] for key in charts if key != name
         }
@@ -344,7 +351,7 @@ def test_damage_is_reported_only_for_requested_charts(lines: str, message: str) 
         Index(data, "x").versions("bad")
     assert message in str(raised.value)
     if "'bad'" not in message and "nested" not in message:  # what others damaged stops nobody
-        assert [one.version for one in Index(data, "x").versions("good")] == ["1.0.0"]
+        assert [entry_.version for entry_ in Index(data, "x").versions("good")] == ["1.0.0"]
         more = Index(data, "x").with_entry(new("good", "1.1.0"))
         assert more.endswith(lines.encode())
 
@@ -391,13 +398,13 @@ def test_index_written_by_helm_is_recognised_as_blocks() -> None:
     ids=["crlf", "marker", "bom", "comment", "no line end", "comment behind", "spaced", "u2028", "quoted key"],
 )  # fmt: skip
 def test_all_styles_of_an_index_give_the_same_entries(text: str) -> None:
-    found = Index(text.encode(), "x")
-    assert {name: [one.version for one in versions] for name, versions in found.entries().items()} == {
+    parsed = Index(text.encode(), "x")
+    assert {name: [entry_.version for entry_ in versions] for name, versions in parsed.entries().items()} == {
         "alpha": ["1.0.0", "0.9.0"], "beta": ["1.0.0"], "c-3": ["1.0.0"],
     }  # fmt: skip
     again = Index(
-        found.with_entries([new("beta", "1.0.1"), new("new", "1.0.0"), new("c-3", "0.1.0")]), "x"
+        parsed.with_entries([new("beta", "1.0.1"), new("new", "1.0.0"), new("c-3", "0.1.0")]), "x"
     ).entries()
-    assert {name: [one.version for one in versions] for name, versions in again.items()} == {
+    assert {name: [entry_.version for entry_ in versions] for name, versions in again.items()} == {
         "alpha": ["1.0.0", "0.9.0"], "beta": ["1.0.1", "1.0.0"], "c-3": ["1.0.0", "0.1.0"], "new": ["1.0.0"],
     }  # fmt: skip

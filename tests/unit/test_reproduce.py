@@ -17,27 +17,29 @@ def test_of_unordered_records_the_one_that_steps_take_is_reproduced(
 ) -> None:
     """The file's last one was."""
     state = State(tmp_path / "state.jsonl", channel_locations=["oci://here.example.com/x"])
-    told = Story(state)
+    reproduced = Story(state)
     for host in hosts:
         outputs = {"chart": f"oci://{host}.example.com/x/hello:1.0.0@{digest(host)}"}
-        told.add("snapshot", "hello", "first", outputs=outputs)
-    found = find_record(state, "snapshot/hello", last_failed=False)
-    assert "here.example.com" in found.outputs["chart"]
+        reproduced.add("snapshot", "hello", "first", outputs=outputs)
+    matching = find_record(state, "snapshot/hello", last_failed=False)
+    assert "here.example.com" in matching.outputs["chart"]
 
 
 def test_what_is_checked_out_comes_before_what_was_recorded_last(tmp_path: Path) -> None:
     state = State(tmp_path / "state.jsonl")
-    told = Story(state)
-    first, second = (told.add("snapshot", "hello", content) for content in ("first", "second"))
+    reproduced = Story(state)
+    first, second = (
+        reproduced.add("snapshot", "hello", content) for content in ("first", "second")
+    )
     for contents, wanted in (([digest("first")], first), ([], second), ([digest("x")], second)):
         assert find_record(state, "snapshot/hello", last_failed=False, contents=contents) == wanted
 
 
 def test_a_superseded_verdict_is_reproduced_only_as_a_failure(tmp_path: Path) -> None:
     state = State(tmp_path / "state.jsonl")
-    told = Story(state)
-    failed = told.add("integration_test", "hello", "first", "failed")
-    passed = told.add("integration_test", "hello", "first", supersedes=[failed.id])
+    reproduced = Story(state)
+    failed = reproduced.add("integration_test", "hello", "first", "failed")
+    passed = reproduced.add("integration_test", "hello", "first", supersedes=[failed.id])
     name = "integration_test/hello"
     assert find_record(state, name, last_failed=False) == passed
     assert find_record(state, name, last_failed=True) == failed

@@ -236,14 +236,14 @@ def test_of_two_sets_of_dependencies_the_one_that_passed_counts(world: World) ->
     assert world.reported == "positive" and not world.selected()
 
 
-def test_a_failure_is_said_by_promote_and_report_alike(world: World) -> None:
+def test_failed_test_refuses_promote_and_makes_report_negative(world: World) -> None:
     world.build("a")
     world.test(world.snapshot("a"), error=ChartFailed("crash loop: container web"))
     refused(world, "crash loop: container web")
     assert world.reported == "negative"
 
 
-def test_steps_of_ours_can_be_required_by_name(tmp_path: Path) -> None:
+def test_requires_may_name_build_image_and_snapshot(tmp_path: Path) -> None:
     world = World(tmp_path, "build_image", "snapshot", "integration_test")
     refused(world, "web")
     world.build("a")

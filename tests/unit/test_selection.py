@@ -92,7 +92,7 @@ def outcome(repo: Repo, name: str, result: str = "passed", supersedes: tuple[str
     return state_of(repo).add({**test, "supersedes": supersedes}).id
 
 
-def test_named_charts_are_taken_once_and_must_exist(repo: Repo) -> None:
+def test_chart_option_selects_each_existing_chart_once(repo: Repo) -> None:
     assert select(repo, SelectionRequest(charts=("web", "api", "web"))).charts == ("web", "api")
     with pytest.raises(ConfigurationError, match=r"there is no chart 'webb' \(there is web"):
         select(repo, SelectionRequest(charts=("webb",)))
@@ -100,23 +100,23 @@ def test_named_charts_are_taken_once_and_must_exist(repo: Repo) -> None:
         select(repo, SelectionRequest(charts=("web",), all=True))
 
 
-def test_without_a_word_it_is_what_has_not_passed_its_tests(repo: Repo) -> None:
+def test_default_selection_is_charts_without_a_passed_test(repo: Repo) -> None:
     outcome(repo, "api")
     failed = outcome(repo, "web", "failed")
-    found = selection.decide(
+    chosen = selection.decide(
         opened(repo), state_of(repo), SelectionRequest(), TERMINAL, nothing_published
     )
-    assert found == Selection(("common", "web"), "content without a passed test")
+    assert chosen == Selection(("common", "web"), "content without a passed test")
     outcome(repo, "common")
     outcome(repo, "web", supersedes=(failed,))
-    found = selection.decide(
+    chosen = selection.decide(
         opened(repo), state_of(repo), SelectionRequest(), TERMINAL, nothing_published
     )
-    assert found.charts == ()
-    assert found.reason.startswith("already done: every chart has passed as it is checked out")
+    assert chosen.charts == ()
+    assert chosen.reason.startswith("already done: every chart has passed as it is checked out")
 
 
-def test_a_release_is_about_what_is_not_tagged_and_published(repo: Repo) -> None:
+def test_release_selects_charts_not_tagged_or_not_published(repo: Repo) -> None:
     def decide(*published: str) -> tuple[str, ...]:
         request = SelectionRequest(release=True)
         return selection.decide(
@@ -157,7 +157,7 @@ def test_later_steps_of_a_build_use_the_selection_of_the_first(repo: Repo) -> No
     assert select(repo).charts == ("api",)
 
 
-def test_a_review_is_about_what_it_changes_and_what_stands_on_it(repo: Repo) -> None:
+def test_review_selects_changed_charts_and_their_dependents(repo: Repo) -> None:
     repo.git("checkout", "-q", "-b", "topic")
     repo.put("charts/common/values.yaml", "a: 1\n")
     repo.commit("change common")
@@ -208,7 +208,7 @@ def test_a_values_file_for_helm_affects_the_charts_that_are_tested_with_it(repo:
     assert select(repo, SelectionRequest(since="main")).charts == ("web",)
 
 
-def test_a_tag_of_a_chart_is_about_that_chart(repo: Repo) -> None:
+def test_tag_of_a_chart_selects_that_chart(repo: Repo) -> None:
     repo.git("tag", "-a", "-m", "x", "web-2.0.0")
     build = Build("github_actions", id="1", tag="web-2.0.0")
     assert select(repo, build=build) == Selection(("web",), "released by the tag web-2.0.0")
@@ -226,16 +226,16 @@ def test_a_tag_with_another_version_than_the_chart_is_no_global_tag(repo: Repo) 
         select(repo, build=Build("gitlab", id="1", tag="web-2.0.1"))
 
 
-def test_a_global_tag_is_about_what_is_not_published(repo: Repo) -> None:
+def test_tag_without_a_chart_selects_unpublished_charts(repo: Repo) -> None:
     checkout, state, build = opened(repo), state_of(repo), Build("gitlab", id="1", tag="2026.11")
-    found = selection.decide(
+    chosen = selection.decide(
         checkout,
         state,
         SelectionRequest(),
         build,
         lambda name, version: (name, version) == ("web", "2.0.0"),
     )
-    assert found == Selection(("api", "common"), "not yet published at the tag 2026.11")
+    assert chosen == Selection(("api", "common"), "not yet published at the tag 2026.11")
     assert selection.decide(
         checkout, state, SelectionRequest(), build, lambda *_: True
     ) == Selection((), "no chart affected")
@@ -269,7 +269,7 @@ def test_a_bad_shard_is_refused(text: str) -> None:
         parse_shard(text, TERMINAL)
 
 
-def test_the_shard_of_the_ci_must_be_said() -> None:
+def test_shard_auto_without_a_shard_in_ci_is_refused() -> None:
     assert parse_shard("auto", Build("gitlab", shard=(2, 4))) == (2, 4)
     with pytest.raises(
         UsageError, match=r"--shard auto: this build does not say its shard \(give --shard I/N\)"

@@ -226,7 +226,7 @@ def test_infrastructure_and_interrupted_are_attempts_not_verdicts() -> None:
     assert union.resolve([started, trouble], "k") == union.Verdict((), 1, trouble)
 
 
-def test_which_attempt_says_how_a_key_stands_is_no_matter_of_the_files_order() -> None:
+def test_decisive_attempt_is_the_same_in_any_order() -> None:
     started, running = made("k", "started"), made("k", "started", n=1)
     trouble, interrupted = made("k", "infrastructure", uses=(started.id,)), made("k", "interrupted")
     ended = [started, trouble, interrupted]

@@ -44,11 +44,13 @@ def test_released_version_with_other_content_names_tag_line_and_changed_file(rep
     repo.git("tag", "web-1.0.0")
     assert finding(repo) is None
     put_chart(repo, "1.0.0", "two")
-    found = finding(repo)
-    assert found is not None and found.rule == "released"
-    assert found.where == "charts/web/Chart.yaml:3"
-    assert "tag web-1.0.0" in found.text and "charts/web/notes.txt" in found.text
-    assert "pipeline-steps bump --chart web" in found.text
+    version_numbers = finding(repo)
+    assert version_numbers is not None and version_numbers.rule == "released"
+    assert version_numbers.where == "charts/web/Chart.yaml:3"
+    assert (
+        "tag web-1.0.0" in version_numbers.text and "charts/web/notes.txt" in version_numbers.text
+    )
+    assert "pipeline-steps bump --chart web" in version_numbers.text
 
 
 def test_hotfix_above_its_own_line_is_free_below_a_release_elsewhere(repo: Repo) -> None:
@@ -62,8 +64,12 @@ def test_hotfix_above_its_own_line_is_free_below_a_release_elsewhere(repo: Repo)
     repo.commit()
     assert finding(repo) is None
     put_chart(repo, "0.9.0", "fixed")
-    found = finding(repo)
-    assert found is not None and found.rule == "below-release" and "1.0.0" in found.text
+    version_numbers = finding(repo)
+    assert (
+        version_numbers is not None
+        and version_numbers.rule == "below-release"
+        and "1.0.0" in version_numbers.text
+    )
 
 
 def test_version_that_the_target_took_meanwhile_names_the_change_that_took_it(repo: Repo) -> None:
@@ -77,9 +83,9 @@ def test_version_that_the_target_took_meanwhile_names_the_change_that_took_it(re
     repo.put("unrelated", "x")
     repo.commit()
     repo.git("checkout", "-q", "fix")
-    found = finding(repo, "main")
-    assert found is not None and found.rule == "not-raised"
-    assert f"1.0.1 is not above 1.0.1 of main (set by {taken[:12]})" in found.text
+    version_numbers = finding(repo, "main")
+    assert version_numbers is not None and version_numbers.rule == "not-raised"
+    assert f"1.0.1 is not above 1.0.1 of main (set by {taken[:12]})" in version_numbers.text
 
 
 def test_chart_that_the_review_leaves_alone_need_not_be_above_a_target_that_moved(
