@@ -88,7 +88,12 @@ def first_configuration(root: Path) -> str:
         raise UsageError(
             f"no Chart.yaml in {root} or below", advice="go to the folder that holds your charts"
         )
-    contexts = image_names(root, sorted(find_files(root, "Dockerfile", 0)))
+    named = {
+        repository.rpartition("/")[2]
+        for folder in folders
+        for repository, _ in image_references(_values(folder), "")
+    }
+    contexts = image_names(root, sorted(find_files(root, "Dockerfile", 0)), named)
     charts = [read_chart(root, folder, contexts) for folder in folders]
     used = {name: contexts[name] for chart in charts for name in chart.images}
     unused = {name: context for name, context in contexts.items() if name not in used}
@@ -148,13 +153,19 @@ def find_files(folder: Path, name: str, depth: int) -> Iterator[Path]:
             yield from find_files(entry, name, depth + 1)
 
 
-def image_names(root: Path, folders: Sequence[Path]) -> dict[str, str]:
+def image_names(root: Path, folders: Sequence[Path], named: Collection[str] = ()) -> dict[str, str]:
     """Name → context of the images built in `folders`: the last part of the path that says
     something, or several of them where two images would have one name.
+
+    named: last parts of the names of images in values; such a part says something.
     """
     names: dict[str, str] = {}
     for folder in folders:
-        parts = [part for part in folder.relative_to(root).parts if part.lower() not in GENERIC]
+        parts = [
+            part
+            for part in folder.relative_to(root).parts
+            if part.lower() not in GENERIC or part.lower() in named
+        ]
         parts = [part.lower() for part in parts] or [root.name.lower()]
         length = 1
         while "-".join(parts[-length:]) in names and length < len(parts):

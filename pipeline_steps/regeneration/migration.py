@@ -13,9 +13,16 @@ from pipeline_steps.regeneration.filling import (
     require_repository,
 )
 from pipeline_steps.repositories.indexed import IndexReader
-from pipeline_steps.repositories.repository import Publication, Published, Repository, Writable
+from pipeline_steps.repositories.repository import (
+    Indexed,
+    Publication,
+    Published,
+    Repository,
+    Writable,
+)
 from pipeline_steps.toolbox import progress
 from pipeline_steps.toolbox.errors import (
+    AccessRefused,
     ConfigurationError,
     Conflict,
     EvidenceError,
@@ -54,8 +61,14 @@ def migrate(
         advice = "name the charts, --chart NAME: many registries list none"
         problem = "the repository lists no chart"
         raise MachineError(problem, where=source.url, advice=advice)
+    refused: list[AccessRefused] = []
     for name in names:
-        versions = source.versions(name)
+        try:
+            versions = source.versions(name)
+        except AccessRefused as error:  # of this chart: the others may be readable
+            refused.append(error)
+            report.failed.append(f"{name}: {error}")
+            continue
         faults = origin.faults.get(name, [])
         report.failed.extend(f"{name}: {fault}" for fault in faults)
         if not versions and not faults and version_filter.charts:
@@ -70,6 +83,8 @@ def migrate(
                     report.kept.append(f"{name} {version}")
                 else:
                     keys.append((name, version))
+    if len(refused) == len(names):
+        raise refused[0]
     in_progress: deque[tuple[Key, str]] = deque()
 
     def publications() -> Iterator[Publication]:
@@ -132,6 +147,10 @@ def _read_archives(
             )
         except (EvidenceError, ConfigurationError) as error:
             return error.fresh()
+        except AccessRefused as error:
+            if isinstance(source, Indexed):
+                raise
+            return error.fresh()  # a registry decides that for each chart and tag
         except (MachineError, Temporary) as error:
             if not host or host in source.url:  # the repository itself: nothing else can be had
                 raise

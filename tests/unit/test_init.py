@@ -206,3 +206,11 @@ def test_values_name_an_image_in_many_ways(
     config = written(tmp_path, monkeypatch)
     images = {name: keys for entry in config.charts for name, keys in (entry.images or {}).items()}
     assert images == ({"hub": mapped} if mapped else {})
+
+
+def test_a_folder_with_a_general_name_is_the_image_that_values_call_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    chart(tmp_path, "charts/web", "image: {repository: r.io/t/app, tag: x}\n")
+    dockerfile(tmp_path, "docker/app")
+    assert written(tmp_path, monkeypatch).images["app"].context == "docker/app"

@@ -909,6 +909,10 @@ def test_what_a_registry_refuses_stops_nothing_else(field: Field) -> None:
             assert field.run(["audit", url, "--chart", "dead"]).returncode == 7
             both = field.run(["audit", f"{url}", "--chart", "dead", "--chart", "web"])
             assert both.returncode == 4 and "2 things are wrong" in both.stderr
+            copied = field.run(field.copy(url))
+            assert copied.returncode == 8 and "2 failed" in copied.stderr, copied.stderr
+            assert field.published() == ["web-1.1.0.tgz"]
+            assert field.run(field.copy(url, "--chart", "dead")).returncode == 7
 
 
 @pytest.fixture
