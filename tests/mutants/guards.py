@@ -323,4 +323,27 @@ MUTANTS = (
         "    text = redact(text)\n",
         (f"{HOSTILE}::test_registry_text_does_not_reach_the_terminal_raw",),
     ),
+    Mutant(
+        "hidden-edit",
+        _in("sources/git_tree"),
+        "    absent = {path for path in skipped if not os.path.lexists(root / path)}\n",
+        "    absent = {path for _letter, path in marked}\n",
+        ("tests/systems/test_git.py::test_hidden_edits_are_changes",),
+    ),
+    Mutant(
+        "tag-of-the-lowest-number",
+        _in("oci/claim"),
+        "        number and (ours, own) < (number, claim) for",
+        "        True for",
+        (
+            "tests/contract/test_image_names.py::test_a_publisher_that_comes_late_waits_for_the_first",
+        ),
+    ),
+    Mutant(
+        "secret-over-lines",
+        _in("toolbox/redact"),
+        "        if place >= len(text):\n",
+        "        if True:\n",
+        (f"{HOSTILE}::test_a_secret_that_goes_on_in_the_next_line_of_a_program_is_masked",),
+    ),
 )
