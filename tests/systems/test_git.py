@@ -564,6 +564,8 @@ def test_the_users_configuration_changes_no_answer(repo: Repo, tmp_path: Path) -
             f"[core]\nexcludesFile = {tmp_path}/ignore\nquotePath = true\nabbrev = 4\n"
             f"fsmonitor = {monitor}\nsafecrlf = true\npager = false\ncommentChar = r\n"
             "untrackedCache = true\npreloadIndex = false\nlogAllRefUpdates = false\n"
+            "ignoreStat = true\ncheckStat = minimal\ntrustctime = false\nsparseCheckout = true\n"
+            "splitIndex = true\n"
             f"[diff]\norderFile = {tmp_path}/order\nnoprefix = true\nrenames = copies\n"
             "ignoreSubmodules = all\nexternal = false\n[color]\nui = always\n"
             "[column]\nui = always\n[tag]\nsort = -refname\n[push]\nfollowTags = true\n"
