@@ -47,10 +47,14 @@ def find_recorded(record: Record, repository: Repository) -> Published:
     Raises EvidenceError when it is gone, or has another tar than the record says.
     """
     reference, tar = record.outputs["chart"], record.outputs.get("tar")
-    published = repository.find(record.subject, str(record.parameters["version"]))
+    gone = f"the {record.step} {reference} is gone"
+    advice = f"run pipeline-steps {record.step} --chart {record.subject}: it publishes it again"
+    try:
+        published = repository.find(record.subject, str(record.parameters["version"]))
+    except ArchiveGone as error:
+        raise EvidenceError(f"{gone}: {error.what}", where=error.where, advice=advice) from error
     if published is None:
-        message = f"the {record.step} {reference} is gone"
-        raise EvidenceError(message, where=repository.url, advice=f"run {record.step} --again")
+        raise EvidenceError(gone, where=repository.url, advice=advice)
     if tar not in (None, published.tar_digest):
         message = f"its tar is {published.tar_digest}, recorded {tar}"
         advice = "restore the archive that was published, and see who replaced it"
@@ -176,5 +180,9 @@ def _urls(config: Config, name: ChannelName) -> Sequence[str]:
 def _has_recorded(repository: Repository, record: Record, output: str) -> bool:
     reference = record.outputs.get(output)
     version = str(record.parameters.get("version", ""))
-    # By reference with digest: a version that was replaced is not what was recorded.
-    return reference is not None and repository.resolve(record.subject, version) == reference
+    try:
+        # By reference with digest: a version that was replaced is not what was recorded.
+        return reference is not None and repository.resolve(record.subject, version) == reference
+    except ArchiveGone as error:  # the very archive, published again, is given back
+        log.warning("%s", error)
+        return False

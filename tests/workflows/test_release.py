@@ -105,6 +105,21 @@ def test_content_without_a_test_is_refused_naming_the_nearest_tested_one(line: L
     )
 
 
+def test_a_snapshot_whose_archive_was_lost_is_given_back(line: Line) -> None:
+    """`snapshot` refused, and said to restore the archive by hand or to regenerate a repository of
+    snapshots.
+    """
+    line.tested()
+    [archive] = (line.folder / "snapshots").glob("*.tgz")
+    data = archive.read_bytes()
+    archive.unlink()
+    line.refused(4, "run build_image, snapshot and integration_test", "tag_release", "--local")
+    assert "restored" in line.ok("snapshot", "--chart", "common").stderr
+    assert archive.read_bytes() == data
+    assert "already done" in line.ok("integration_test", "--chart", "common").stderr
+    line.ok("tag_release", "--local", "--chart", "common")
+
+
 @pytest.mark.parametrize("backwards", [False, True], ids=["in order", "the file reversed"])
 def test_the_nearest_tested_content_is_the_one_that_differs_least(
     line: Line, backwards: bool
