@@ -13,8 +13,8 @@ from __future__ import annotations
 
 import logging
 import os
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
 
 import msgspec
 
@@ -103,8 +103,8 @@ def promote(
     release_tag = require_tag(checkout.source, tag or default_tag(checkout, name, state))
     checkout = open_checkout(config, revision=release_tag.revision)
     proof = require_proof(checkout, name, config, state)
-    trailers = read_trailers(release_tag).get(name)
-    format = trailers.format if trailers else CONTENT_FORMAT
+    tagged = read_trailers(release_tag).get(name)
+    format = tagged.format if tagged else CONTENT_FORMAT
     images = image_copies(proof.snapshots[0], proof.chart, checkout, format=format)
     parameters = {
         "version": proof.chart.version,
@@ -123,16 +123,9 @@ def promote(
         return verdict
     release = derivation.derive_release(proof, checkout, config, production, format=format)
     if plan:
-        for image in images:
-            present = tag_points_to(
-                image.destination, image.destination.digest or "", hosts=config.hosts
-            )
-            would = (
-                "is there" if present else f"would be copied from {image.source}, replacing nothing"
-            )
-            log.info("%s %s", image.destination, would)
+        _plan_images(images, config)
         return production.plan(release.archive)
-    changes: list[dict[str, Any]] = [msgspec.structs.asdict(change) for change in release.changes]
+    changes = [msgspec.structs.asdict(change) for change in release.changes]
     image_outputs = {f"image:{image.name}": str(image.destination) for image in images}
     with record_attempt(
         state,
@@ -154,6 +147,14 @@ def promote(
         return attempt.passed(
             {**production.publish(release.archive, release_tag.created), **image_outputs}
         )
+
+
+def _plan_images(images: Iterable[ImageCopy], config: Config) -> None:
+    """Log what would be copied."""
+    for image in images:
+        there = tag_points_to(image.destination, str(image.destination.digest), hosts=config.hosts)
+        would = "is there" if there else f"would be copied from {image.source}, replacing nothing"
+        log.info("%s %s", image.destination, would)
 
 
 def default_tag(checkout: Checkout, name: str, state: State) -> str:

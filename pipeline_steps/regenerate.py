@@ -16,7 +16,7 @@ is missing. Exits with 8 when a version could not be packaged.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from typing import Any
 
@@ -64,6 +64,8 @@ STEP = Step(
 FORMAT = 1
 #: How many lines of a kind a record contains; all are logged.
 LISTED = 100
+#: Fills a repository; takes `plan` and `again`.
+Fill = Callable[..., Report]
 
 log = logging.getLogger("pipeline_steps.regenerate")  # __name__ is __main__ under -m
 
@@ -110,41 +112,19 @@ def regenerate(
         )
     version_filter = VersionFilter(frozenset(config.release.withdrawn), tuple(chart), shard)
     first, *further = [open_writable(url, config.hosts) for url in urls]
-    fill_first = partial(
-        run.regenerate,
-        first,
-        config,
-        version_filter,
-        source=source,
-        patterns=charts,
-        tags=tags,
-        state=state,
-        jobs=jobs,
-        plan=plan,
-        again=again,
-    )
+    package = partial(run.regenerate, source=source, patterns=charts, tags=tags, jobs=jobs)
+    copy = partial(migration.migrate, version_filter=version_filter)
+    fill_first: Fill = partial(package, first, config, version_filter, state=state)
     if from_:
-        old = open_repository(from_, config.hosts)
-        fill_first = partial(migration.migrate, old, first, version_filter, plan=plan, again=again)
+        fill_first = partial(copy, open_repository(from_, config.hosts), first)
     # The first repository of a channel is authoritative; the others are copies of it.
-    fills: list[tuple[Repository, Callable[[], Report]]] = [(first, fill_first)]
-    for further_repository in further:
-        fills.append(
-            (
-                further_repository,
-                partial(
-                    migration.migrate,
-                    first,
-                    further_repository,
-                    version_filter,
-                    plan=plan,
-                    again=again,
-                ),
-            )
-        )
+    fills: list[tuple[Repository, Fill]] = [
+        (first, fill_first),
+        *((repository, partial(copy, first, repository)) for repository in further),
+    ]
     if plan:
         for repository, fill in fills:
-            log_report(fill(), f"{repository.url}, planned only")
+            log_report(fill(plan=True, again=again), f"{repository.url}, planned only")
         return ()
     parameters = {
         "source": safe_url(source) if source and is_url(source) else None,
@@ -152,12 +132,24 @@ def regenerate(
         "tags": tags,
         "from": safe_url(from_) if from_ else None,
     }
+    return _fill_all(fills, parameters, state, again=again)
+
+
+def _fill_all(
+    fills: Iterable[tuple[Repository, Fill]],
+    parameters: Mapping[str, Any],
+    state: State,
+    *,
+    again: bool,
+) -> tuple[Record, ...]:
+    """Fill every repository, whatever happens to the others. Raises the first ChartFailed."""
     records: list[Record] = []
     failed: list[ChartFailed] = []
     for repository, fill in fills:
+        work = partial(fill, plan=False, again=again)
         try:
             records.append(
-                _fill_repository(repository, fill, {**parameters, "to": repository.url}, state)
+                _fill_repository(repository, work, {**parameters, "to": repository.url}, state)
             )
         except ChartFailed as error:
             failed.append(error)

@@ -99,12 +99,8 @@ def tag_release(
     release = derivation.derive_release(proof, checkout, config, production)
     revision = tagged or checkout.revision
     if plan:
-        log.info(
-            "tag %s at %s %s",
-            tag_name,
-            revision,
-            "is there" if tagged else "would be set, replacing nothing",
-        )
+        would = "is there" if tagged else "would be set, replacing nothing"
+        log.info("tag %s at %s %s", tag_name, revision, would)
         return ()
     with record_attempt(
         state,

@@ -16,60 +16,44 @@ class Entry(NamedTuple):
     purpose: str
 
 
+def _step(name: str, purpose: str) -> Entry:
+    return Entry(name, f"pipeline_steps.{name}", purpose)
+
+
+def _command(name: str, purpose: str, module: str = "") -> Entry:
+    return Entry(name, f"pipeline_steps.commands.{module or name}", purpose)
+
+
+def _not_yet(name: str, purpose: str) -> Entry:
+    return Entry(name, "", purpose)
+
+
 STEPS = (
-    Entry(
-        "check", "pipeline_steps.check", "lint and render each selected chart, run your own checks"
-    ),
-    Entry(
-        "build_image",
-        "pipeline_steps.build_image",
-        "build and push the images of the selected charts",
-    ),
-    Entry(
-        "snapshot",
-        "pipeline_steps.snapshot",
-        "package each chart with its images' digests and publish it",
-    ),
-    Entry(
-        "integration_test",
-        "pipeline_steps.integration_test",
-        "install and test each snapshot in a cluster",
-    ),
-    Entry("report", "pipeline_steps.report", "write the verdict: page and JUnit"),
-    Entry("approval", "", "pass only when the review is approved for this content"),
-    Entry("merge", "", "merge exactly the reviewed revision"),
-    Entry("tag_release", "pipeline_steps.tag_release", "tag the tested content for release"),
-    Entry("promote", "pipeline_steps.promote", "release what was tested, by digest"),
-    Entry(
-        "regenerate",
-        "pipeline_steps.regenerate",
-        "rebuild a chart repository from the tagged sources",
-    ),
-    Entry("deploy", "pipeline_steps.deploy", "install a chart in a namespace and watch it"),
-    Entry("audit", "pipeline_steps.audit", "check a whole chart repository"),
-    Entry("verify", "pipeline_steps.verify", "check one chart's chain of evidence"),
-    Entry("sweep", "", "remove snapshots and namespaces nobody needs"),
+    _step("check", "lint and render each selected chart, run your own checks"),
+    _step("build_image", "build and push the images of the selected charts"),
+    _step("snapshot", "package each chart with its images' digests and publish it"),
+    _step("integration_test", "install and test each snapshot in a cluster"),
+    _step("report", "write the verdict: page and JUnit"),
+    _not_yet("approval", "pass only when the review is approved for this content"),
+    _not_yet("merge", "merge exactly the reviewed revision"),
+    _step("tag_release", "tag the tested content for release"),
+    _step("promote", "release what was tested, by digest"),
+    _step("regenerate", "rebuild a chart repository from the tagged sources"),
+    _step("deploy", "install a chart in a namespace and watch it"),
+    _step("audit", "check a whole chart repository"),
+    _step("verify", "check one chart's chain of evidence"),
+    _not_yet("sweep", "remove snapshots and namespaces nobody needs"),
 )
 COMMANDS = (
-    Entry("init", "pipeline_steps.commands.init", "write a first pipeline.yaml"),
-    Entry("doctor", "pipeline_steps.commands.doctor", "say what this machine lacks"),
-    Entry("list", "pipeline_steps.commands.command_names", "say what there is to run"),
-    Entry(
-        "state",
-        "pipeline_steps.commands.state",
-        "show, verify, join, pull the records, or make a page of them",
-    ),
-    Entry(
-        "sandbox",
-        "pipeline_steps.commands.sandbox",
-        "registry, repository and cluster for this machine",
-    ),
-    Entry("run", "pipeline_steps.commands.run", "the steps of a workflow, one after the other"),
-    Entry("bump", "pipeline_steps.commands.bump", "raise the version of charts in place"),
-    Entry("record", "pipeline_steps.commands.record", "make any program's result a record"),
-    Entry(
-        "reproduce", "pipeline_steps.commands.reproduce", "run a recorded stage again and compare"
-    ),
+    _command("init", "write a first pipeline.yaml"),
+    _command("doctor", "say what this machine lacks"),
+    _command("list", "say what there is to run", "command_names"),
+    _command("state", "show, verify, join, pull the records, or make a page of them"),
+    _command("sandbox", "registry, repository and cluster for this machine"),
+    _command("run", "the steps of a workflow, one after the other"),
+    _command("bump", "raise the version of charts in place"),
+    _command("record", "make any program's result a record"),
+    _command("reproduce", "run a recorded stage again and compare"),
 )
 
 

@@ -100,18 +100,22 @@ def prepare(
         archive = folder / f"{chart.name}.tgz"
         snapshot_tgz = snapshot_records.fetch_archive(snapshot, config) if tgz is None else tgz
         archive.write_bytes(snapshot_tgz)
-        derived = None
+        derived, helm = None, None
         if not test_settings.none:
             derived = production_chart.derive_production_chart(
                 snapshot_tgz, snapshot.record, chart, checkout, test_settings.production
             )
             (folder / DERIVED_FILE).parent.mkdir()
             (folder / DERIVED_FILE).write_bytes(derived.archive.tgz)
-        helm = None if test_settings.none else Helm.find()
+            helm = Helm.find()
         has_crds = pool.submit(lambda: helm is not None and helm.has_crds(archive))
         values = _write_values_files(checkout, chart, test_settings, folder / "values")
         arguments = helm_arguments.parse(config, chart, test_settings.helm_args)
         helm_args = helm_arguments.write_values_files(checkout, arguments, folder / "arguments")
+        unused: Mapping[str, Collection[str]] = {}
+        if helm and images and len(values) > 1:
+            offline = (*helm_args, *helm_arguments.offline_arguments(config))
+            unused = _unused_images(helm, archive, values, offline, snapshot.images, config)
         yield TestSetup(
             config=config,
             state=state,
@@ -126,16 +130,7 @@ def prepare(
             derived=derived,
             has_crds=has_crds.result,
             values=values,
-            unused=_unused_images(
-                helm,
-                archive,
-                values,
-                (*helm_args, *helm_arguments.offline_arguments(config)),
-                snapshot.images,
-                config,
-            )
-            if helm and images and len(values) > 1
-            else {},
+            unused=unused,
             api=lambda name: apis[name].result(),
             helm=helm,
             helm_args=helm_args,

@@ -165,22 +165,22 @@ def comment_in_ignored_values(line: Line) -> str:
     return passed(release(line))
 
 
-def longer_timeout(line: Line) -> str:
+def still_released(line: Line, before: str, after: str) -> str:
+    """What goes wrong when pipeline.yaml is changed in a way that makes no test another one."""
     if wrong := passed(release(line)):
         return wrong
     text = (line.repo.root / "pipeline.yaml").read_text()
-    line.repo.put("pipeline.yaml", text.replace("tests: {", "tests: {timeout: 9m, "))
+    line.repo.put("pipeline.yaml", text.replace(before, after))
     line.repo.commit()
     return passed(release(line, skip=BEFORE))
+
+
+def longer_timeout(line: Line) -> str:
+    return still_released(line, "tests: {", "tests: {timeout: 9m, ")
 
 
 def entries_written_out(line: Line) -> str:
-    if wrong := passed(release(line)):
-        return wrong
-    text = (line.repo.root / "pipeline.yaml").read_text()
-    line.repo.put("pipeline.yaml", text.replace("path: charts/*", "path: charts/common"))
-    line.repo.commit()
-    return passed(release(line, skip=BEFORE))
+    return still_released(line, "path: charts/*", "path: charts/common")
 
 
 def ignored_editor_file(line: Line) -> str:
