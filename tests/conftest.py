@@ -9,8 +9,9 @@ import hypothesis
 import pytest
 
 from pipeline_steps.toolbox import redact
-from tests.support import machine
+from tests.support import busybox, machine
 from tests.support.examples import EXAMPLES, FULL
+from tests.support.registries import Running
 
 if FULL:
     hypothesis.settings.register_profile("full", max_examples=EXAMPLES, deadline=None)
@@ -27,6 +28,35 @@ def docker_engine() -> Iterator[machine.Engine]:
 def kubernetes_node() -> Iterator[machine.Node]:
     with machine.kubernetes_node() as node:
         yield node
+
+
+@pytest.fixture
+def buildkit(docker_engine: machine.Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The engine as the current one, with the builder that its environment names."""
+    for name, value in docker_engine.environment.items():
+        monkeypatch.setenv(name, value)
+
+
+@pytest.fixture(scope="module")
+def registry() -> Iterator[Running]:
+    """A registry that the engine reaches."""
+    with machine.registry() as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def images() -> Iterator[str]:
+    """host:port of a registry that has the image web:k-1."""
+    with machine.registry() as running:
+        busybox.push(running.host)
+        yield running.host
+
+
+@pytest.fixture(scope="module")
+def node(images: str) -> Iterator[machine.Node]:
+    """A node that pulls from the registry of `images`."""
+    with machine.kubernetes_node(images) as running_node:
+        yield running_node
 
 
 @pytest.fixture(autouse=True)

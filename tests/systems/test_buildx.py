@@ -12,7 +12,6 @@ import subprocess
 import sys
 import tarfile
 import tempfile
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -40,18 +39,7 @@ from tests.support.registries import Running, free_port
 from tests.support.scripted import Answer, Request, forwarded, scripted
 
 ROOT = str(Path(__file__).resolve().parents[2])
-
-
-@pytest.fixture(scope="module")
-def registry() -> Iterator[Running]:
-    with machine.registry() as running:
-        yield running
-
-
-@pytest.fixture(autouse=True)
-def buildkit(docker_engine: machine.Engine, monkeypatch: pytest.MonkeyPatch) -> None:
-    for name, value in docker_engine.environment.items():
-        monkeypatch.setenv(name, value)
+pytestmark = pytest.mark.usefixtures("buildkit")
 
 
 @pytest.fixture

@@ -10,7 +10,6 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
@@ -43,23 +42,9 @@ from pipeline_steps.toolbox.errors import (
 from tests.support import busybox
 from tests.support.gits import Repo
 from tests.support.helms import chart_files, helm
-from tests.support.machine import Node, kubernetes_node, registry
+from tests.support.machine import Node
 
 ASK = "busybox wget -qO- http://web:8080/; test $? -le 1"
-
-
-@pytest.fixture(scope="module")
-def images() -> Iterator[str]:
-    """host:port of a registry that has the image web:k-1."""
-    with registry() as running:
-        busybox.push(running.host)
-        yield running.host
-
-
-@pytest.fixture(scope="module")
-def node(images: str) -> Iterator[Node]:
-    with kubernetes_node(images) as running_node:
-        yield running_node
 
 
 @pytest.fixture

@@ -37,26 +37,11 @@ from pipeline_steps.toolbox.errors import (
     Temporary,
     UsageError,
 )
-from tests.support import busybox
 from tests.support.gits import Repo
 from tests.support.helms import chart_files, helm
-from tests.support.machine import Node, kubernetes_node, registry
+from tests.support.machine import Node
 
 ASK = "busybox wget -qO- http://$HOSTNAME/ ; true"
-
-
-@pytest.fixture(scope="module")
-def images() -> Iterator[str]:
-    """host:port of a registry that has the image web:k-1."""
-    with registry() as running:
-        busybox.push(running.host)
-        yield running.host
-
-
-@pytest.fixture(scope="module")
-def node(images: str) -> Iterator[Node]:
-    with kubernetes_node(images) as running_node:
-        yield running_node
 
 
 @pytest.fixture

@@ -10,7 +10,6 @@ import subprocess
 import sys
 import tempfile
 import threading
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -37,12 +36,6 @@ from tests.support.images import checkout, opened, single_record, write
 from tests.support.registries import Running
 
 ROOT = str(Path(__file__).resolve().parents[2])
-
-
-@pytest.fixture(scope="module")
-def registry() -> Iterator[Running]:
-    with machine.registry() as running:
-        yield running
 
 
 @pytest.fixture(autouse=True)

@@ -9,35 +9,18 @@ import os
 import shlex
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import pytest
-
 from pipeline_steps.clusters import kubeconfig, namespaces
 from pipeline_steps.clusters.kubernetes import Api
-from tests.support import busybox
 from tests.support.gits import Repo
 from tests.support.helms import chart_files, helm
-from tests.support.machine import Node, kubernetes_node, registry
+from tests.support.machine import Node
 from tools.programs import programs
 
 GOOD = "busybox wget -qO- http://web:8080/; test $? -le 1"
 BAD = "echo no greeting here; exit 3"
-
-
-@pytest.fixture(scope="module")
-def images() -> Iterator[str]:
-    with registry() as running:
-        busybox.push(running.host)
-        yield running.host
-
-
-@pytest.fixture(scope="module")
-def node(images: str) -> Iterator[Node]:
-    with kubernetes_node(images) as running_node:
-        yield running_node
 
 
 class Project:

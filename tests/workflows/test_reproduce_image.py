@@ -9,7 +9,6 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -18,21 +17,10 @@ from pipeline_steps.auth.reference import Reference
 from pipeline_steps.build_image import build_image
 from pipeline_steps.oci.registry import Registry
 from pipeline_steps.state.record import Record
-from tests.support import machine
 from tests.support.images import BUSYBOX, checkout, opened, single_record, write
 from tests.support.registries import Running
 
-
-@pytest.fixture(scope="module")
-def registry() -> Iterator[Running]:
-    with machine.registry() as running:
-        yield running
-
-
-@pytest.fixture(autouse=True)
-def buildkit(docker_engine: machine.Engine, monkeypatch: pytest.MonkeyPatch) -> None:
-    for name, value in docker_engine.environment.items():
-        monkeypatch.setenv(name, value)
+pytestmark = pytest.mark.usefixtures("buildkit")
 
 
 def built(folder: Path) -> Record:
