@@ -10,6 +10,7 @@ above its limit.
 
 from __future__ import annotations
 
+import itertools
 import os
 import statistics
 import subprocess
@@ -48,6 +49,16 @@ def main_job(job: Job, rounds: int) -> Row:
     )
 
 
+def tests_alone(job: Job, rounds: int) -> Row:
+    """integration_test with its renderings, against helm's install and test of the same chart."""
+    job.next_version()
+    job.ours()
+    job.plain_script()
+    numbers = itertools.count()
+    took = alternately(job.tests, lambda: job.plain_tests(f"alone-{next(numbers)}"), rounds)
+    return Row("integration_test / helm install + test", *took, 1.5)
+
+
 def nothing_to_do(job: Job, rounds: int) -> list[Row]:
     """Each making step that has nothing to do, against one `helm package`."""
     job.ours()
@@ -78,7 +89,7 @@ def jobs(folder: Path) -> list[Row]:
     """The main job, and its steps when nothing is left to do."""
     job = Job(folder)
     with job.sandbox():
-        return [main_job(job, 3), *nothing_to_do(job, 25)]
+        return [main_job(job, 3), tests_alone(job, 5), *nothing_to_do(job, 25)]
 
 
 #: What is measured besides the start, each in a folder of its own.

@@ -109,10 +109,7 @@ class Job:
             ]
         )
         self.package(f"{version}-dev.{self.number}", snapshot, "plain-charts")
-        for number, values in enumerate(
-            sorted((self.checkout / "charts/hello/ci").glob("*-values.yaml"))
-        ):
-            self.install_and_test(f"{name}-{number}", snapshot, values)
+        self.plain_tests(name)
         self.run(["crane", "copy", "--insecure", snapshot, production])
         self.package(version, production, "plain-production-charts")
 
@@ -141,7 +138,26 @@ class Job:
             ["helm", "push", str(archive), f"oci://{self.host}/{repository_path}", "--plain-http"]
         )
 
-    def install_and_test(self, namespace: str, image: str, values: Path) -> None:
+    def tests(self) -> None:
+        """The step integration_test alone, once more: it renders what would be released, too."""
+        self.run(
+            [
+                *self.step("integration_test"),
+                *("--chart", "hello", "--again", "--cluster", "sandbox"),
+                *("--config", str(self.overlay)),
+            ]
+        )
+
+    def plain_tests(self, name: str) -> None:
+        """Install and test what was packaged last, with each values file in a namespace of its own.
+
+        name: of the namespaces, less a number.
+        """
+        files = sorted((self.checkout / "charts/hello/ci").glob("*-values.yaml"))
+        for number, values in enumerate(files):
+            self.install_and_test(f"{name}-{number}", values)
+
+    def install_and_test(self, namespace: str, values: Path) -> None:
         archive = next(iter(sorted(self.folder.glob(f"hello-1.{self.number}.0-dev.*.tgz"))))
         install = [
             "helm",
