@@ -122,7 +122,7 @@ def decide(
 ) -> Selection:
     """The selection by the rules; nothing is recorded. Raises as `select` does."""
     if sum((bool(request.charts), request.all, bool(request.since))) > 1:
-        raise UsageError("--chart, --all and --since exclude each other")
+        raise UsageError("--chart, --all and --since exclude each other", advice="give one of them")
     if request.charts:
         names = dict.fromkeys(checkout.require_chart(name) for name in request.charts)
         return _selection(names, "asked for by --chart")

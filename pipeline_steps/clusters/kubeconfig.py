@@ -125,7 +125,9 @@ def _named_entry(
     if not isinstance(entry_value, dict):
         names = ", ".join(sorted(entries)) or "none"
         raise ConfigurationError(
-            f"no {key} {name} in the kubeconfig (there are: {names})", where=str(kubeconfig)
+            f"no {key} {name} in the kubeconfig (there are: {names})",
+            where=str(kubeconfig),
+            advice="correct `context` of the cluster in pipeline.yaml, or the kubeconfig",
         )
     return entry_value
 

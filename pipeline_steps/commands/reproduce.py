@@ -216,7 +216,7 @@ def find_record(
             listed = ", ".join(record.id[7:19] for record in matching) or "none"
             raise EvidenceError(
                 f"{len(matching)} records begin with {digits}: {listed}",
-                advice="see state show --graph",
+                advice="give more digits: pipeline-steps state show --graph lists them",
             )
         return matching[0]
     results = ("failed",) if last_failed else tuple(VERDICTS)

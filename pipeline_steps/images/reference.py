@@ -121,7 +121,11 @@ def _match_template(template: str, text: str, where: str) -> dict[str, str]:
         pattern += f"(?P<{part}>.+?)" if position % 2 else re.escape(part)
     match = re.fullmatch(pattern, text)
     if not match:
-        raise ConfigurationError(f"{text!r} does not fit the template {template!r}", where=where)
+        raise ConfigurationError(
+            f"{text!r} does not fit the template {template!r}",
+            where=where,
+            advice="correct the value, or its template in charts[].images of pipeline.yaml",
+        )
     return match.groupdict()
 
 

@@ -21,14 +21,14 @@ _AT_ONCE = 500
 class KeptVersion(msgspec.Struct, frozen=True, array_like=True):
     """A version of a tag.
 
-    made_tar: digest of the tar that was packaged. published_tar: of the published one. Both are ""
-    for a published version that cannot be packaged again.
+    packaged_tar: digest of the tar that was packaged. published_tar: of the published one. Both are
+    "" for a published version that cannot be packaged again.
     archive: digest of the published .tgz.
     """
 
     name: str
     version: str
-    made_tar: str
+    packaged_tar: str
     published_tar: str
     archive: str
 

@@ -123,7 +123,7 @@ class Repackager:
         self._charts = Charts(self._revisions, settings.patterns)
         self._names = TagPattern(settings.tags)
         self._fetch = _without_repeated_failures(fetcher(dict(settings.hosts)))
-        self._asked_others = False
+        self._asked_servers = False
         self._own: Mapping[tuple[str, str], bytes] = {}
         self._lacks: tuple[str, str] | None = None
 
@@ -161,7 +161,7 @@ class Repackager:
         self, version: Version, own: Mapping[tuple[str, str], bytes] = MappingProxyType({})
     ) -> Archive | Unpackageable:
         """The archive of a version, or the reason why it cannot be packaged. own: see `Packaging`."""
-        self._asked_others, self._own, self._lacks = False, own, None
+        self._asked_servers, self._own, self._lacks = False, own, None
         try:
             return (
                 self._as_promoted(version, version.released)
@@ -172,12 +172,12 @@ class Repackager:
             raise
         except PipelineError as error:
             refusal = Refusal(str(version), version.name, version.version, str(error))
-            lasting = _is_lasting(error) and not self._asked_others
+            lasting = _is_lasting(error) and not self._asked_servers
             return Unpackageable(version.tag.name, refusal, lasting, self._lacks)
 
     def _ask(self, dependency: MissingArchive) -> bytes:
         """The archive of a dependency. What comes of it is not decided by the sources alone."""
-        self._asked_others = True
+        self._asked_servers = True
         try:
             return self._fetch(dependency)
         except Interrupted:
@@ -198,21 +198,21 @@ class Repackager:
             return
         reading = self._names.parse(tag.name)
         if reading and reading[0]:  # most charts are in a folder of their name: look there first
-            near = self._named(tag, root, self._meant(self._charts.places(root, reading[0])))
+            near = self._named(tag, root, self._selected(self._charts.places(root, reading[0])))
             if any(isinstance(item, Version) for item in near):
                 yield from near
                 return
         places = self._charts.places(root)
-        named_versions = self._named(tag, root, self._meant(places))
+        named_versions = self._named(tag, root, self._selected(places))
         yield from named_versions or self._no_chart(tag, root, places)
 
-    def _meant(self, places: Mapping[str, Place]) -> Mapping[str, Place]:
+    def _selected(self, places: Mapping[str, Place]) -> Mapping[str, Place]:
         """Those of the charts that were asked for."""
         if not self._settings.charts:
             return places
-        return {folder: place for folder, place in places.items() if self._is_meant(place)}
+        return {folder: place for folder, place in places.items() if self._is_selected(place)}
 
-    def _is_meant(self, place: Place) -> bool:
+    def _is_selected(self, place: Place) -> bool:
         charts = self._settings.charts
         return not charts or self._chart_name(place) in charts
 
@@ -224,7 +224,7 @@ class Repackager:
         """Every chart there is at a tag that names none in particular."""
         places = self._charts.places(root)
         readable = []
-        for place in self._meant(places).values():
+        for place in self._selected(places).values():
             try:
                 self._charts.metadata(place)
             except ConfigurationError as error:
@@ -245,7 +245,7 @@ class Repackager:
         for place in places.values():
             name, version = self._charts.names(place)
             unknown = not name or not version
-            if unknown and self._may_be_meant(tag, place):
+            if unknown and self._may_be_named(tag, place):
                 pass
             elif fill_name_template(template, name, version) != tag.name:
                 continue
@@ -257,7 +257,7 @@ class Repackager:
                 readable.append(place)
         return [*items, *self._versions(tag, root, readable)]
 
-    def _may_be_meant(self, tag: Tag, place: Place) -> bool:
+    def _may_be_named(self, tag: Tag, place: Place) -> bool:
         """Whether a tag may be about a chart whose Chart.yaml does not say its name or version."""
         loose = self._names.parse_loosely(tag.name)
         return loose is not None and loose[0] in ("", self._chart_name(place))
@@ -284,7 +284,7 @@ class Repackager:
                 f"the version of {self._chart_name(place)} there is "
                 f"{self._charts.names(place)[1] or 'not written'}"
                 for place in existing
-                if self._is_meant(place)
+                if self._is_selected(place)
             ]
             more = f", and so on ({len(details)} charts)" if len(details) > _SHOWN else ""
             reason = f"{', '.join(details[:_SHOWN])}{more}"
@@ -292,7 +292,7 @@ class Repackager:
                 failure = self._names.has_version(tag.name)
                 yield self._unmatched(tag, loose, reason, failure=failure)
             return
-        outside = [place for place in self._charts.outside(root) if self._is_meant(place)]
+        outside = [place for place in self._charts.outside(root) if self._is_selected(place)]
         for place in outside:
             name, version = self._charts.names(place)
             exact = (
@@ -435,7 +435,7 @@ class Repackager:
 
         Raises EvidenceError when the tag names other content, or an image is not in production.
         """
-        self._asked_others = True  # which images there are is not decided by the sources
+        self._asked_servers = True  # which images there are is not decided by the sources
         closures = self._closures(version)
         closure = closures.chart(version.folder)
         format_1 = released.format == FORMAT_1

@@ -340,14 +340,14 @@ class Regeneration:
     def _note_version(self, kept_version: KeptVersion, tag: str, *, new: bool) -> None:
         self._done[kept_version.name, kept_version.version] = kept_version
         name_and_version = f"{kept_version.name} {kept_version.version}"
-        if not kept_version.made_tar:
+        if not kept_version.packaged_tar:
             self.report.unmade.append(
                 f"{name_and_version} ({tag}): could not be made again when it was looked at"
             )
-        elif kept_version.made_tar != kept_version.published_tar:
+        elif kept_version.packaged_tar != kept_version.published_tar:
             self.report.differs.append(
-                f"{name_and_version}: {tag} gives the tar {kept_version.made_tar}, published is "
-                f"{kept_version.published_tar}"
+                f"{name_and_version}: {tag} gives the tar {kept_version.packaged_tar}, published "
+                f"is {kept_version.published_tar}"
             )
         else:
             (self.report.published if new else self.report.kept).append(name_and_version)

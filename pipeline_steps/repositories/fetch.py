@@ -45,8 +45,9 @@ def fetcher(hosts: Mapping[str, Host], cache: Path | None = None) -> Fetch:
             published = source.find(dependency.name, dependency.version)
             if published is None or published.reference != reference:
                 raise ConfigurationError(
-                    "the repository changed the dependency while it was read: run again",
+                    "the repository changed the dependency while it was read",
                     where=reference,
+                    advice="run again",
                 )
             tgz = published.archive.tgz
             log.info("%s: fetched", reference)

@@ -169,8 +169,8 @@ class RunningProcess(NamedTuple):
             give_up: called about once a second; when it returns True, the program is ended as at a
                 time-out.
         """
-        listener = _Listener(self.child, on_line) if on_line else None
-        reader = None if max_output is None else _Reader(self.child, max_output)
+        listener = _StderrReader(self.child, on_line) if on_line else None
+        reader = None if max_output is None else _StdoutReader(self.child, max_output)
         try:
             stdout, stderr = _communicate(self.child, stdin, timeout, give_up)
             raise_if_stopping()
@@ -327,7 +327,7 @@ def _start(
             _starting.clear()
 
 
-class _Listener:
+class _StderrReader:
     """Reads a child's standard error line by line in a thread, instead of `communicate`."""
 
     def __init__(self, child: subprocess.Popen[bytes], on_line: Callable[[str], None]) -> None:
@@ -354,7 +354,7 @@ class _Listener:
         return b"".join(self._lines)
 
 
-class _Reader:
+class _StdoutReader:
     """Reads a child's standard output in a thread, instead of `communicate`, up to `max_output`
     bytes.
     """

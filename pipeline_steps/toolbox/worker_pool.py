@@ -64,7 +64,9 @@ def worker_pool(
     # The kernel closes our end when this process dies, even by SIGKILL, and the workers notice.
     lifeline, our_end = spawn.Pipe(duplex=False)
     with _safe_path(), lifeline, our_end:
-        pool = ProcessPoolExecutor(processes, spawn, _prepare, (lifeline, make_worker, settings))
+        pool = ProcessPoolExecutor(
+            processes, spawn, _start_worker, (lifeline, make_worker, settings)
+        )
         try:
             yield lambda tasks: _in_order(pool, tasks, 2 * processes)
         except BrokenProcessPool as error:
@@ -86,7 +88,7 @@ def worker_pool(
 def _in_order(pool: ProcessPoolExecutor, tasks: Iterable[Any], ahead: int) -> Iterator[Any]:
     waiting: deque[Future[Any]] = deque()
     for task in tasks:
-        waiting.append(pool.submit(_answer, task))
+        waiting.append(pool.submit(_run_task, task))
         if len(waiting) > ahead:
             yield waiting.popleft().result()
     while waiting:
@@ -114,22 +116,22 @@ def _safe_path() -> Iterator[None]:
 _worker: Callable[[], Worker]
 
 
-def _prepare(
+def _start_worker(
     lifeline: Connection, make: Callable[[_Settings], Worker], settings: _Settings
 ) -> None:
     global _worker
     os.setsid()  # Ctrl-C in a terminal is for the process that started this one
-    threading.Thread(target=_end_with, args=(lifeline,), daemon=True).start()
+    threading.Thread(target=_exit_with_starter, args=(lifeline,), daemon=True).start()
     # Made by the first task, whose result can be what it raises.
     _worker = functools.cache(lambda: make(settings))
 
 
-def _end_with(lifeline: Connection) -> None:
+def _exit_with_starter(lifeline: Connection) -> None:
     """End this process when the other end of `lifeline` is closed."""
     with contextlib.suppress(EOFError, OSError):
         lifeline.recv_bytes()
     os._exit(1)
 
 
-def _answer(task: Any) -> Any:
+def _run_task(task: Any) -> Any:
     return _worker()(task)

@@ -27,8 +27,8 @@ from tests.support.registries import free_port
 
 
 class _Handler(http.server.SimpleHTTPRequestHandler):
-    """Serves a folder, remembers what was asked with which login; `wanted` is the only login let
-    in.
+    """Serves a folder, remembers what was asked with which login; `required_login`
+    is the only login let in.
     """
 
     asked: list[tuple[str, str | None]]
