@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from typing import NamedTuple
 
-_ID = re.compile(r"r([0-9]{1,18}):([0-9A-Za-z-]{1,64}):(.*)", re.DOTALL)
+_ID = re.compile(r"r([0-9]{1,18}):(.*):([0-9A-Za-z-]{1,64})", re.DOTALL)
 TRUNK, BRANCHES, TAGS = "trunk", "branches", "tags"
 
 
@@ -20,7 +20,7 @@ class Revision(NamedTuple):
     line have one text. uuid: of the repository.
 
     >>> str(Revision(12, "5f3a-1b", "web/trunk"))
-    'r12:5f3a-1b:web/trunk'
+    'r12:web/trunk:5f3a-1b'
     """
 
     number: int
@@ -28,13 +28,13 @@ class Revision(NamedTuple):
     branch: str
 
     def __str__(self) -> str:
-        return f"r{self.number}:{self.uuid}:{self.branch}"
+        return f"r{self.number}:{self.branch}:{self.uuid}"
 
 
 def parse_revision(text: str) -> Revision | None:
     """The revision that `str` of one gives; None for any other text."""
     match = _ID.fullmatch(text)
-    return Revision(int(match[1]), match[2], match[3]) if match else None
+    return Revision(int(match[1]), match[3], match[2]) if match else None
 
 
 def parse_number(text: str) -> int | None:

@@ -57,6 +57,8 @@ class Repository:
         self.programs = programs
         self.url = url
         self.uuid = uuid
+        #: Warnings that were given: once is enough.
+        self.warned: set[str] = set()
 
     def facts(self, path: str, revision: int | str, at: int | str = "") -> Facts | None:
         """What `path`, as it is named in `revision`, is in it; None when it does not exist.

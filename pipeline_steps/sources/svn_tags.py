@@ -62,7 +62,8 @@ class Tags:
         found = {name: tag for name, tag in self._read().items() if fnmatchcase(name, pattern)}
         revisions = self._revisions(found)
         for name, tag in found.items():
-            if tag.changed:
+            if tag.changed and name not in self._repository.warned:
+                self._repository.warned.add(name)
                 log.warning("%s", _moved(name, tag))
         return {
             name: Tag(name, str(revisions[name]), tag.message, _rfc3339(tag.date))

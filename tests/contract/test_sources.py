@@ -15,18 +15,22 @@ from pipeline_steps.sources.source import Source, Tag
 from pipeline_steps.sources.tree import export, node_at, walk_files
 from pipeline_steps.toolbox import files
 from pipeline_steps.toolbox.errors import ConfigurationError, Conflict, PipelineError, UsageError
+from tests.support import svns
 from tests.support.checkouts import Checkout, Server, System
 from tests.support.source_systems import SYSTEMS
 
+#: Subversion once more, with its own protocol instead of the repository's files.
+ASKED = {**SYSTEMS, "svn+ssh": System(svns.tunnel, svns.tunnelled, svns.server)}
 
-@pytest.fixture(params=SYSTEMS)
+
+@pytest.fixture(params=ASKED)
 def system(
     request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> System:
-    for each in SYSTEMS.values():
+    for each in ASKED.values():
         for name, value in each.environment(tmp_path).items():
             monkeypatch.setenv(name, value)
-    return SYSTEMS[request.param]
+    return ASKED[request.param]
 
 
 @pytest.fixture

@@ -21,6 +21,7 @@ def svn(*arguments: str, cwd: Path | None = None, program: str = "svn") -> str:
     """Standard output of a program of Subversion, which must succeed."""
     options = [] if program in ("svnadmin", "svnversion") else ["--non-interactive"]
     environment = {**_ENVIRONMENT, "HOME": os.environ.get("HOME", "/")}
+    environment["SVN_SSH"] = os.environ.get("SVN_SSH", "ssh")
     ran = subprocess.run(
         [program, *options, *arguments], cwd=cwd, env=environment, capture_output=True, text=True
     )
@@ -100,11 +101,11 @@ class WorkingCopy:
         return self.id(int(match[1]))
 
     def id(self, number: int) -> str:
-        return f"r{number}:{self.uuid}:{self.branch_path}"
+        return f"r{number}:{self.branch_path}:{self.uuid}"
 
     def tag(self, name: str, revision: str) -> None:
-        number = revision.split(":")[0].removeprefix("r")
-        there = f"{self.repository}/{quote(revision.split(':', 2)[2])}"
+        number, branch = revision.rpartition(":")[0].removeprefix("r").split(":", 1)
+        there = f"{self.repository}/{quote(branch)}"
         svn("copy", "-q", "-m", "", f"{there}@{number}", self.tag_url(name))
 
     def tag_url(self, name: str) -> str:
@@ -135,6 +136,20 @@ def environment(_folder: Path) -> dict[str, str]:
 
 def checkout(folder: Path) -> WorkingCopy:
     return WorkingCopy(folder / "checkout", f"{repository(folder / 'svn-repository')}/trunk")
+
+
+def tunnel(folder: Path) -> dict[str, str]:
+    """The variables under which svn+ssh:// leads to a `svnserve` of this machine, without SSH."""
+    script = folder / "tunnel"
+    script.write_text("#!/bin/sh\nexec svnserve --tunnel\n")
+    script.chmod(0o755)
+    return {"SVN_SSH": str(script)}
+
+
+def tunnelled(folder: Path) -> WorkingCopy:
+    """Like `checkout`, through svnserve."""
+    url = repository(folder / "svn-repository").replace("file://", "svn+ssh://localhost")
+    return WorkingCopy(folder / "checkout", f"{url}/trunk")
 
 
 class Svnserve:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 from pathlib import Path
@@ -80,3 +81,16 @@ def test_the_how_to_does_what_it_says(tmp_path: Path) -> None:
         assert not (tmp_path / ".subversion/auth/svn.simple").exists() or not list(
             (tmp_path / ".subversion/auth/svn.simple").iterdir()
         )
+        # What everybody has after a commit: a folder that is older than its files.
+        (folder / "charts/hello/values.yaml").write_text("a: 1\n")
+        (folder / "charts/hello/Chart.yaml").write_text(CHART.replace("1.0.0", "1.1.0"))
+        commit = f"svn add -q charts/hello/values.yaml && svn commit -q -m more {login}"
+        for line in (commit, "pipeline-steps check --chart hello", "pipeline-steps snapshot"):
+            done = subprocess.run(
+                ["sh", "-c", line], cwd=folder, env=environment, capture_output=True, text=True
+            )
+            assert done.returncode == 0, f"{line}\n{done.stdout}{done.stderr}"
+        assert svns.svn(str(folder), program="svnversion") == "2:4"
+        lines = (folder / ".pipeline/state.jsonl").read_text().splitlines()
+        assert [json.loads(line)["revision"].split(":")[0] for line in lines[-2:]] == ["r4"] * 2
+        assert list((tmp_path / "snapshots").glob("hello-1.1.0-0.4.t*.tgz"))
