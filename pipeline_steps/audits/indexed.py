@@ -28,7 +28,7 @@ from pipeline_steps.audits.findings import (
 from pipeline_steps.audits.records import RecordedVersion, RecordedVersions, matches_record
 from pipeline_steps.charts import version as versions_of
 from pipeline_steps.charts.metadata import CREATED
-from pipeline_steps.repositories import index, index_rows
+from pipeline_steps.repositories import index, index_rows, index_types
 from pipeline_steps.repositories.index_rows import Row
 from pipeline_steps.repositories.indexed import find_file
 from pipeline_steps.repositories.repository import Indexed
@@ -133,6 +133,9 @@ def find_problems(
         Finding("missing file", name, "", "the repository has no version of it", where)
         for name in missing
     ]
+    if rejected := index_types.top_rejection(before or b""):
+        text = f"helm refuses the whole index: {rejected[1]}"
+        problems.append(Finding("index refused", "", "", text, f"{where}:{rejected[0]}"))
     problems += [
         finding
         for inventory in _inventories(entries, orphans, recorded, withdrawn)

@@ -35,6 +35,12 @@ _SUSPECT = re.compile(
     rb"^[ -]*(?:%s):[ \t]+[-+.0-9tTfFyYnNoO]" % b"|".join(key.encode() for key in sorted(_TEXTS)),
     re.MULTILINE,
 )
+_TOP_KEYS = frozenset("apiVersion generated entries publicKeys annotations serverInfo".split())
+#: A key of the index itself, and what follows it on its line without a comment.
+_TOP = re.compile(
+    rb"^(?:\xef\xbb\xbf)?([A-Za-z_][-.\w]*):(?:[ \t]+([^\r\n#]*?))?[ \t]*(?:#[^\r\n]*)?\r?$",
+    re.MULTILINE,
+)
 #: A key that helm does not know, indented as helm indents the keys of an entry.
 _UNKNOWN = re.compile(
     rb"^(?:  - |    )(?!(?:%s):)[A-Za-z_][-.\w]*:(?=\s)"
@@ -59,6 +65,26 @@ def rejection(item: Node | None) -> str:
     is_json = item.flow and all(key.style == '"' for key, _ in item.items)
     unknown = [] if is_json else _unknown_keys(item)
     return f"it does not know {', '.join(unknown)}" if unknown else ""
+
+
+def top_rejection(data: bytes) -> tuple[int, str] | None:
+    """Line, from 1, and reason where helm refuses the index for its own keys; None for JSON, which
+    it does not read strictly.
+    """
+    if data.lstrip(b"\xef\xbb\xbf \t\r\n").startswith(b"{"):
+        return None
+    for match in _TOP.finditer(data):
+        key, value = ((group or b"").decode(errors="replace") for group in match.groups())
+        if key not in _TOP_KEYS:
+            why = f"it does not know {key}"
+        elif key == "generated" and value and yaml_reader.meaning(value) != "null":
+            if _TIME.fullmatch(value.strip("\"'")):
+                continue
+            why = "generated is not a time like 2026-01-31T00:00:00Z"
+        else:
+            continue
+        return data.count(b"\n", 0, match.start(1)) + 1, why
+    return None
 
 
 def _unknown_keys(item: Mapping) -> list[str]:
@@ -168,6 +194,12 @@ def refuse_rejected(data: bytes, where: str) -> None:
     kinds that programs write: a number where text should be, a key that helm does not know. Only
     entries with lines that look so are parsed.
     """
+    if rejected := top_rejection(data):
+        raise EvidenceError(
+            f"helm refuses this whole index: {rejected[1]}",
+            where=f"{where}:{rejected[0]}",
+            advice="correct that line, or remove it",
+        )
     suspects = [match for match in _SUSPECT.finditer(data) if _is_suspect(data, match)]
     suspects += _UNKNOWN.finditer(data)
     blocks = index_blocks.find(data) if suspects else None

@@ -346,6 +346,15 @@ def unknown_key(field: Field) -> str:
     return field.old(WEB, API, entries=f"  api:\n{entry(API)}  web:\n{web}")
 
 
+def top_keys(field: Field, line: str, name: str) -> Sequence[str]:
+    url = field.old(WEB, API, entries=f"  api:\n{entry(API)}  web:\n{entry(WEB)}")
+    index = field.folder / "old/index.yaml"
+    index.write_text(index.read_text().replace("apiVersion: v1\n", f"apiVersion: v1\n{line}\n", 1))
+    if name == "audit":
+        return ["audit", url]
+    return field.copy(url) if name == "copy" else publish_beside(field, url)
+
+
 def publish_beside(field: Field, url: str) -> Sequence[str]:
     field.chart("other", "1.0.0")
     field.tag("other-1.0.0")
@@ -590,6 +599,20 @@ CASES = [
         lambda field: publish_beside(field, unquoted_number(field)),
         4,
         ("helm refuses this whole index: appVersion: 392065e2", "index.yaml:10", "audit --fix"),
+    ),
+    *(
+        Case(
+            f"{name} an index whose own keys helm refuses: {line}",
+            functools.partial(top_keys, line=line, name=name),
+            code,
+            message if code else (),
+            ("api-1.0.0.tgz", "web-1.0.0.tgz") if name == "copy" else (),
+        )
+        for line, *message in (
+            ("generated: yesterday", "generated is not a time", "index.yaml:2"),
+            ("mine: x  # my own", "it does not know mine", "index.yaml:2"),
+        )
+        for name, code in (("audit", 4), ("publish into", 4), ("copy", 0))
     ),
     Case("audit archives in a folder below", packages_below, 0, ("nothing is wrong",)),
     Case(
