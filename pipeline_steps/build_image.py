@@ -96,6 +96,8 @@ def build_image(
     )
     digests = None if pull else build_definition.digests_from_record(definition, earlier)
     build = plan_build(definition, digests, image, config)
+    # By key, not by tag: whoever may push to the snapshot channel can set a tag, but makes no
+    # record.
     verdict = None if again else state.verdict(build.key)
     recorded = recorded_image(verdict, build, modified=bool(modified))
     if recorded and recorded.is_tagged:
@@ -127,6 +129,8 @@ def build_image(
         inputs=build.consumed,
         supersedes=records_to_supersede(earlier, modified),
     ) as attempt:
+        # Recorded before the push: a build that is killed has pushed an image that nothing else
+        # names.
         attempt.begin({"image": str(build.target)})
         if recorded:
             reference = _tag_again(build, recorded, attempt)
@@ -162,6 +166,7 @@ def _build(
     builder: Builder, request: BuildRequest, build: ImageBuild, state: State, attempt: Attempt
 ) -> Reference:
     """The name of the image that was built, or of the one that was recorded meanwhile."""
+    # Known before the build, so that what came meanwhile can be told from what was there.
     known_ids = {record.id for record in state.records()}
     built = builder.build(request)
     attempt.tools.update(built.tools)
@@ -173,6 +178,7 @@ def _build(
 
 def _pushed(target: Reference) -> Reference:
     """The tag for builders that cannot push by digest alone. It is overwritten and never read."""
+    # Not the key's own tag: another agent may be about to claim it for its image.
     return target._replace(tag=str(target.tag).replace("k-", "pushed-", 1))
 
 

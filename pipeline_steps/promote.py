@@ -99,10 +99,13 @@ def promote(
         raise NotYet("promote --apply")
     production = WritableChannel(config, "production")
     checkout = open_checkout(config)
+    # Here, though the tag's revision is released: who runs promote in a changed checkout believes
+    # that the change goes out.
     refuse_modified(checkout, name)
     release_tag = require_tag(checkout.source, tag or default_tag(checkout, name, state))
     checkout = open_checkout(config, revision=release_tag.revision)
     proof = require_proof(checkout, name, config, state)
+    # A tag made by hand says no format; its images then have the names of today.
     tagged = read_trailers(release_tag).get(name)
     format = tagged.format if tagged else CONTENT_FORMAT
     images = image_copies(proof.snapshots[0], proof.chart, checkout, format=format)
@@ -196,6 +199,7 @@ def is_still_released(
 
     If not, promote publishes what is missing again.
     """
+    # A record has one output for each repository: chart, chart-2, …
     charts = [value for name, value in record.outputs.items() if name.startswith("chart")]
     in_registries = [
         *(image.destination for image in images),

@@ -72,6 +72,7 @@ def snapshot(
     images, uses = image_records.recorded_images(checkout, chart, state)
     files = packaging.package_files(checkout, chart)
     inputs = packaging.package_inputs(images, files)
+    # Before anything is packed with them: an archive that was replaced may be an attack.
     dependency_archives.check_archives_unchanged(checkout, chart, state, inputs, again=again)
     edits = packaging.image_edits(checkout, chart, files, images)
     version = packaging.snapshot_version(checkout, chart, edits, inputs)
@@ -84,11 +85,13 @@ def snapshot(
     )
     verdict = None if again else state.verdict(key)
     published = verdict and verdict.passed and channel.has_recorded(verdict, everywhere=True)
+    # With every repository of the channel: one that was added later gets the snapshot, too.
     if verdict and published and not diff:
         return verdict
     archive = rewrite(files, version, edits, chart.path).archive
     if diff:
         differences.write_diff(checkout, chart, config, state, archive, images)
+    # Only now: --diff shows the differences of a snapshot that is published already, as well.
     if verdict and published:
         return verdict
     if plan:

@@ -90,6 +90,7 @@ def tag_release(
     # `local` is in the key: a record of a local tag must not count when it has to be pushed.
     parameters = {"tag": tag_name, "local": local}
     key = make_key("tag_release", FORMAT, parameters=parameters, content=chart.content, consumed={})
+    # Asked even where a record says so: a tag can be removed, and a record cannot know.
     tagged = tagged_revision(checkout, chart)
     verdict = None if again else state.verdict(key)
     if verdict and verdict.passed and tagged:
@@ -97,6 +98,7 @@ def tag_release(
     # A tag is public and cannot be taken back: make all of promote's checks before it is set.
     # Refuses what promote would refuse.
     release = derivation.derive_release(proof, checkout, config, production)
+    # The tag's own where it is there: another revision may have the same content.
     revision = tagged or checkout.revision
     if plan:
         would = "is there" if tagged else "would be set, replacing nothing"

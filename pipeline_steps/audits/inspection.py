@@ -38,6 +38,7 @@ def inspect(
     repository or an evidence store cannot be read.
     """
     repository = open_repository(url, config.hosts)
+    # Few: each archive is read whole, and a server may limit how many are asked for at once.
     at_once = jobs or ARCHIVES_AT_ONCE
     if not isinstance(repository, Indexed):
         recorded = records.recorded_versions(state, config, url)

@@ -81,6 +81,8 @@ def write_report(
             ]
         )
         unproven = [version for version in published if version.proof != "recorded"]
+        # Said, as the answer would otherwise look complete: a version without a record may use the
+        # image.
         if uses and unproven:
             log.warning(
                 "%d of %d versions have no record that says what is in them",
@@ -90,6 +92,7 @@ def write_report(
         reported = [version for version in published if uses is None or uses in _digests(version)]
         title = f"What uses {uses}" if uses else f"In production: {', '.join(urls)}"
         files.folder(path.parent)
+        # Names from outside may hold surrogates, which no encoding has.
         files.write(path, FORMS[form](reported, title).encode(errors="replace"))
         attempt.attach(path)
         attempt.parameters["versions"] = len(reported)
@@ -104,6 +107,7 @@ def report_text(record: Record, state: State) -> str:
 
 def _sorted(published: Iterable[PublishedVersion]) -> list[PublishedVersion]:
     """Sort by chart name, newest version first; equal versions keep the order of repositories."""
+    # Two stable sorts: newest first by version, then by chart without losing that order.
     newest_first = sorted(published, key=lambda version: sort_key(version.version), reverse=True)
     return sorted(newest_first, key=lambda version: version.chart)
 

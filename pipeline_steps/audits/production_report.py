@@ -154,4 +154,5 @@ def _cells(version: PublishedVersion, *, whole: bool) -> tuple[str, ...]:
 
 def _without_formula(text: str) -> str:
     text = printable(text)
+    # Spreadsheets show a cell with an apostrophe in front as text.
     return f"'{text}" if text.startswith(_FORMULA) else text

@@ -59,6 +59,8 @@ def recorded_versions(
             for name, value in record.outputs.items():
                 reference, _, digest = value.rpartition("@")
                 if name.startswith("chart") and (
+                    # By digest as well: a chart that was copied here is recorded under the address
+                    # it came from.
                     reference.startswith(f"{url.rstrip('/')}/") or digest in known_digests
                 ):
                     version = str(record.parameters.get("version", ""))

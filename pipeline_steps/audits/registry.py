@@ -175,6 +175,7 @@ def _config(registry: Registry, place: Reference, manifest: Manifest) -> Mapping
     data = registry.blob(place.path, digest) if digest else None
     try:
         config = json.loads(data) if data is not None else None
+    # A missing or odd configuration is found by comparing fields: none of them is equal then.
     except (ValueError, RecursionError):
         return None
     return config if isinstance(config, dict) else None
@@ -225,11 +226,13 @@ def _other_tags(
     """Findings for other tags: abandoned claims of versions, and tags that helm does not list."""
     prefixes = tuple(claim.claim_prefix(tag) for tag in versions)
     for tag in sorted(tags):
+        # Signatures lie beside the chart under such tags, and are nobody's finding.
         if tag in versions or _REFERRERS.fullmatch(tag):
             continue
         where = f"oci://{place}:{tag}"
         if not tag.startswith("claim-"):
             yield Finding("non-SemVer version", chart, tag, "helm does not list such a tag", where)
+        # A claim whose version is published has done its work, and stays (`oci.claim`).
         elif not tag.startswith(prefixes):
             text = (
                 "a publisher claimed this version and did not name it; publish the same content "

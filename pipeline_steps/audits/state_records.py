@@ -61,6 +61,7 @@ def verify_records(
         for identity in record.uses:
             verdict = "holds" if identity in known_ids else "unresolved"
             yield Finding(verdict, f"{_title(record)} uses {identity[:19]}")
+        # What was replaced may be gone: sweeping it is no accident.
         if record.id in superseded_ids or not record.passed:
             continue
         for name, digest in record.evidence.items():
@@ -143,6 +144,7 @@ def _verify_chart(
         repository = open_repository_of(
             value, [*charts, *record.parameters.get("charts", [])], hosts
         )
+        # By digest first: an index says which archive it means, a registry has to show every layer.
         if value.startswith("oci://") or (repository is None and value.startswith("file://")):
             finding = _verify_output(record, value, title, charts, hosts)
             if finding.verdict != "holds" or repository is None:

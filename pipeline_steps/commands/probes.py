@@ -55,6 +55,7 @@ def buildx(_config: Config | None) -> str:
             "docker's buildx plugin is not installed",
             advice="without it images are not bit-identical and BuildKit syntax is refused",
         )
+    # Not started: doctor changes nothing, and the first start pulls an image.
     facts = Buildx(program).inspect_builder({}, start=False)
     running = f"BuildKit {facts.buildkit}" if facts.buildkit else "not running: a build starts it"
     return f"{program}, builder {facts.driver}, {running}"
@@ -71,6 +72,7 @@ def state(config: Config | None) -> str:
     root = _configured(config).root
     folder = root / ".pipeline" if (root / ".pipeline").is_dir() else root
     try:
+        # Written and synced, not asked for its mode: quotas and full disks show only then.
         with tempfile.TemporaryFile(dir=folder) as probe:
             probe.write(b"x" * 4096)
             probe.flush()

@@ -41,6 +41,7 @@ def pull(state: State, words: list[str], arguments: Namespace) -> int:
     if arguments.revision:
         subject, digests = f"revision {arguments.revision}", contents(config, arguments.revision)
     else:
+        # Only for its check: a tag or a short id would find nothing, and look like lost records.
         hex_digits(arguments.digest)
         subject, digests = arguments.digest, [arguments.digest]
     records, missing = fetch_records(stores, digests)
@@ -141,6 +142,8 @@ def fetch_evidence(state: State, stores: Stores, records: Iterable[Record]) -> t
     present = missing = 0
     for name, digest in {item for record in records for item in record.evidence.items()}:
         path = state.folder / name
+        # Names of evidence come from records that anybody with access to the store may have
+        # written.
         if not path.resolve().is_relative_to(state.folder.resolve()) or path.is_symlink():
             raise EvidenceError(
                 f"evidence {name!r} does not lie in the state's folder", where=str(state.folder)

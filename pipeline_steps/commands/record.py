@@ -66,6 +66,7 @@ log = logging.getLogger("pipeline_steps.commands.record")  # __name__ is __main_
 def main(argv: list[str] | None = None) -> int:
     """Returns 0 when the program passed, 8 when it failed."""
     words = list(sys.argv[1:] if argv is None else argv)
+    # Split by hand: argparse would take the program's own options for ours.
     end = words.index("--") if "--" in words else len(words)
     program = words[end + 1 :]
     return run_command(COMMAND, lambda arguments: run_and_record(program, arguments), words[:end])
@@ -134,6 +135,7 @@ def record(
         )
         for line in completed.stdout.decode(errors="replace").splitlines():
             log.info("%s", line)
+        # Kept even when the program failed: its report says why.
         missing = [
             str(path)
             for path in evidence
@@ -178,6 +180,7 @@ def _keep_evidence(attempt: Attempt, state: State, path: Path, prefix: str) -> b
     except OSError:
         return False
     home = files.created_folder(file.ensure_folder(state.path) / "evidence")
+    # With its digest: the file of the next run must not replace what a record names.
     place = home / f"{prefix}-{files.sha256(data)[7:19]}-{path.name}"
     files.write(place, data)
     attempt.attach(place)

@@ -55,7 +55,7 @@ COMMAND = Command(
 )
 RELEASE = ("tag_release", "promote")
 BUILD = ("check", "build_image", "snapshot", "integration_test", "report")
-#: The steps of each workflow (workflows.md A-D). `approval` joins where production.requires names
+#: The steps of each workflow. `approval` joins where production.requires names
 #: one.
 WORKFLOWS = {
     "private": (*BUILD, *RELEASE),
@@ -87,6 +87,8 @@ def run(arguments: Namespace, typed: Sequence[str]) -> int:
     state = open_state_file(config, arguments)
     outcomes: dict[str, list[Outcome]] = {}
     code = 0
+    # A release is public and cannot be undone: it takes a word of its own, unless a step of it was
+    # named alone.
     held_back = (
         [name for name in names if name in RELEASE]
         if not arguments.release and len(names) > 1
@@ -102,6 +104,8 @@ def run(arguments: Namespace, typed: Sequence[str]) -> int:
                 select_tagged_charts(arguments, outcomes["tag_release"])
             state = open_state_file(config, arguments, name)  # a release believes other stores
             begin(name)
+            # With --plan nothing is recorded: the steps after it would miss records that a real run
+            # has.
             planned = {step for step, ended in outcomes.items() if any(map(is_planned, ended))}
             ended = run_one_step(
                 name, config, state, arguments, sandboxed=sandboxed, planned=planned
@@ -159,6 +163,7 @@ def use_sandbox(arguments: Namespace) -> bool:
             "no sandbox is up",
             advice="pipeline-steps sandbox up, or --channels configured for the configured ones",
         )
+    # Last: of several overlays the later wins, and the sandbox must not be overridden by a site.
     if file not in arguments.config:
         arguments.config = (*arguments.config, file)
     arguments.cluster = arguments.cluster or "sandbox"
@@ -179,6 +184,7 @@ def steps_to_run(words: Sequence[str], config: Config) -> list[str]:
         any(need.startswith("approval") for need in config.channels.production.requires)
         and "promote" in names
     ):
+        # Before the tag, as a tag says that the content may be released.
         names.insert(
             names.index("tag_release") if "tag_release" in names else names.index("promote"),
             "approval",
@@ -212,9 +218,11 @@ def run_one_step(
     # options have their defaults.
     option_defaults = {option.key: option.default for option in step.options}
     step_arguments = Namespace(**{**option_defaults, **vars(arguments)})
+    # Nothing leaves this machine from a sandbox, so its tags stay in the checkout.
     if name == "tag_release" and sandboxed:
         step_arguments.local = True
     if name == "report" and sandboxed:
+        # At a terminal there is no review to report to: the page is for whoever runs this.
         step_arguments.output = config.root / ".pipeline" / "report"
     started = time.monotonic()
     outcomes = call_step(step, function, config, state, step_arguments)

@@ -86,6 +86,7 @@ def load(
     site_document = _read_site_file(site) if site else None
     document = documents.read(base, _display_name(base, start))
     build = detect(environ)
+    # Before the site file and the overlays are merged, which are the CI's own words.
     document = _trusted_from_target_branch(
         document, base, build, site_document.value if site_document else {}
     )
@@ -340,9 +341,11 @@ def _expand(document: Document, environ: Mapping[str, str]) -> dict[KeyPath, Con
             if path[0] == "hosts":
                 _set_value(document.value, path, "")  # what is written there must never be sent
             continue
+        # After expanding: ${NAME:-file:/x} may stand for a file as well.
         if path[0] == "secrets":
             _check_secret(document, path, value)
         if secret and not text.startswith("file:"):
+            # From here on no log, error or record shows it.
             redact.register(value)
         _set_value(document.value, path, value)
     return unset

@@ -408,6 +408,8 @@ class IncompleteSettings(dict[str, Value]):
 
     def __getitem__(self, name: str) -> Value:
         if name in self.unset:
+            # When the setting is used, not when the file is read: most stages need none of the
+            # others.
             raise self.unset[name]
         return super().__getitem__(name)
 

@@ -155,5 +155,6 @@ def _secret_from_file(file: Path, setting: str, where: str) -> str:
 
 def _register(secret: str) -> None:
     """Whole, and line by line, as programs that print a file do."""
+    # A key of several lines is printed line by line, and no line equals the whole.
     for part in {secret, *map(str.strip, secret.splitlines())}:
         register(part)

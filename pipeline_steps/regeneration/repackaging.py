@@ -623,6 +623,7 @@ def _without_repeated_failures(
         try:
             return fetch(dependency)
         except (Unreachable, AccessRefused) as error:
+            # One time-out for a repository that is gone, not one for each of hundreds of versions.
             refused[dependency.repository] = error.fresh()
             raise
 

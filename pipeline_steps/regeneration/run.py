@@ -124,6 +124,7 @@ class Regeneration:
             self._published = RepositoryContents(self._repository)
         # Tags of one chart together: a worker then reads most folders from its cache.
         by_name = sorted(open_tags, key=lambda tag: (names.parse_loosely(tag.name) or ("",))[0])
+        # Starting workers takes longer than packaging a handful of charts.
         few = len(open_tags) < _VERSIONS
         with self._settings.revisions:
             with contextlib.suppress(MachineError):  # what lacks is told of the tag that needs it
@@ -139,6 +140,7 @@ class Regeneration:
         if rebuilt is not None:
             add_unlisted_archives(rebuilt, self._wanted, self.report)
         if not self._plan:
+            # Last: the ledger may only speak of an index that has all that was published.
             self._ledger.keep_index(read_index(self._repository))
         return self.report
 

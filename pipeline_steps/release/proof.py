@@ -95,6 +95,7 @@ def _proof(chart: Chart, needs: Required, images: ImageSet) -> Proof:
     ]
     tests = tuple(record for step, record in records if step == settings.STEP)
     # The snapshots that were tested. With tests.none there is no test: then the preferred snapshot.
+    # By id: snapshots of one content differ in version, and only the tested one may be released.
     used = {identity for test in tests for identity in test.uses}
     tested = tuple(snapshot for snapshot in images.snapshots if snapshot.id in used)
     other_records = [record for requirement in needs.of_content for record in requirement.records]

@@ -219,6 +219,7 @@ class Checkout:
 
         Raises MachineError when the history is not here."""
         places = [self._from_root(place) for place in chart.history_paths]
+        # One is enough, and git stops there: the whole history of a chart may be long.
         newest = next(iter(self.source.history(self.revision, places, 1)), "")
         if newest != self.revision:
             newest = (
@@ -236,6 +237,8 @@ class Checkout:
         revisions = self.source.history(
             self.revision, [self._from_root(self.config_path)], MAX_CONFIG_REVISIONS, after
         )
+        # What lies before the revisions that are looked at is not known: then the oldest of them
+        # counts, so that a position is never older than the last change.
         before = [*revisions[1:], "" if len(revisions) == MAX_CONFIG_REVISIONS else after]
         for revision, former in zip(revisions, before, strict=False):
             if not former or not self._config_history.has_same_entries(closure, former):
@@ -320,6 +323,7 @@ class Checkout:
         found: dict[str, UnreadableChart] = {}
         for folder, error in self._unreadable_folders.items():
             name, _ = written_name(self._small_files[chart_yaml(folder)])
+            # By folder where the name is not its own: --chart must never mean one of two charts.
             key = folder if not name or name in found or name in self._folder_of_chart else name
             found[key] = UnreadableChart(folder, error)
         return found
@@ -331,6 +335,7 @@ class Checkout:
             try:
                 self._content_reader.subcharts(folder)
             except ConfigurationError as error:
+                # Kept for a whole command: its frames would hold every file that was read.
                 error.__traceback__ = None
                 found[folder] = error
         return found
@@ -367,6 +372,8 @@ class Checkout:
     def _read_chart(self, folder: str) -> Chart:
         metadata = self._content_reader.metadata(folder)
         closure = self._content_reader.chart(folder)
+        # Refused here, when the chart is read: a key that two images set would get one of them by
+        # chance.
         for each in (folder, *self._content_reader.subcharts(folder)):
             refuse_shared_keys(self.image_values(each), self._location_of_images(each))
         return Chart(

@@ -118,6 +118,7 @@ class ContentReader:
                 continue
             where = paths.chart_yaml(folder)
             target = paths.relative_path(dependency.folder, base=folder, where=where)
+            # Before going on: charts that lead to each other would be walked for ever.
             if target in (*above, folder):
                 raise ConfigurationError(
                     f"the dependency {dependency.name} leads back to {target}",
@@ -161,6 +162,7 @@ class ContentReader:
         users = []
         for folder in self._charts:
             with contextlib.suppress(ConfigurationError):
+                # Entries may be about folders that this revision does not have.
                 if self.has_chart(folder) and name in self.images(folder):
                     users.append(folder)
         return tuple(users)
@@ -271,6 +273,7 @@ class ContentReader:
         files = {path.removeprefix(prefix): path for path in paths.paths_below(self._paths, folder)}
         entries = self._tree.entries()
         submodules = {path for path in files.values() if entries[path].kind == "submodule"}
+        # A submodule has no bytes here; its commit is all that can change.
         self._digests.update({path: entries[path].id for path in submodules})
         self._read_digests(files.values())
         return _digest_of({"format": FORMAT, "files": self._listed(files)})

@@ -78,6 +78,7 @@ def modifications(
     overlays: file names, "" for none. content, stored_content: of the checkout and of its
     revision, which are only asked for when files are changed.
     """
+    # Asked last, as it reads the revision's tree: most checkouts have no changed file at all.
     if changed and stored_content() == content():
         changed = ()
     return tuple(dict.fromkeys((*changed, *filter(None, overlays))))

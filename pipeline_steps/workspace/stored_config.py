@@ -69,6 +69,8 @@ class StoredConfig:
     @functools.cached_property
     def entries(self) -> list[RawEntry]:
         """The entries of `charts`: with overlays, but at a revision its own."""
+        # At a revision overlays do not count: they are of today, and may name charts that it does
+        # not have.
         stored: list[RawEntry] = self.document.value.get("charts", [])
         return stored if self._revision else self.config.raw["charts"]
 

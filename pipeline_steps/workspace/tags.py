@@ -160,6 +160,7 @@ class TagPattern(NamedTuple):
         expression = re.escape(self.template)
         for part, pattern in (("name", name), ("version", version)):
             written = re.escape(f"{{{part}}}")
+            # A template may name a part twice, as {name}/{name}-{version}: both must be equal.
             expression = expression.replace(written, f"(?P<{part}>{pattern})", 1).replace(
                 written, f"(?P={part})"
             )
@@ -200,6 +201,7 @@ def find_tag(source: Source, name: str) -> Tag | None:
     """The tag of exactly that name, None when it is not known here; branches and abbreviations are
     no tags.
     """
+    # Tags are asked for by shell pattern, and a name may have [ or * in it.
     return source.tags(glob.escape(name)).get(name)
 
 
@@ -235,6 +237,7 @@ def chart_at_tag(checkout: Checkout, chart: str) -> TaggedChart | None:
         return None
     older = False
     try:
+        # What is at hand already: opening a revision reads its whole tree.
         if tag.revision == checkout.revision and not checkout.chart(chart).modified:
             return TaggedChart(tag, checkout.chart(chart))
         there = open_checkout(checkout.config, tag.revision, entries_here=True)
