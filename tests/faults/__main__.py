@@ -12,6 +12,7 @@ import ctypes
 import logging
 import os
 import random
+import signal
 import subprocess
 import sys
 import tempfile
@@ -81,6 +82,8 @@ def main() -> int:
     logging.getLogger("pipeline_steps").setLevel(
         logging.CRITICAL
     )  # torn lines are what is wanted here
+    # Background jobs of a shell ignore it, and all that they start would, until it says otherwise.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     began = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="faults-", ignore_cleanup_errors=True) as folder:
         in_memory(Path(folder))

@@ -47,6 +47,14 @@ class Call(NamedTuple):
         )
 
     @property
+    def kind(self) -> str:
+        """What calls that do much the same have in common: their name, and kind and folder of the
+        file.
+        """
+        path = Path(self.paths[-1]) if self.paths else Path()
+        return f"{self.name} {path.parent.name} {path.suffix}"
+
+    @property
     def changes(self) -> bool:
         return self.name != "openat" or "O_CREAT" in self.text
 

@@ -4,13 +4,12 @@ full.
 
 from __future__ import annotations
 
-import random
 import subprocess
 from collections.abc import Sequence
 from pathlib import Path
 
 from tests.faults.calls import Call, broken, recorded
-from tests.faults.figures import Figure, Settings, counted, spread
+from tests.faults.figures import Figure, Settings, counted, sampled, spread
 from tests.faults.world import STEPS, Step, World, difference
 
 #: What can go wrong with each kind of call.
@@ -38,10 +37,8 @@ def at_every_call(worlds: Sequence[World], settings: Settings) -> list[Figure]:
         for call in _calls(worlds[0], step)
         for error in ERRORS.get(call.name, ())
     ]  # fmt: skip
-    chosen = (
-        points
-        if settings.full
-        else random.Random(settings.seed).sample(points, min(SAMPLED, len(points)))
+    chosen = sampled(
+        points, SAMPLED, settings, lambda point: (point[0].name, f"{point[1].kind} {point[2]}")
     )
 
     def run(number: int, point: tuple[Step, Call, str]) -> str:
@@ -85,7 +82,12 @@ def judged(
 
 
 def _full(worlds: Sequence[World], settings: Settings) -> Figure:
-    points = [(step, left) for step in STEPS for left in (LEFT if settings.full else LEFT[::2])]
+    points = sampled(
+        [(step, left) for step in STEPS for left in LEFT],
+        2 * len(STEPS),
+        settings,
+        lambda point: (point[0].name, str(point[1])),
+    )
 
     def run(number: int, point: tuple[Step, int]) -> str:
         step, left = point

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
+import random
 import sys
 import time
+from collections import Counter
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple, TypeVar
@@ -55,6 +58,29 @@ def counted(
         seen,
         tuple(wrong) or (() if points else ("no point",)),
     )
+
+
+def sampled(
+    points: Sequence[T], number: int, settings: Settings, alike: Callable[[T], tuple[str, str]]
+) -> list[T]:
+    """All points in the full size, else so many: of each step in its turn, unlike ones first.
+
+    alike: (point) → its step, and what makes points of one step much like each other.
+    """
+    if settings.full:
+        return list(points)
+    shuffled = random.Random(settings.seed).sample(points, len(points))
+    turns: dict[str, list[tuple[int, T]]] = {}
+    seen: Counter[tuple[str, str]] = Counter()
+    for point in shuffled:
+        step, _ = kind = alike(point)
+        turns.setdefault(step, []).append((seen[kind], point))
+        seen[kind] += 1
+    queues = [
+        [point for _, point in sorted(turn, key=lambda pair: pair[0])] for turn in turns.values()
+    ]
+    rounds = itertools.chain.from_iterable(itertools.zip_longest(*queues))
+    return [point for point in rounds if point is not None][:number]
 
 
 def spread(points: Sequence[T], workers: int, run: Callable[[int, T], str]) -> list[str]:

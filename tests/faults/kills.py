@@ -13,14 +13,14 @@ from pathlib import Path
 from typing import NamedTuple
 
 from tests.faults.calls import Call, broken, recorded
-from tests.faults.figures import Figure, Settings, counted, spread
+from tests.faults.figures import Figure, Settings, counted, sampled, spread
 from tests.faults.world import STEPS, Step, World
 
 SAMPLED = 72
 KILLED = (-signal.SIGKILL, 128 + signal.SIGKILL)
 #: Names of records are random, so one folder of a store more or less may be there already.
 TRIES = 4
-RANDOM, RANDOM_FULL = 3, 30
+RANDOM, RANDOM_FULL = 2, 30
 
 
 class Moment(NamedTuple):
@@ -37,11 +37,7 @@ class Moment(NamedTuple):
 def at_every_call(worlds: Sequence[World], settings: Settings) -> list[Figure]:
     """One figure: points whose second run ends as an undisturbed one, of all points or a sample."""
     points = [(step, call) for step in STEPS for call in _changing(worlds[0], step)]
-    chosen = (
-        points
-        if settings.full
-        else random.Random(settings.seed).sample(points, min(SAMPLED, len(points)))
-    )
+    chosen = sampled(points, SAMPLED, settings, lambda point: (point[0].name, point[1].kind))
 
     def run(number: int, point: tuple[Step, Call]) -> str:
         world, (step, call) = worlds[number], point

@@ -12,7 +12,6 @@ from __future__ import annotations
 import functools
 import hashlib
 import itertools
-import random
 import re
 import shutil
 from collections.abc import Iterator, Sequence
@@ -25,7 +24,7 @@ import yaml
 from pipeline_steps.state import file
 from pipeline_steps.state.record import decode
 from pipeline_steps.toolbox.errors import PipelineError
-from tests.faults.figures import Figure, Settings, counted, spread
+from tests.faults.figures import Figure, Settings, counted, sampled, spread
 from tests.faults.world import STEPS, Step, World, difference, lost, stored
 
 CALLS = (
@@ -109,10 +108,11 @@ def cuts(worlds: Sequence[World], settings: Settings) -> list[Figure]:
         len(pending) for trace in traces[0].values() for _, pending in moments(trace.operations)
     )
     numbers = range(min(map(len, cases)))
-    chosen = (
-        numbers
-        if settings.full
-        else random.Random(settings.seed).sample(numbers, min(SAMPLED, len(numbers)))
+    chosen = sampled(
+        numbers,
+        SAMPLED,
+        settings,
+        lambda number: (cases[0][number][0].name, str(cases[0][number][1].done)),
     )
 
     def run(worker: int, number: int) -> str:

@@ -18,7 +18,7 @@ CLOCK = "/usr/lib/x86_64-linux-gnu/faketime/libfaketime.so.1"
 
 class Way(NamedTuple):
     """How the chain runs. before: words before the interpreter; cwd: below the checkout; again: how
-    often each step.
+    often each step; locale: language and encoding, made for the run.
     """
 
     name: str
@@ -29,6 +29,7 @@ class Way(NamedTuple):
     again: int = 1
     shuffled: bool = False
     other_user: bool = False
+    locale: tuple[str, str] | None = None
 
 
 def _clock(days: str) -> Mapping[str, str]:
@@ -45,6 +46,10 @@ WAYS = (
         for zone in ("UTC", "Asia/Kathmandu", "America/St_Johns")
     ),
     *(Way(f"locale {name}", {"LC_ALL": name}) for name in ("C", "C.UTF-8", "POSIX")),
+    *(
+        Way(f"locale {'.'.join(locale)}", locale=locale)
+        for locale in (("de_DE", "ISO-8859-1"), ("tr_TR", "UTF-8"))
+    ),
     *(Way(f"clock {days} day", _clock(f"{days}d")) for days in ("+1", "-1")),
     *(Way(f"PYTHONHASHSEED {seed}", {"PYTHONHASHSEED": str(seed)}) for seed in range(1, 10)),
     Way("another working folder", cwd="charts/common/templates"),
@@ -76,6 +81,8 @@ def _chain(world: World, way: Way) -> str:
     before, more = way.before, dict(way.more)
     if way.shuffled:
         _shuffle(world.root)
+    if way.locale:
+        more |= _localized(world.root.parent / "locales", *way.locale)
     if way.other_user:
         world.root.parent.chmod(0o755)
         subprocess.run(["chown", "-R", "nobody:nogroup", world.root], check=True)
@@ -99,6 +106,20 @@ def _chain(world: World, way: Way) -> str:
         return ""
     finally:
         world.helm_major, world.python = major, sys.executable
+
+
+def _localized(folder: Path, language: str, encoding: str) -> dict[str, str]:
+    """The variables of a locale that is compiled into a folder; one that cannot be had would be C
+    without a word.
+    """
+    folder.mkdir(exist_ok=True)
+    name = f"{language}.{encoding}"
+    compiling = ["localedef", "-i", language, "-f", encoding, str(folder / name)]
+    subprocess.run(compiling, check=True, capture_output=True)
+    variables = {"LC_ALL": name, "LOCPATH": str(folder)}
+    seen = subprocess.run(["locale", "charmap"], env=variables, capture_output=True, text=True)
+    assert seen.stdout.strip() == encoding, f"{name}: {seen.stdout}{seen.stderr}"
+    return variables
 
 
 def _reachable(folder: Path) -> tuple[Path, Path]:

@@ -25,6 +25,7 @@ LIMIT = 4.0
 DEAF = """#!/bin/sh
 trap '' TERM INT HUP
 case "$1" in version) exec {helm} "$@";; esac
+: > {waits}
 sleep 30 & sleep 30; wait
 """
 
@@ -84,10 +85,13 @@ def _deaf(worlds: Sequence[World], settings: Settings) -> Figure:
         world.back(step)
         folder = world.root.parent / "deaf"
         folder.mkdir(exist_ok=True)
-        (folder / "helm").write_text(DEAF.format(helm=f"{world.code}/helm{world.helm_major}/helm"))
+        waits = folder / "waits"
+        waits.unlink(missing_ok=True)
+        helm = f"{world.code}/helm{world.helm_major}/helm"
+        (folder / "helm").write_text(DEAF.format(helm=helm, waits=waits))
         (folder / "helm").chmod(0o755)
         more = {"PATH": f"{folder}:{world.environment(step)['PATH']}"}
-        ended = signalled(world, step, kind, 1.5, more)
+        ended = signalled(world, step, kind, 0.1, more, waits)
         slowest[0] = max(slowest[0], ended.seconds)
         wrong = judged(ended, kind, may_be_done=False) or unrecorded(world) or world.again(step)
         return f"{step.name}, {kind.name} while helm is deaf: {wrong}" if wrong else ""
@@ -98,13 +102,23 @@ def _deaf(worlds: Sequence[World], settings: Settings) -> Figure:
 
 
 def signalled(
-    world: World, step: Step, kind: signal.Signals, after: float, more: Mapping[str, str]
+    world: World,
+    step: Step,
+    kind: signal.Signals,
+    after: float,
+    more: Mapping[str, str],
+    waits: Path | None = None,
 ) -> Ended:
-    """Start the step, send the signal after some seconds, and see how it ends."""
+    """Start the step, send the signal after some seconds, and see how it ends.
+
+    waits: a file whose appearance begins the seconds.
+    """
     child = subprocess.Popen(
         world.command(step), cwd=world.source, env={**world.environment(step, **more), "LC_FAULTS": str(world.root)},
         stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
     )  # fmt: skip
+    while waits is not None and not waits.exists() and child.poll() is None:
+        time.sleep(0.02)
     time.sleep(after)
     began = time.monotonic()
     child.send_signal(kind)
