@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import pickle
 import sqlite3
 import subprocess
 import threading
@@ -492,6 +493,27 @@ def test_a_range_of_revisions_is_the_same_as_each_alone(copy: WorkingCopy) -> No
             if path.is_symlink() or path.is_file()
         )
         assert here == [entry.path for entry in entries]
+
+
+def test_a_copy_in_another_process_reads_what_was_prefetched_and_asks_nobody(
+    copy: WorkingCopy, tmp_path: Path
+) -> None:
+    copy.link("a/link", "x")
+    revisions = [opened(copy).revision(), copy.commit()]
+    source = opened(copy)
+    with source.revisions:
+        source.revisions.prefetch(revisions)
+        twin = pickle.loads(pickle.dumps(source.revisions))
+        (tmp_path / "repository").rename(tmp_path / "gone")
+        with twin:
+            top = twin.folder(revisions[1], "a")
+            assert top and twin.folder(revisions[0], "") != twin.folder(revisions[1], "")
+            ids = [node.id for node in twin.listing(top)]
+            assert list(twin.read(ids).values()) == [b"x", b"x1"]
+    with pytest.raises(PipelineError):
+        twin.read(ids)
+    (tmp_path / "gone").rename(tmp_path / "repository")
+    assert list(twin.read(ids).values()) == [b"x", b"x1"], "read again when they are gone"
 
 
 # -- servers ---
