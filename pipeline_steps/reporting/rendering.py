@@ -10,12 +10,10 @@ import base64
 import functools
 import hashlib
 import re
-from typing import TYPE_CHECKING
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from pipeline_steps.toolbox.redact import printable
-
-if TYPE_CHECKING:
-    from jinja2 import Environment
 
 #: Results, verdicts and states of a chain → the colour and mark they are shown with; all others are
 #: "odd".
@@ -33,9 +31,6 @@ def render(template: str, **values: object) -> str:
 @functools.cache
 def environment() -> Environment:
     """The jinja2 environment of all pages."""
-    # Imported here: most commands render no page, and jinja2 takes long to load (decision 0012).
-    from jinja2 import Environment, PackageLoader, StrictUndefined
-
     pages = Environment(
         loader=PackageLoader(__package__),
         autoescape=True,
