@@ -274,7 +274,7 @@ def test_reproduce_refuses_an_unknown_revision(line: Line, tmp_path: Path) -> No
         (["zzzz"], 2, "STEP/SUBJECT"),
         (["0000"], 4, "0 records begin with 0000"),
         (["check/common"], 2, "check is not reproduced: "),
-        (["integration_test/common"], 2, "nothing was tested"),
+        (["integration_test/common"], 2, "a chart without a test"),
         (["tag_release/common"], 2, "a tag is only a name"),
         (["snapshot/common", "--keep"], 2, "--keep and --cluster are for integration_test"),
         (["snapshot/common", "--state", "nowhere.jsonl"], 2, "the state file does not exist"),
