@@ -5,10 +5,14 @@ from __future__ import annotations
 import json
 import os
 import subprocess
+import sys
 from pathlib import Path
+
+import pytest
 
 from tests.support import docs, svns
 from tests.support.helms import helm
+from tests.support.source_systems import SYSTEMS
 
 PAGE = docs.ROOT / "docs/how-to/subversion.md"
 PIPELINE = """\
@@ -94,3 +98,55 @@ def test_the_how_to_does_what_it_says(tmp_path: Path) -> None:
         lines = (folder / ".pipeline/state.jsonl").read_text().splitlines()
         assert [json.loads(line)["revision"].split(":")[0] for line in lines[-2:]] == ["r4"] * 2
         assert list((tmp_path / "snapshots").glob("hello-1.1.0-0.4.t*.tgz"))
+
+
+STEPS = ("check", "snapshot", "integration_test", "tag_release", "promote")
+#: Of a record: what is the same wherever the chart is kept.
+SAME = ("step", "subject", "content", "result", "reason")
+
+
+def test_the_same_chart_in_git_and_subversion_is_released_alike(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    released = {}
+    for name in ("git", "svn"):
+        system, folder = SYSTEMS[name], tmp_path / name
+        folder.mkdir()
+        for variable, value in system.environment(folder).items():
+            monkeypatch.setenv(variable, value)
+        checkout = system.checkout(folder)
+        (folder / "snapshots").mkdir()
+        (folder / "charts").mkdir()
+        pipeline = PIPELINE.format(folder="${HOME}", host="svn.example.com")
+        checkout.put("pipeline.yaml", pipeline.partition("hosts:")[0])
+        checkout.put("charts/hello/Chart.yaml", CHART)
+        checkout.put("charts/hello/templates/map ☺.yaml", MAP)
+        checkout.put("charts/hello/files/run", "#!/bin/sh\n", executable=True)
+        checkout.put("charts/hello/files/crlf", b"one\r\ntwo\n$Id$\n")
+        checkout.link("charts/hello/files/link", "crlf")
+        if isinstance(checkout, svns.WorkingCopy):
+            checkout.svn("add", "-q", "charts")
+            checkout.svn("propset", "-q", "svn:keywords", "Id", "charts/hello/files/crlf")
+        checkout.commit()
+        for step in STEPS:
+            local = ["--local"] if step == "tag_release" and name == "git" else []
+            done = subprocess.run(
+                [sys.executable, "-m", "pipeline_steps", step, "--chart", "hello", *local],
+                cwd=checkout.root,
+                env={
+                    **os.environ,
+                    "PATH": f"{helm(4).parent}:{os.environ['PATH']}",
+                    "HOME": str(folder),
+                },
+                capture_output=True,
+                text=True,
+            )
+            assert done.returncode == 0, (name, step, done.stderr)
+        lines = (checkout.root / ".pipeline/state.jsonl").read_text().splitlines()
+        records = [{key: json.loads(line).get(key) for key in SAME} for line in lines]
+        archives = {place.name: place.read_bytes() for place in (folder / "charts").glob("*.tgz")}
+        released[name] = archives, records
+    assert set(released["git"][0]) == {"hello-1.0.0.tgz"}
+    assert released["git"][0] == released["svn"][0]
+    for of_git, of_svn in zip(released["git"][1], released["svn"][1], strict=True):
+        assert of_git == of_svn
