@@ -28,12 +28,24 @@ from pipeline_steps.toolbox.errors import ConfigurationError, MachineError, Tool
 ABSENT = "pipeline-steps-doctor"
 
 
-def git(_config: Config | None) -> str:
-    """git is installed. Raises ToolMissing."""
-    program = process.require(
-        "git", advice="apt-get install git, or whatever package of your system brings it"
-    )
-    return process.run([program, "--version"], timeout=30).stdout.decode(errors="replace").strip()
+#: System of a checkout → its program, and Debian's package.
+_SOURCE_PROGRAMS = {"git": ("git", "git"), "bzr": ("brz", "brz"), "svn": ("svn", "subversion")}
+
+
+def source_program(config: Config | None) -> str:
+    """The program of the checkout's system is installed; git's outside of a checkout. Raises
+    ToolMissing.
+    """
+    try:
+        system = open_source(config.root if config else Path.cwd()).system
+    except ConfigurationError:  # said by the probe of the source
+        system = "git"
+    name, package = _SOURCE_PROGRAMS[system]
+    advice = f"apt-get install {package}, or whatever package of your system brings it"
+    program = process.require(name, advice=advice)
+    path = {"PATH": f"{Path(program).parent}{os.pathsep}{process.search_path(os.environ)}"}
+    answer = process.run([program, "--version"], env=path, timeout=30).stdout
+    return f"{name}: {answer.decode(errors='replace').strip().partition(chr(10))[0]}"
 
 
 def helm(_config: Config | None) -> str:
@@ -175,7 +187,7 @@ def _repositories(config: Config, key: str, charts: str | tuple[str, ...]) -> st
 Probe = Callable[["Config | None"], str]
 #: Name as in `Step.doctor_needs` → its probe.
 PROBES: dict[str, Probe] = {
-    "git": git,
+    "source program": source_program,
     "source": source,
     "state folder": state,
     "evidence store": evidence,
@@ -191,6 +203,6 @@ PROBES: dict[str, Probe] = {
 #: Steps work without these.
 OPTIONAL = frozenset({"buildx"})
 #: Probes that work without a pipeline.yaml.
-WITHOUT_CONFIGURATION = ("git", "helm", "engine", "buildx")
+WITHOUT_CONFIGURATION = ("source program", "helm", "engine", "buildx")
 #: What every step needs besides its own `doctor_needs`.
-NEEDED_BY_ALL_STEPS = ("git", "source", "state folder", "evidence store")
+NEEDED_BY_ALL_STEPS = ("source program", "source", "state folder", "evidence store")

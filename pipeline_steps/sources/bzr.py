@@ -80,8 +80,9 @@ class Bazaar:
         """
         if revision is not None:
             return StoredTree(self.revisions, self.revision(revision), folder)
-        head, changes = self.revisions.ask("changes").value
-        return CheckoutTree(self.revisions, self.revision(head["revision"]), folder, changes)
+        self.revision()  # there is one
+        checked_out, changes = self.revisions.ask("changes").value
+        return CheckoutTree(self.revisions, checked_out, folder, changes)
 
     def is_added(self, path: str) -> bool:
         """Whether a file is versioned."""

@@ -97,14 +97,15 @@ def environment(folder: Path) -> dict[str, str]:
 
 
 def checkout(folder: Path) -> Branch:
-    return Branch(folder / "checkout", folder)
+    return Branch(folder / "trunk", folder)
 
 
 class Serve:
     """brz's own server, which anybody may push to; see `checkouts.Server`."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, options: tuple[str, ...]) -> None:
         self._folder = folder
+        self._options = options
         self._port = free_port()
         self.url = f"bzr://127.0.0.1:{self._port}/trunk"
 
@@ -112,7 +113,7 @@ class Serve:
         return Branch(folder, self._folder, self.url)
 
     def start(self) -> None:
-        command = ["brz", "serve", "--allow-writes", f"--directory={self._folder}"]
+        command = ["brz", "serve", *self._options, f"--directory={self._folder}"]
         where = ["--listen=127.0.0.1", f"--port={self._port}"]
         path = {"PATH": f"/usr/bin:{os.environ['PATH']}"}
         log = self._folder / "serve.log"
@@ -131,10 +132,12 @@ class Serve:
 
 
 @contextlib.contextmanager
-def server(folder: Path) -> Iterator[Serve]:
+def server(folder: Path, *options: str) -> Iterator[Serve]:
+    """options: of `brz serve`, instead of --allow-writes; "--read-only" for none."""
     folder.mkdir(parents=True)
     brz(folder, folder, "init", "-q", "--no-tree", str(folder / "trunk"))
-    serve = Serve(folder)
+    given = tuple(option for option in options if option != "--read-only")
+    serve = Serve(folder, given if options else ("--allow-writes",))
     serve.start()
     try:
         yield serve

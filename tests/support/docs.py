@@ -99,6 +99,13 @@ ELSEWHERE = {
     ),
     "ls .pipeline/failures": "tests/workflows/test_demo.py::test_the_tutorial_does_what_it_says",
 }
+#: Page → the test that runs it from its first line to its last.
+RUN_WHOLE = {
+    "docs/tutorial.md": "tests/workflows/test_demo.py::test_the_tutorial_does_what_it_says",
+    "docs/how-to/bazaar.md": (
+        "tests/workflows/test_every_source.py::test_the_page_about_bazaar_does_what_it_says"
+    ),
+}
 #: Line → why no test runs it.
 NOT_RUN = {
     "make demo": "it installs packages and starts an engine for good; test_demo.py runs its parts",

@@ -258,14 +258,13 @@ class Answering:
     # -- the working tree ---
 
     def answer_changes(self) -> tuple[Any, Bytes]:
-        """What is checked out, and what differs from it: path → kind, None for what is gone."""
+        """The revision that is checked out, and what differs from it: path → kind, None for what
+        is gone.
+        """
         with self._tree.lock_read():
             basis = self._tree.basis_tree()
             with basis.lock_read():
-                return [
-                    {"revision": text(self._tree.last_revision()), "branch": self._branch.nick},
-                    self._changes(basis),
-                ], []
+                return [text(self._tree.last_revision()), self._changes(basis)], []
 
     def _changes(self, basis: Any) -> dict[str, str | None]:
         self._ignored = globbing.ExceptionGlobster(self._ignore_patterns())
