@@ -21,6 +21,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from tests.faults import (
+    deploys,
     errors,
     filled,
     kills,
@@ -51,6 +52,7 @@ TESTS: dict[str, Test] = {
     "T4d": publishers.rivals,
     "T4e": publishers.killed,
     "T10": signals.at_random,
+    "T11": deploys.at_random,
     "T12": same.everywhere,
     "T13": records.bits,
     "T18": links.planted,
