@@ -194,7 +194,8 @@ class Rollout(NamedTuple):
             return None if completed.ok else self._cause(watcher, phase, completed, bundle)
         finally:
             if not process.is_stopping():
-                watcher.stop()
+                with contextlib.suppress(PipelineError):  # of its last look, which nobody needs
+                    watcher.stop()
 
     def _cause(
         self, watcher: Watcher, phase: Phase, completed: Completed, bundle: Path

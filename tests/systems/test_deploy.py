@@ -4,6 +4,7 @@ what is kept of it, and what the next one does after one that died.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import secrets
@@ -27,8 +28,12 @@ from pipeline_steps.config.language import Config
 from pipeline_steps.deploy import deploy
 from pipeline_steps.deployments import notes
 from pipeline_steps.deployments.revisions import Revision
+from pipeline_steps.integration_test import integration_test
+from pipeline_steps.promote import promote
+from pipeline_steps.snapshot import snapshot
 from pipeline_steps.state.record import Record
 from pipeline_steps.state.state import State
+from pipeline_steps.tag_release import tag_release
 from pipeline_steps.toolbox.clock import Deadline
 from pipeline_steps.toolbox.errors import (
     ChartFailed,
@@ -37,11 +42,11 @@ from pipeline_steps.toolbox.errors import (
     Temporary,
     UsageError,
 )
+from pipeline_steps.toolbox.files import sha256
+from tests.faults.kills import descendants
 from tests.support.gits import Repo
 from tests.support.helms import chart_files, helm
 from tests.support.machine import Node
-
-ASK = "busybox wget -qO- http://$HOSTNAME/ ; true"
 
 
 @pytest.fixture
@@ -399,3 +404,53 @@ def helms_of(pid: int) -> list[str]:
             if Path(words[0]).name == "helm" and "upgrade" in words:
                 found.append(" ".join(words))
     return found
+
+
+def test_a_chart_from_a_repository_is_deployed_with_its_evidence_only(
+    project: Project, api: Api, tmp_path: Path
+) -> None:
+    """Byte for byte, when what `verify` asks for holds."""
+    snapshots, released = f"file://{tmp_path}/channel", f"file://{tmp_path}/released"
+    project.settings["channels"] = {
+        "snapshot": {"charts": snapshots},
+        "production": {"charts": [released]},
+    }
+    config = project.config()
+    snapshot("web", config=config, state=project.state)
+    integration_test("web", config=config, state=project.state)
+    tag_release("web", config=config, state=project.state, local=True)
+    promote("web", config=config, state=project.state)
+    reference = f"{released}/web-0.1.0.tgz"
+    project.deployment.update(chart=reference, values=[])
+    assert project.record().inputs["chart"] in sha256(
+        (tmp_path / "released/web-0.1.0.tgz").read_bytes()
+    )
+    (made,) = revisions(api, project)
+    assert made.notes is not None and made.notes.source.startswith(f"{reference}@sha256:")
+    (project.repo.root / ".pipeline/state.jsonl").unlink()
+    with pytest.raises(EvidenceError, match=r"links do not hold.*pipeline-steps verify file://"):
+        project.deploy(again=True)
+    assert len(revisions(api, project)) == 1
+
+
+def test_no_secret_is_in_the_command_line_of_a_child(project: Project) -> None:
+    """Neither what the kubeconfig holds nor what values and modifications say."""
+    project.config()
+    project.repo.put("env/a.yaml", "word: first\npassword: s3cret-of-values\n")
+    child = project.process("--modified", commit=False)
+    seen: set[str] = set()
+    while child.poll() is None:
+        for pid in descendants(child.pid):
+            with contextlib.suppress(OSError):
+                seen.add(Path(f"/proc/{pid}/cmdline").read_bytes().decode(errors="replace"))
+    talk = child.communicate()[1]
+    assert child.returncode == 0, talk
+    connection = kubeconfig.load(project.target.kubeconfig, project.target.context)
+    held = [
+        connection.token,
+        *map(bytes.decode, filter(None, (connection.key, connection.certificate))),
+    ]
+    words = "\n".join(seen)
+    assert "upgrade" in words or "install" in words
+    for secret in ("s3cret-of-values", *filter(None, held)):
+        assert secret not in words
