@@ -17,8 +17,7 @@ from kubernetes.client import V1Namespace, V1ObjectMeta
 
 from pipeline_steps.clusters import kubeconfig, namespaces
 from pipeline_steps.clusters.kubernetes import Api
-from tests.support import busybox, docs
-from tests.support.gits import Repo, bare
+from tests.support import busybox, docs, gits, source_systems
 from tests.support.helms import chart_files, helm
 from tests.support.machine import Node, kubernetes_node, registry
 
@@ -51,31 +50,8 @@ def cluster(machine: tuple[Node, str]) -> Iterator[Cluster]:
     namespaces.remove(api, name)
 
 
-class Git:
-    """The checkout of a developer, of a repository that they share."""
-
-    system = "git"
-
-    def __init__(self, folder: Path, name: str) -> None:
-        self.shared = folder / "shared.git"
-        if not self.shared.exists():
-            bare(self.shared)
-        self.repo = Repo(folder / name, folder / f"{name}-gitconfig", str(self.shared))
-        self.root = self.repo.root
-
-    def check_in(self) -> str:
-        revision = self.repo.commit()
-        self.repo.git("push", "-q", "origin", "HEAD:main")
-        return revision
-
-    def update(self) -> None:
-        self.repo.git("pull", "-q", "origin", "main")
-
-    def environment(self) -> dict[str, str]:
-        return {"GIT_CONFIG_GLOBAL": str(self.repo.config)}
-
-
-SYSTEMS = {"git": Git}
+#: How a developer brings a checkout to what is checked in.
+UPDATE = {"git": "git pull -q", "bzr": "brz pull -q", "svn": "svn update -q"}
 
 
 def write(root: Path, cluster: Cluster) -> None:
@@ -119,52 +95,59 @@ def run(line: str, root: Path, environment: dict[str, str]) -> subprocess.Comple
     )
 
 
-@pytest.mark.parametrize("system", SYSTEMS)
+@pytest.mark.parametrize("system", source_systems.SYSTEMS)
 def test_b_deploys_what_a_has_checked_in(system: str, cluster: Cluster, tmp_path: Path) -> None:
-    a = SYSTEMS[system](tmp_path, "a")
-    write(a.root, cluster)
-    first = a.check_in()
-    b = SYSTEMS[system](tmp_path, "b")
-    b.update()
-    direct = "pipeline-steps run direct --deployment hello-team-a --channels configured"
-    done = run(direct, b.root, b.environment())
-    assert done.returncode == 0, done.stderr
-    assert re.search(r"✓ deploy +\d+\.\d s  deploy: passed k131/\S+/hello:1", done.stderr)
-    (a.root / "env/a.yaml").write_text("word: second\n")
-    second = a.check_in()
-    b.update()
-    assert run("pipeline-steps deploy hello-team-a", b.root, b.environment()).returncode == 0
-    (b.root / "env/a.yaml").write_text("word: mine\n")
-    refused = run("pipeline-steps deploy hello-team-a", b.root, b.environment())
-    assert refused.returncode == 4 and "local modifications: env/a.yaml" in refused.stderr
-    done = run("pipeline-steps deploy hello-team-a --modified", b.root, b.environment())
-    assert done.returncode == 0, done.stderr
-    said = run("pipeline-steps deploy hello-team-a --status", a.root, a.environment()).stdout
-    assert f"source         {system} {second}" in said and "modified       env/a.yaml" in said
-    for expected in (second, first):
-        undone = run("pipeline-steps deploy hello-team-a --undo", a.root, a.environment())
-        assert undone.returncode == 0, undone.stderr
-        said = run("pipeline-steps deploy --status", b.root, b.environment()).stdout
-        assert f"source         {system} {expected}" in said
-    shown = run("pipeline-steps state show", b.root, b.environment()).stdout
-    assert (
-        re.search(r"(?m)^deploy +hello +passed", shown)
-        and f"release: k131/{cluster.namespace}/hello:3" in shown
-    )
+    environment = dict(source_systems.SYSTEMS[system].environment(tmp_path))
+    with source_systems.SYSTEMS[system].server(tmp_path / "server") as server:
+        a = server.checkout(tmp_path / "a")
+
+        def check_in(word: str) -> str:
+            a.put("env/a.yaml", f"word: {word}\n")
+            revision = a.commit(word)
+            a.push()
+            return revision
+
+        def typed(line: str, root: Path, code: int = 0) -> str:
+            done = run(line, root, environment)
+            assert done.returncode == code, f"{line}\n{done.stdout}{done.stderr}"
+            return done.stdout + done.stderr
+
+        write(a.root, cluster)
+        first = check_in("first")
+        b = server.checkout(tmp_path / "b").root
+        direct = "pipeline-steps run direct --deployment hello-team-a --channels configured"
+        assert re.search(r"✓ deploy +\d+\.\d s  deploy: passed k131/\S+/hello:1", typed(direct, b))
+        second = check_in("second")
+        typed(f"{UPDATE[system]} && pipeline-steps deploy hello-team-a", b)
+        (b / "env/a.yaml").write_text("word: mine\n")
+        assert "local modifications: env/a.yaml" in typed(
+            "pipeline-steps deploy hello-team-a", b, 4
+        )
+        typed("pipeline-steps deploy hello-team-a --modified", b)
+        said = typed("pipeline-steps deploy hello-team-a --status", a.root)
+        assert f"source         {system} {second}" in said and "modified       env/a.yaml" in said
+        for expected in (second, first):
+            typed("pipeline-steps deploy hello-team-a --undo", a.root)
+            assert f"source         {system} {expected}" in typed(
+                "pipeline-steps deploy --status", b
+            )
+        shown = typed("pipeline-steps state show", b)
+        assert re.search(r"(?m)^deploy +hello +passed", shown)
+        assert f"release: k131/{cluster.namespace}/hello:3" in shown
+        page = b / ".pipeline/state.html"
+        typed(f"pipeline-steps state html --output {page}", b)
+        assert f"k131/{cluster.namespace}/hello:3" in page.read_text()
 
 
 def test_the_how_to_does_what_it_says(cluster: Cluster, tmp_path: Path) -> None:
-    git = Git(tmp_path, "a")
-    write(git.root, cluster)
-    git.check_in()
-    built = run("pipeline-steps build_image", git.root, git.environment())
-    assert built.returncode == 0, built.stderr
-    for number, line in enumerate(docs.scripts(HOW_TO)):
+    checkout = gits.checkout(tmp_path)
+    environment = gits.environment(tmp_path)
+    write(checkout.root, cluster)
+    for number, line in enumerate(["pipeline-steps build_image", *docs.scripts(HOW_TO)]):
+        checkout.put("env/a.yaml", f"word: w{number}\n")
+        if "--modified" not in line:
+            checkout.commit(f"w{number}")
         if "--undo" in line:
-            (git.root / "env/a.yaml").write_text(f"word: w{number}\n")
-            git.check_in()
-            run("pipeline-steps deploy hello-team-a", git.root, git.environment())
-        if "--modified" in line:
-            (git.root / "env/a.yaml").write_text("word: mine\n")
-        done = run(line, git.root, git.environment())
+            run("pipeline-steps deploy hello-team-a", checkout.root, environment)
+        done = run(line, checkout.root, environment)
         assert done.returncode == 0, f"{line}\n{done.stdout}{done.stderr}"

@@ -19,6 +19,7 @@ import shutil
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 if not __package__:  # run as a file: let `tools` be found beside this one
@@ -65,11 +66,15 @@ def up(*, yes: bool) -> int:
     return code
 
 
-def announce_and_install(*, has_engine: bool, makes_cluster: bool, yes: bool) -> None:
+def announce_and_install(
+    *, has_engine: bool, makes_cluster: bool, yes: bool, more: Sequence[str] = ()
+) -> None:
     """Say what is missing and where it goes, ask, install; long builds run beside the rest. Raises
     Cannot.
+
+    more: further purposes of Debian packages.
     """
-    purposes = ["python", "registry", "example"]
+    purposes = ["python", "registry", "example", *more]
     purposes += [] if has_engine else ["engine"]
     purposes += [] if makes_cluster else ["kubernetes"]
     names = ["helm4", *([] if has_engine else systems.ENGINE_PROGRAMS)]
