@@ -80,7 +80,8 @@ def deploy(
         modified: deploy a chart that differs from its revision.
         plan: log what would be done; returns ().
         again: deploy what runs already, too.
-        timeout: seconds for all of it, waiting for others included, instead of tests.timeout.
+        timeout: seconds for waiting for others, and again for the deploy with its tests, instead of
+            tests.timeout.
 
     Raises:
         EvidenceError: the chart differs from its revision, an image was not built, or the chain of

@@ -2,11 +2,13 @@
 
     with hold(api, "team-a", "pipeline-steps-hello", "alice@laptop/3f2a", deadline) as lease:
         ...                        # lease.unfinished: whoever had it before ended in the middle
-        lease.finished()
+        lease.begin()
+        ...                        # write
+        lease.finish()
 
 Its holder renews it every few seconds. One that is not renewed for `DURATION` is dead; that is
-judged by the server's clock alone. It says `unfinished` from the moment it is taken until
-`finished`, so that whoever comes after a killed holder knows that there may be something to mend.
+judged by the server's clock alone. It says `unfinished` from `begin` to `finish`, so that whoever
+comes after a killed holder knows that there may be something to mend.
 """
 
 from __future__ import annotations
@@ -15,7 +17,7 @@ import contextlib
 import logging
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from datetime import datetime, timezone
 from typing import Any, NamedTuple
 
@@ -46,10 +48,13 @@ class Holder(NamedTuple):
 
 
 class Lease:
-    """A lease that this process holds; made by `hold`."""
+    """A lease that this process holds; made by `hold`.
 
-    def __init__(self, api: Api, namespace: str, taken: Object, *, unfinished: str) -> None:
-        self.unfinished = unfinished
+    unfinished: who ended in the middle before, "" for nobody.
+    """
+
+    def __init__(self, api: Api, namespace: str, taken: Object) -> None:
+        self.unfinished = str(_annotations(taken).get(UNFINISHED) or "")
         self._api = api
         self._namespace = namespace
         self._lease = taken
@@ -58,6 +63,7 @@ class Lease:
         self._taken_by_others = False
         self._is_finished = False
         self._stopped = threading.Event()
+        self._replacing = threading.Lock()
         self._thread = threading.Thread(target=self._keep, name="lease", daemon=True)
         self._thread.start()
 
@@ -76,8 +82,17 @@ class Lease:
                 advice="run it again",
             )
 
-    def finished(self) -> None:
-        """Say that there is nothing to mend after this holder."""
+    def begin(self) -> None:
+        """Say that there is something to mend after this holder, unless it comes to `finish`.
+
+        Raises Temporary when the lease is lost, and the errors of the cluster.
+        """
+        self.require()
+        self._renew({UNFINISHED: f"{self._identity} since {_micro_time()}"})
+        self.require()
+
+    def finish(self) -> None:
+        """Say that there is nothing to mend after this holder, also not of the one before."""
         self._is_finished = True
 
     def _keep(self) -> None:
@@ -89,17 +104,18 @@ class Lease:
             if self._taken_by_others:
                 return
 
-    def _renew(self) -> None:
+    def _renew(self, annotations: Mapping[str, str] = {}) -> None:
         began = time.monotonic()
-        try:
-            self._lease = _replace(self._api, _renewed(self._lease))
-        except Conflict:
-            current = read(self._api, self._namespace, self._lease["metadata"]["name"])
-            if not current or _identity(current) != self._identity:
-                self._taken_by_others = True
-                return
-            self._lease = _replace(self._api, _renewed(current))
-        self._renewed = began
+        with self._replacing:
+            try:
+                self._lease = _replace(self._api, _renewed(self._lease, annotations))
+            except Conflict:
+                current = read(self._api, self._namespace, self._lease["metadata"]["name"])
+                if not current or _identity(current) != self._identity:
+                    self._taken_by_others = True
+                    return
+                self._lease = _replace(self._api, _renewed(current, annotations))
+            self._renewed = began
 
     def release(self) -> None:
         """Let others have the lease. What fails is left to its end by itself."""
@@ -109,7 +125,7 @@ class Lease:
         if self.lost:
             return
         metadata = self._lease["metadata"]
-        annotations = dict(metadata.get("annotations") or {})
+        annotations = _annotations(self._lease)
         if self._is_finished:
             annotations.pop(UNFINISHED, None)
         spec = {k: v for k, v in self._lease["spec"].items() if k != "holderIdentity"}
@@ -130,7 +146,7 @@ def hold(api: Api, namespace: str, name: str, identity: str, deadline: Deadline)
     """
     told = ""
     while True:
-        taken, unfinished = _take(api, namespace, name, identity)
+        taken = _take(api, namespace, name, identity)
         if taken:
             break
         current = holder(api, namespace, name)
@@ -144,7 +160,7 @@ def hold(api: Api, namespace: str, name: str, identity: str, deadline: Deadline)
             told = current.identity
             log.info("waiting for %s, who is at work since %s", current.identity, current.since)
         time.sleep(PAUSE)
-    lease = Lease(api, namespace, taken, unfinished=unfinished)
+    lease = Lease(api, namespace, taken)
     try:
         yield lease
     finally:
@@ -166,27 +182,22 @@ def read(api: Api, namespace: str, name: str) -> Object | None:
     return api.ask(client.CoordinationV1Api(api.client).read_namespaced_lease, name, namespace)
 
 
-def _take(api: Api, namespace: str, name: str, identity: str) -> tuple[Object | None, str]:
-    """The lease taken, None when somebody else has it; and what the last holder left unfinished."""
+def _take(api: Api, namespace: str, name: str, identity: str) -> Object | None:
+    """The lease taken, None when somebody else has it."""
     from kubernetes import client
 
     leases: Any = client.CoordinationV1Api(api.client)
     current = read(api, namespace, name)
     if current and _identity(current) not in ("", identity):
         if _age(current, _server_time(api, namespace)) < DURATION:
-            return None, ""
+            return None
         log.warning("%s was held by %s, who is gone", name, _identity(current))
     now = _micro_time()
     metadata = (current or {}).get("metadata") or {"name": name, "labels": MANAGED}
-    annotations = metadata.get("annotations") or {}
     body = {
         "apiVersion": "coordination.k8s.io/v1",
         "kind": "Lease",
-        "metadata": {
-            **metadata,
-            "namespace": namespace,
-            "annotations": {**annotations, UNFINISHED: f"{identity} since {now}"},
-        },
+        "metadata": {**metadata, "namespace": namespace},
         "spec": {
             "holderIdentity": identity,
             "leaseDurationSeconds": DURATION,
@@ -197,14 +208,11 @@ def _take(api: Api, namespace: str, name: str, identity: str) -> tuple[Object | 
         },
     }
     try:
-        taken = (
-            _replace(api, body)
-            if current
-            else api.once(leases.create_namespaced_lease, namespace, body)
-        )
+        if current:
+            return _replace(api, body)
+        return api.once(leases.create_namespaced_lease, namespace, body)
     except Conflict:
-        return None, ""  # somebody else was faster
-    return taken, str(annotations.get(UNFINISHED) or "")
+        return None  # somebody else was faster
 
 
 def _replace(api: Api, lease: Object, **options: Any) -> Object:
@@ -217,8 +225,16 @@ def _replace(api: Api, lease: Object, **options: Any) -> Object:
     return api.once(replace, metadata["name"], metadata["namespace"], body, **options)
 
 
-def _renewed(lease: Object) -> Object:
-    return {**lease, "spec": {**lease["spec"], "renewTime": _micro_time()}}
+def _renewed(lease: Object, annotations: Mapping[str, str]) -> Object:
+    return {
+        **lease,
+        "metadata": {**lease["metadata"], "annotations": {**_annotations(lease), **annotations}},
+        "spec": {**lease["spec"], "renewTime": _micro_time()},
+    }
+
+
+def _annotations(lease: Object) -> dict[str, str]:
+    return dict(lease["metadata"].get("annotations") or {})
 
 
 def _identity(lease: Object) -> str:

@@ -105,12 +105,13 @@ def join(releases: Sequence[Release], notes: Mapping[int, Notes]) -> list[Revisi
 def is_ours(revisions: Sequence[Revision], *, unfinished: bool) -> bool:
     """Whether a busy release was left by a deploy, which is dead, as its lease is ours now.
 
-    unfinished: its lease says that it ended in the middle. A rollback or uninstall of ours is known
-    by that alone; an install or upgrade also by its notes.
+    An install or upgrade of ours is known by its notes; a rollback or uninstall, which has none of
+    its own, by its lease alone. unfinished: that says that its holder ended in the middle.
     """
     last = revisions[-1]
-    began_here = last.release.status in ("pending-install", "pending-upgrade")
-    return unfinished or (began_here and last.notes is not None)
+    if last.release.status in ("pending-install", "pending-upgrade"):
+        return last.notes is not None and last.origin == last.number
+    return unfinished
 
 
 def repair(revisions: Sequence[Revision]) -> Repair | None:

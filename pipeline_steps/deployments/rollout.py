@@ -56,14 +56,16 @@ class Outcome(NamedTuple):
 
 
 class Rollout(NamedTuple):
-    """A release whose lease is held. deadline: for all of it but going back. seconds: the same, for
-    going back."""
+    """A release whose lease is held.
+
+    seconds: for each of: waiting for a helm that is not ours, mending, changing it with its tests,
+    going back. Who had to wait for others has as long for the rest.
+    """
 
     place: Place
     helm: Helm
     api: Api
     lease: Lease
-    deadline: Deadline
     seconds: float
 
     def read(self) -> list[Revision]:
@@ -76,15 +78,15 @@ class Rollout(NamedTuple):
         A release on which a helm that is not ours is at work is waited for. Raises Temporary when
         the deadline passes, ChartFailed when helm cannot.
         """
+        deadline = Deadline(self.seconds)
         while True:
             current = self.read()
             repair = revisions.repair(current)
             if repair is None:
                 return current
-            self.lease.require()
             if revisions.is_ours(current, unfinished=bool(self.lease.unfinished)):
                 self._repair(repair)
-            elif self.deadline.over:
+            elif deadline.over:
                 raise _foreign(self.place, current[-1])
             else:
                 log.info("%s: waiting, it is %s", self.place, current[-1].release.status)
@@ -93,11 +95,12 @@ class Rollout(NamedTuple):
     def _repair(self, repair: revisions.Repair) -> None:
         did = "uninstall it" if repair.revision is None else f"roll back to {repair.revision}"
         log.warning("%s: is %s, its deployer is dead: %s", self.place, repair.status, did)
+        self.lease.begin()
         if repair.revision is None:
-            completed = self.helm.uninstall(self.place.target, timeout=self.left, wait=True)
+            completed = self.helm.uninstall(self.place.target, timeout=self.seconds, wait=True)
         else:
             completed = self.helm.rollback(
-                self.place.target, repair.revision, wait=False, timeout=self.left
+                self.place.target, repair.revision, wait=False, timeout=self.seconds
             )
         if not completed.ok:
             raise ChartFailed(
@@ -105,11 +108,6 @@ class Rollout(NamedTuple):
                 where=str(self.place),
                 advice="mend it by hand; the Secrets of a release are never deleted here",
             )
-
-    @property
-    def left(self) -> float:
-        """Seconds until the deadline, at least one."""
-        return self.deadline.left() or 1.0
 
     def put(self, new: Package, began: Notes, current: Sequence[Revision], bundle: Path) -> Outcome:
         """Install or upgrade, wait, test; after a failure as `on_failure` says.
@@ -120,8 +118,8 @@ class Rollout(NamedTuple):
         number = revisions.next_number(current)
         replace = bool(current) and current[-1].release.status == "uninstalled"
         verb: Literal["install", "upgrade"] = "upgrade" if current and not replace else "install"
+        self.lease.begin()
         notes.write(self.api, self.place.target, number, began, None)
-        self.lease.require()
 
         def change(watching: Waiting) -> Completed:
             with scratch.folder("deploy") as folder:
@@ -131,7 +129,7 @@ class Rollout(NamedTuple):
                     chart,
                     self.place.target,
                     values=values,
-                    timeout=self.left,
+                    timeout=self.seconds,
                     labels={LABEL: began.id},
                     description=f"{new.source}, {began.by}"[:200],
                     replace=replace,
@@ -157,6 +155,7 @@ class Rollout(NamedTuple):
     def back(self, to: Revision, bundle: Path) -> Outcome:
         """Go back to a good revision, wait and test. A failure is left as it is, for people."""
         log.info("%s: back to %s; waiting until all of it is ready", self.place, to)
+        self.lease.begin()
         failure = self._watched(functools.partial(self._roll_back, to), bundle)
         self.lease.require()
         current = self.read()
@@ -168,7 +167,7 @@ class Rollout(NamedTuple):
             self.place.target,
             to.number,
             wait=True,
-            timeout=self.left,
+            timeout=self.seconds,
             give_up=lambda: watching() or self.lease.lost,
         )
 
@@ -176,6 +175,7 @@ class Rollout(NamedTuple):
         self, change: Callable[[Waiting], Completed], bundle: Path
     ) -> tuple[Cause, tuple[Path, ...]] | None:
         """Make a change and test it; the cause of its failure with the files that explain it."""
+        deadline = Deadline(self.seconds)
         watcher = Watcher(self.api, self.place.target.namespace, seconds=self.seconds)
         watching = Waiting(
             self.api,
@@ -190,7 +190,8 @@ class Rollout(NamedTuple):
             if completed.ok and self.place.deployment.test and not self.lease.lost:
                 log.info("%s: testing it", self.place)
                 phase = "test"
-                completed = self.helm.test(self.place.target, timeout=self.left, give_up=watching)
+                left = deadline.left() or 1.0
+                completed = self.helm.test(self.place.target, timeout=left, give_up=watching)
             return None if completed.ok else self._cause(watcher, phase, completed, bundle)
         finally:
             if not process.is_stopping():
@@ -264,14 +265,13 @@ def open_rollout(
 ) -> Iterator[Rollout]:
     """Hold the lease of a release for the block.
 
-    identity: of this process. seconds: for everything, waiting for the lease included. Raises
-    Temporary naming who else has it.
+    identity: of this process. seconds: for waiting for the lease, and for what `Rollout` says.
+    Raises Temporary naming who else has it.
     """
     deadline = Deadline(seconds)
     with lease.hold(api, place.target.namespace, place.lease, identity, deadline) as held:
-        rollout = Rollout(place, helm, api, held, deadline, seconds)
-        yield rollout
-        held.finished()
+        yield Rollout(place, helm, api, held, seconds)
+        held.finish()
 
 
 def _foreign(place: Place, last: Revision) -> Temporary:

@@ -195,7 +195,8 @@ def at_random(worlds: Sequence[World], settings: Settings) -> list[Figure]:
             wrong = deploys.killed(moment)
             return f"{moment}: {wrong}" if wrong else ""
 
-        wrong = spread(points, settings.workers, run)
+        # Each has a namespace of its own, and mostly waits.
+        wrong = spread(points, 2 * settings.workers, run)
     what = "deploy killed at a random moment, then run by somebody else: deployed at the right revision"
     return [counted("T11", what, points, wrong)]
 

@@ -358,8 +358,9 @@ def test_a_foreign_helm_at_work_is_left_alone(project: Project, api: Api) -> Non
     foreign = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
         wait_for(lambda: revisions(api, project)[-1].release.status == "pending-upgrade")
-        with pytest.raises(Temporary, match=r"is pending-upgrade since .*none of ours"):
-            project.deploy(timeout=4, again=True)
+        for _ in range(2):  # who only waited leaves nothing that the next takes for its own
+            with pytest.raises(Temporary, match=r"is pending-upgrade since .*none of ours"):
+                project.deploy(timeout=4, again=True)
         assert len(revisions(api, project)) == 2
     finally:
         foreign.kill()

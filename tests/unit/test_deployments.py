@@ -98,6 +98,7 @@ def test_only_what_a_deploy_left_is_mended() -> None:
     )
     assert revisions.is_ours(ours, unfinished=False)
     assert not revisions.is_ours(by_hand, unfinished=False)
+    assert not revisions.is_ours(by_hand, unfinished=True), "it began after the one that died"
     assert not revisions.is_ours(rollback, unfinished=False), "somebody rolls back by hand"
     assert revisions.is_ours(rollback, unfinished=True), "its lease says that it died"
 
