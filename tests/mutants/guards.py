@@ -346,4 +346,27 @@ MUTANTS = (
         "        if True:\n",
         (f"{HOSTILE}::test_a_secret_that_goes_on_in_the_next_line_of_a_program_is_masked",),
     ),
+    Mutant(
+        "notes-of-another-revision",
+        _in("deployments/revisions"),
+        "        if own and release.labels.get(LABEL) == own.id:\n",
+        "        if own:\n",
+        (
+            "tests/unit/test_deployments.py::test_notes_of_a_deploy_that_died_before_helm_began_are_of_no_revision",
+        ),
+    ),
+    Mutant(
+        "foreign-helm",
+        _in("deployments/revisions"),
+        "        return last.notes is not None and last.origin == last.number\n",
+        "        return True\n",
+        ("tests/unit/test_deployments.py::test_only_what_a_deploy_left_is_mended",),
+    ),
+    Mutant(
+        "values-of-secrets",
+        _in("deployments/changes"),
+        '    if value.get("kind") != "Secret":\n',
+        "    if True:\n",
+        ("tests/unit/test_deployments.py::test_values_of_secrets_are_hidden_wherever_they_stand",),
+    ),
 )

@@ -5,10 +5,12 @@ died, what to go back to; and what of a rendering people may see.
 from __future__ import annotations
 
 import re
+from datetime import datetime, timezone
 from pathlib import Path
 
 import pytest
 
+from pipeline_steps.clusters import lease
 from pipeline_steps.clusters.releases import Release
 from pipeline_steps.config.language import Cluster, Config, Deployment
 from pipeline_steps.deployments import package, place, revisions
@@ -231,3 +233,16 @@ def test_a_deployment_that_cannot_be_found_is_said(
 ) -> None:
     with pytest.raises(error, match=words):
         place.find(config(**given), name)
+
+
+def test_the_age_of_a_lease_is_a_matter_of_the_servers_clock() -> None:
+    """Whatever its holder wrote as the time of its renewal."""
+    held = {
+        "metadata": {
+            "creationTimestamp": "2026-11-29T10:00:00Z",
+            "managedFields": [{"time": "2026-11-29T12:00:00Z"}, {"time": "2026-11-29T11:00:00Z"}],
+        },
+        "spec": {"renewTime": "2030-01-01T00:00:00.000000Z"},
+    }
+    now = datetime(2026, 11, 29, 12, 0, 30, tzinfo=timezone.utc)
+    assert lease._age(held, now) == 30

@@ -50,8 +50,13 @@ def cluster(machine: tuple[Node, str]) -> Iterator[Cluster]:
     namespaces.remove(api, name)
 
 
-#: How a developer brings a checkout to what is checked in.
-UPDATE = {"git": "git pull -q", "bzr": "brz pull -q", "svn": "svn update -q"}
+#: How a developer brings a checkout to what is checked in. brz is a program of the system's Python,
+#: which it looks for on PATH.
+UPDATE = {
+    "git": "git pull -q",
+    "bzr": "PATH=/usr/bin:$PATH brz pull -q",
+    "svn": "svn update -q",
+}
 
 
 def write(root: Path, cluster: Cluster) -> None:
