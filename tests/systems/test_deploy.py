@@ -414,7 +414,7 @@ def test_a_chart_from_a_repository_is_deployed_with_its_evidence_only(
     snapshots, released = f"file://{tmp_path}/channel", f"file://{tmp_path}/released"
     project.settings["channels"] = {
         "snapshot": {"charts": snapshots},
-        "production": {"charts": [released]},
+        "production": {"charts": [released], "requires": ["integration_test"]},
     }
     config = project.config()
     snapshot("web", config=config, state=project.state)
