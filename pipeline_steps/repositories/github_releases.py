@@ -135,9 +135,13 @@ class GithubReleasesRepository(IndexWriter):
     def _publish(self, group: Sequence[Publication]) -> list[Published | PipelineError]:
         data = self.index()
         if data is None:
-            indexed.refuse_lost_index(self._chart_assets(), group, self.url)
-            self._branch.create(index.Index(None, "").data)
+            assets = list(self._chart_assets())
+            # Asked again after the archives: another publisher makes the index before its first.
             data = self.index()
+            if data is None:
+                indexed.refuse_lost_index(assets, group, self.url)
+                self._branch.create(index.Index(None, "").data)
+                data = self.index()
         current_index = index.Index(data, self._branch.where)
         self._refuse_rejected_index(current_index)
         outcomes: list[_ReleasedChart | PipelineError] = []
