@@ -30,7 +30,7 @@ from pipeline_steps.building.image_build import (
     recorded_image,
 )
 from pipeline_steps.building.image_records import records_to_supersede
-from pipeline_steps.ci.build import detect
+from pipeline_steps.ci.detect import detect
 from pipeline_steps.cli.options import Option
 from pipeline_steps.cli.step import Step, run_step
 from pipeline_steps.config.language import Config

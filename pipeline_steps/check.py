@@ -20,7 +20,7 @@ import secrets
 from concurrent.futures import ThreadPoolExecutor
 
 from pipeline_steps.building import chart_locks
-from pipeline_steps.ci.build import detect
+from pipeline_steps.ci.detect import detect
 from pipeline_steps.cli.options import Option
 from pipeline_steps.cli.step import Step, run_step
 from pipeline_steps.clusters.helm import Helm

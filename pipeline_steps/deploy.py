@@ -22,9 +22,9 @@ import logging
 from pipeline_steps.cli.options import Option
 from pipeline_steps.cli.step import Step, run_step
 from pipeline_steps.config.language import Config
-from pipeline_steps.deployments import changing, package, place
+from pipeline_steps.deployments import deploy_and_undo, package, place
 from pipeline_steps.deployments import status as statuses
-from pipeline_steps.deployments.changing import Change
+from pipeline_steps.deployments.deploy_and_undo import Change
 from pipeline_steps.state.record import Record
 from pipeline_steps.state.state import State
 from pipeline_steps.toolbox.errors import UsageError
@@ -97,12 +97,12 @@ def deploy(
     where = place.find(config, deployment, cluster)
     change = Change(config, state, where, place.timeout(config, timeout))
     if undo:
-        return changing.plan_undo(change) if plan else changing.undo(change)
+        return deploy_and_undo.plan_undo(change) if plan else deploy_and_undo.undo(change)
     new = package.package(where, config, state, modified=modified)
     if plan:
-        return changing.plan(change, new)
+        return deploy_and_undo.plan(change, new)
     log.info("%s: %s, from %s", where, new, new.source)
-    return changing.put(change, new, again=again)
+    return deploy_and_undo.put(change, new, again=again)
 
 
 def shown(record: Record, _state: State) -> str:

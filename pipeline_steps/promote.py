@@ -21,7 +21,7 @@ import msgspec
 from pipeline_steps.auth.reference import Reference
 from pipeline_steps.building.channels import WritableChannel
 from pipeline_steps.building.production_chart import ImageCopy, image_copies
-from pipeline_steps.ci.build import detect
+from pipeline_steps.ci.detect import detect
 from pipeline_steps.cli.options import Option
 from pipeline_steps.cli.step import Step, run_step
 from pipeline_steps.config.language import Config, as_tuple

@@ -23,7 +23,7 @@ from typing import Any
 from pipeline_steps.cli.options import Option, Shard
 from pipeline_steps.cli.step import Step, run_step
 from pipeline_steps.config.language import Config, as_tuple
-from pipeline_steps.regeneration import migration, run
+from pipeline_steps.regeneration import from_tags, migration
 from pipeline_steps.regeneration.filling import Report, VersionFilter
 from pipeline_steps.repositories.kinds import open_repository, open_writable
 from pipeline_steps.repositories.repository import Repository
@@ -112,7 +112,7 @@ def regenerate(
         )
     version_filter = VersionFilter(frozenset(config.release.withdrawn), tuple(chart), shard)
     first, *further = [open_writable(url, config.hosts) for url in urls]
-    package = partial(run.regenerate, source=source, patterns=charts, tags=tags, jobs=jobs)
+    package = partial(from_tags.regenerate, source=source, patterns=charts, tags=tags, jobs=jobs)
     copy = partial(migration.migrate, version_filter=version_filter)
     fill_first: Fill = partial(package, first, config, version_filter, state=state)
     if from_:

@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 from pipeline_steps.auth.reference import Reference
 from pipeline_steps.charts import edit
-from pipeline_steps.ci.build import detect
+from pipeline_steps.ci.detect import detect
 from pipeline_steps.config.language import Config, ImageEntry
 from pipeline_steps.images import builder, builders, dockerfile
 from pipeline_steps.images.builder import BuilderKind, BuildRequest
@@ -27,7 +27,7 @@ from pipeline_steps.images.context import (
 )
 from pipeline_steps.images.dockerfile import Dockerfile
 from pipeline_steps.images.ignore import IgnoreRules, not_ignored
-from pipeline_steps.images.reference import reference_in_values
+from pipeline_steps.images.value_templates import reference_in_values
 from pipeline_steps.sources.source import Tree
 from pipeline_steps.state.record import Record, make_key
 from pipeline_steps.toolbox import yaml_reader

@@ -10,13 +10,13 @@ from collections.abc import Mapping
 
 from pipeline_steps.auth.reference import Reference
 from pipeline_steps.building.image_records import IMAGE
-from pipeline_steps.charts import dependencies, references
+from pipeline_steps.charts import dependencies, image_references
 from pipeline_steps.charts import version as versions
 from pipeline_steps.charts.archive import Files
 from pipeline_steps.charts.collect import collect_files
-from pipeline_steps.charts.references import Edits
-from pipeline_steps.ci.build import detect
-from pipeline_steps.images import reference as image_reference
+from pipeline_steps.charts.image_references import Edits
+from pipeline_steps.ci.detect import detect
+from pipeline_steps.images import value_templates
 from pipeline_steps.repositories.fetch import fetcher
 from pipeline_steps.state.record import fingerprint
 from pipeline_steps.toolbox.files import sha256
@@ -50,9 +50,9 @@ def image_edits(
     templates = {folder: checkout.image_values(folder) for folder in (chart.path, *chart.subcharts)}
     hosts = checkout.config.hosts
     parts = {
-        name: image_reference.image_parts(reference, hosts) for name, reference in images.items()
+        name: value_templates.image_parts(reference, hosts) for name, reference in images.items()
     }
-    return references.edits(
+    return image_references.edits(
         files,
         chart.path,
         templates,

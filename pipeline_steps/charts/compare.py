@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
-from pipeline_steps.charts import chance
+from pipeline_steps.charts import random_values
 from pipeline_steps.toolbox import yaml_reader
 from pipeline_steps.toolbox.errors import ConfigurationError
 from pipeline_steps.toolbox.yaml_reader import Mapping, Node, Scalar
@@ -286,7 +286,7 @@ class _Comparer:
         """Whether replaced or random values explain the difference. tested_texts: of all tested
         renderings.
         """
-        parts = chance.common_parts(tested_texts, [old for old, _ in self.pairs])
+        parts = random_values.common_parts(tested_texts, [old for old, _ in self.pairs])
         if len(parts) == 1:
             return self.is_alike(tested_texts[0], derived_text)
         ends = self.possible_ends(parts[0], derived_text, [0])

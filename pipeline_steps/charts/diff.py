@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 import yaml
 
-from pipeline_steps.charts import chance
+from pipeline_steps.charts import random_values
 from pipeline_steps.charts.compare import split_documents
 from pipeline_steps.toolbox import yaml_reader
 from pipeline_steps.toolbox.errors import ConfigurationError
@@ -93,9 +93,9 @@ def _resource(
         )
         value = _Plain(replacements).value(node, repeated_node)
     except ConfigurationError:
-        return template, chance.mask_random([text, repeated_text])
+        return template, random_values.mask_random([text, repeated_text])
     if not isinstance(value, dict):
-        return template, chance.mask_random([text, repeated_text])
+        return template, random_values.mask_random([text, repeated_text])
     metadata = value.get("metadata")
     metadata_fields = metadata if isinstance(metadata, dict) else {}
     place = f"{metadata_fields['namespace']}/" if metadata_fields.get("namespace") else ""
@@ -180,7 +180,7 @@ def _items(
 
 def _mask_scalar(node: yaml_reader.Scalar, repeated: Node | None) -> str:
     return (
-        chance.mask_random([node.value, repeated.value])
+        random_values.mask_random([node.value, repeated.value])
         if isinstance(repeated, yaml_reader.Scalar)
         else node.value
     )

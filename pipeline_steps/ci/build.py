@@ -1,26 +1,32 @@
-"""Detect the CI system and its build from environment variables.
-
-The only place that knows all systems. Nothing here asks a server or the source system.
-"""
+"""The description of a build that all CI systems share."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
-from pipeline_steps.ci import github_actions, gitlab, jenkins
-from pipeline_steps.ci.facts import Build
-
-__all__ = ["Build", "detect"]
+from typing import Literal, NamedTuple
 
 
-def detect(environ: Mapping[str, str]) -> Build:
-    """The build that `environ` describes. Empty variables count as unset."""
-    variables = {name: value for name, value in environ.items() if value}
-    if variables.get("GITHUB_ACTIONS") == "true":
-        return github_actions.build(variables)
-    if "GITLAB_CI" in environ:  # gitlab-ci-local sets it to "false"
-        return gitlab.build(variables)
-    if "JENKINS_URL" in variables or variables.get("BUILD_TAG", "").startswith("jenkins-"):
-        return jenkins.build(variables)
-    # A person's shell: tag, branch and revision come from the checkout and the options.
-    return Build("terminal")
+class Build(NamedTuple):
+    """A build. None means unknown, or not applicable to this kind of build.
+
+    url: its page.
+    id: shared by all its stages, shards and repeated attempts.
+    tag: the tag being built.
+    branch: the branch being built; None for a tag or a review, because a fork may call its
+        branch main.
+    review: number of the pull request, change or merge request.
+    target: the branch that the review goes to.
+    revision: what CI checked out; perhaps a test merge, or a tag object.
+    head: the review's own revision, to which verdicts are reported.
+    shard: number from 1, and how many there are.
+    """
+
+    system: Literal["jenkins", "gitlab", "github_actions", "terminal"]
+    url: str | None = None
+    id: str | None = None
+    tag: str | None = None
+    branch: str | None = None
+    review: str | None = None
+    target: str | None = None
+    revision: str | None = None
+    head: str | None = None
+    shard: tuple[int, int] | None = None

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from pipeline_steps.ci.facts import Build
+from pipeline_steps.ci.build import Build
 from pipeline_steps.toolbox.errors import MachineError
 
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from pipeline_steps.ci.facts import Build
+from pipeline_steps.ci.build import Build
 
 
 def build(environ: Mapping[str, str]) -> Build:

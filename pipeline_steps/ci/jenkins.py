@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 
-from pipeline_steps.ci.facts import Build
+from pipeline_steps.ci.build import Build
 
 _TAGS, _HEADS = "refs/tags/", "refs/heads/"
 

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Literal, NamedTuple, NoReturn
 
-from pipeline_steps.ci.build import Build, detect
+from pipeline_steps.ci.detect import Build, detect
 from pipeline_steps.toolbox.clock import seconds
 from pipeline_steps.toolbox.errors import UsageError
 from pipeline_steps.toolbox.redact import printable

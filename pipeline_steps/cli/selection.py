@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 from pipeline_steps.building.channels import Channel
 from pipeline_steps.charts import paths
-from pipeline_steps.ci.build import Build, detect
+from pipeline_steps.ci.detect import Build, detect
 from pipeline_steps.cli.options import Shard
 from pipeline_steps.config.language import Config
 from pipeline_steps.state.origin import origin

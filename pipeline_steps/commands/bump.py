@@ -22,7 +22,7 @@ from typing import get_args
 from pipeline_steps.charts.paths import is_glob
 from pipeline_steps.charts.read import Dependency
 from pipeline_steps.charts.version import Part
-from pipeline_steps.ci.build import detect
+from pipeline_steps.ci.detect import detect
 from pipeline_steps.cli import selection
 from pipeline_steps.cli.command import Command, run_command
 from pipeline_steps.cli.options import CONFIG, QUIET, VERBOSE, Option

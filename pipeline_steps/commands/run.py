@@ -20,13 +20,13 @@ import time
 from argparse import Namespace
 from collections.abc import Callable, Collection, Mapping, Sequence
 
-from pipeline_steps.ci.build import detect
+from pipeline_steps.ci.detect import detect
 from pipeline_steps.cli import boundary
 from pipeline_steps.cli.command import Command, open_state_file, run_command
 from pipeline_steps.cli.options import COMMON, Option
 from pipeline_steps.cli.selection import selected_charts
 from pipeline_steps.cli.step import STORE, Outcome, call_step, print_records
-from pipeline_steps.commands import chain, command_names
+from pipeline_steps.commands import command_names, run_summary
 from pipeline_steps.commands.steps import STEPS
 from pipeline_steps.config.config_file import load
 from pipeline_steps.config.language import Config
@@ -117,7 +117,9 @@ def run(arguments: Namespace, typed: Sequence[str]) -> int:
             outcomes, lambda: selected_charts(config, state, arguments).charts
         )
         published = [outcome for ended in outcomes.values() for outcome in ended]
-        chain.print_chains(config, state, charts, published, seconds=time.monotonic() - started)
+        run_summary.print_chains(
+            config, state, charts, published, seconds=time.monotonic() - started
+        )
     if held_back and not code:
         boundary.log.info("stopped before %s; go on with: %s", held_back[0], release_command(typed))
     return code
@@ -267,7 +269,7 @@ def plan_after(steps: Sequence[str], outcome: Outcome) -> Outcome:
 
 def charts_with_content(
     outcomes: Mapping[str, Sequence[Outcome]], select: Callable[[], Sequence[str]]
-) -> chain.Charts:
+) -> run_summary.Charts:
     """The charts that steps were called for, with the content they recorded last.
 
     outcomes: by step. select: asked for the selection when steps were called only for what is made

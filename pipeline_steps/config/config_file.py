@@ -20,7 +20,7 @@ from typing import Any
 import msgspec
 
 from pipeline_steps.auth.hosts import Host, IncompleteHost
-from pipeline_steps.ci.build import Build, detect
+from pipeline_steps.ci.detect import Build, detect
 from pipeline_steps.config import document as documents
 from pipeline_steps.config import helm_args
 from pipeline_steps.config.convert import convert, where

@@ -26,7 +26,7 @@ from pipeline_steps.clusters.helm import Helm, error_text
 from pipeline_steps.clusters.kubernetes import Api
 from pipeline_steps.clusters.lease import Lease
 from pipeline_steps.clusters.watch import Watcher
-from pipeline_steps.deployments import notes, package, revisions
+from pipeline_steps.deployments import package, revision_secrets, revisions
 from pipeline_steps.deployments.package import Package
 from pipeline_steps.deployments.place import Place
 from pipeline_steps.deployments.revisions import BUSY, LABEL, Notes, Revision
@@ -70,7 +70,7 @@ class Rollout(NamedTuple):
 
     def read(self) -> list[Revision]:
         """The revisions as they are now, oldest first."""
-        return notes.read(self.api, self.place.target)
+        return revision_secrets.read(self.api, self.place.target)
 
     def mend(self) -> list[Revision]:
         """Bring a release that a dead deployer left into a state to go on from; its revisions then.
@@ -119,7 +119,7 @@ class Rollout(NamedTuple):
         replace = bool(current) and current[-1].release.status == "uninstalled"
         verb: Literal["install", "upgrade"] = "upgrade" if current and not replace else "install"
         self.lease.begin()
-        notes.write(self.api, self.place.target, number, began, None)
+        revision_secrets.write(self.api, self.place.target, number, began, None)
 
         def change(watching: Waiting) -> Completed:
             with scratch.folder("deploy") as folder:
@@ -147,7 +147,7 @@ class Rollout(NamedTuple):
             finished=clock.now(),
             reason=str(failure[0])[:2000] if failure else "",
         )
-        notes.write(self.api, self.place.target, number, ended, made and made.release)
+        revision_secrets.write(self.api, self.place.target, number, ended, made and made.release)
         if failure is None:
             return Outcome(self._require_made(began))
         return self._failed(*failure, current)

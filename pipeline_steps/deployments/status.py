@@ -8,8 +8,8 @@ from concurrent.futures import ThreadPoolExecutor
 
 from pipeline_steps.clusters import lease
 from pipeline_steps.config.language import Config
-from pipeline_steps.deployments import notes, place
-from pipeline_steps.deployments.changing import FORMAT, STEP
+from pipeline_steps.deployments import place, revision_secrets
+from pipeline_steps.deployments.deploy_and_undo import FORMAT, STEP
 from pipeline_steps.deployments.revisions import Revision
 from pipeline_steps.reporting.rendering import utc
 from pipeline_steps.state.attempt import record_attempt
@@ -41,7 +41,7 @@ def rows_of(config: Config, names: Sequence[str], cluster: str | None) -> list[R
 
 def _row(where: place.Place) -> Row:
     api = place.connect(where)
-    revisions = notes.read(api, where.target)
+    revisions = revision_secrets.read(api, where.target)
     holder = lease.holder(api, where.target.namespace, where.lease)
     row = {"deployment": where.name, "release": str(where), **_of_revisions(revisions)}
     if holder:

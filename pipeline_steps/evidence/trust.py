@@ -11,7 +11,7 @@ import os
 from pathlib import Path
 from typing import NamedTuple
 
-from pipeline_steps.ci.build import detect
+from pipeline_steps.ci.detect import detect
 from pipeline_steps.config.language import Config, as_tuple
 from pipeline_steps.evidence.kinds import open_store
 from pipeline_steps.evidence.state_files import refuse_leftovers, refuse_tracked

@@ -15,14 +15,14 @@ from typing import Any, NamedTuple
 from pipeline_steps.auth.hosts import Host
 from pipeline_steps.auth.reference import Reference
 from pipeline_steps.building import build_definition, production_chart
-from pipeline_steps.charts import archive, dependencies, edit, paths, references
+from pipeline_steps.charts import archive, dependencies, edit, image_references, paths
 from pipeline_steps.charts.archive import Archive, Files
 from pipeline_steps.charts.collect import collect_files
 from pipeline_steps.charts.dependencies import MissingArchive
 from pipeline_steps.charts.paths import chart_yaml
 from pipeline_steps.config import config_file, entries
 from pipeline_steps.config.language import fill_name_template
-from pipeline_steps.images import reference as image_reference
+from pipeline_steps.images import value_templates
 from pipeline_steps.oci.copy import tag_points_to
 from pipeline_steps.regeneration.charts import Charts, Place
 from pipeline_steps.regeneration.ledger import Refusal
@@ -546,12 +546,12 @@ class Repackager:
         released: TaggedRelease,
     ) -> Files:
         pulled = {
-            name: image_reference.image_parts(
+            name: value_templates.image_parts(
                 reference._replace(digest=released.images[name]), self._settings.hosts
             )
             for name, reference in images.items()
         }
-        edits = references.edits(
+        edits = image_references.edits(
             files,
             version.folder,
             templates,

@@ -8,7 +8,7 @@ import getpass
 import os
 from typing import Any
 
-from pipeline_steps.ci.build import detect
+from pipeline_steps.ci.detect import detect
 from pipeline_steps.state.record import Record
 from pipeline_steps.toolbox.redact import redact
 

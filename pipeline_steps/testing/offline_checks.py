@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from pipeline_steps.building import packaging
-from pipeline_steps.charts import edit, references
+from pipeline_steps.charts import edit, image_references
 from pipeline_steps.charts.compare import random_places
 from pipeline_steps.clusters.helm import RELEASE_NAME_LIMIT, Helm, error_text
 from pipeline_steps.config.language import Check, Config
@@ -215,7 +215,7 @@ def image_keys(checkout: Checkout, chart: Chart, values: Iterable[str]) -> Itera
         tuple(edit.segments(key)): (key, image)
         for image, keys in templates.items()
         for key in keys
-        if key not in references.CHART_KEYS
+        if key not in image_references.CHART_KEYS
     }
     for file in filter(None, values):
         path = f"{chart.path}/{file}".lstrip("/")

@@ -15,7 +15,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Literal, NamedTuple
 
-from pipeline_steps.charts import chance, compare
+from pipeline_steps.charts import compare, random_values
 from pipeline_steps.clusters import crds
 from pipeline_steps.clusters.helm import Helm, Target, manifests
 from pipeline_steps.clusters.kubernetes import Api
@@ -114,7 +114,7 @@ def compare_on_server(
 
 def _digest(renderings: Sequence[str], target: Target) -> str:
     # Fresh namespaces and release names differ in every run; equal renderings need equal digests.
-    text = chance.mask_random(renderings)
+    text = random_values.mask_random(renderings)
     return sha256(
         text.replace(target.namespace, "NAMESPACE").replace(target.release, "RELEASE").encode()
     )

@@ -13,9 +13,9 @@ from collections.abc import Callable, Iterator, Mapping
 from contextvars import ContextVar
 from typing import NamedTuple
 
+from pipeline_steps.charts.image_references import refuse_shared_keys
 from pipeline_steps.charts.paths import chart_yaml
 from pipeline_steps.charts.read import written_name
-from pipeline_steps.charts.references import refuse_shared_keys
 from pipeline_steps.config import entries
 from pipeline_steps.config.convert import convert
 from pipeline_steps.config.document import Document

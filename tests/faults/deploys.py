@@ -23,7 +23,7 @@ from kubernetes.client import AppsV1Api, V1Namespace, V1ObjectMeta
 from pipeline_steps.clusters import kubeconfig, lease, namespaces
 from pipeline_steps.clusters.helm import Target
 from pipeline_steps.clusters.kubernetes import Api
-from pipeline_steps.deployments import notes
+from pipeline_steps.deployments import revision_secrets
 from tests.faults import kills
 from tests.faults.figures import Figure, Settings, counted, spread
 from tests.faults.world import World
@@ -160,7 +160,9 @@ class Deploys:
         code, talk = self.run(other, moment.helm)
         if code:
             return f"exit {code}: {talk[-600:]}"
-        last = notes.read(self.api, Target(self.node.kubeconfig, None, namespace, "web"))[-1]
+        last = revision_secrets.read(
+            self.api, Target(self.node.kubeconfig, None, namespace, "web")
+        )[-1]
         head = other.git("rev-parse", "HEAD")
         if last.release.status != "deployed" or not last.notes or last.notes.revision != head:
             return f"{last.release.status}: {last}, not {head}"

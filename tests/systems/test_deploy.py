@@ -26,7 +26,7 @@ from pipeline_steps.clusters.kubernetes import Api
 from pipeline_steps.config.config_file import load
 from pipeline_steps.config.language import Config
 from pipeline_steps.deploy import deploy
-from pipeline_steps.deployments import notes
+from pipeline_steps.deployments import revision_secrets
 from pipeline_steps.deployments.revisions import Revision
 from pipeline_steps.integration_test import integration_test
 from pipeline_steps.promote import promote
@@ -145,7 +145,7 @@ def project(
 
 
 def revisions(api: Api, project: Project) -> list[Revision]:
-    return notes.read(api, project.target)
+    return revision_secrets.read(api, project.target)
 
 
 def running_word(api: Api, project: Project) -> str:

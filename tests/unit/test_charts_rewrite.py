@@ -7,17 +7,17 @@ from __future__ import annotations
 import pytest
 
 from pipeline_steps.auth.reference import Reference
-from pipeline_steps.charts import archive, compare, references, rewrite
+from pipeline_steps.charts import archive, compare, image_references, rewrite
 from pipeline_steps.charts.archive import Files
 from pipeline_steps.charts.edit import Change
-from pipeline_steps.images.reference import image_parts
+from pipeline_steps.images.value_templates import image_parts
 from pipeline_steps.toolbox.errors import ConfigurationError, EvidenceError
 from tests.support.charts import files
 
 SNAPSHOT = "1.0.0-0.3.t0123456789ab"
 
 
-def naming(reference: str) -> references.Fill:
+def naming(reference: str) -> image_references.Fill:
     """What fills templates with the parts of one image."""
     image = image_parts(Reference.parse(reference), {})
     return lambda _name, template, where: image.fill(template, where=where)
@@ -45,10 +45,10 @@ def test_rewritten_chart_is_verified() -> None:
     }
     snapshot = nested()
     tested = rewrite.rewrite(
-        snapshot, SNAPSHOT, references.edits(snapshot, "hello", templates, OLD)
+        snapshot, SNAPSHOT, image_references.edits(snapshot, "hello", templates, OLD)
     ).archive
     unpacked = archive.unpack(tested.tgz)
-    wanted = references.edits(unpacked, "hello", templates, NEW)
+    wanted = image_references.edits(unpacked, "hello", templates, NEW)
     assert wanted == {
         "values.yaml": {
             "image.repository": "p.example.com/prod/hello",
@@ -80,10 +80,12 @@ def test_unknown_template_fields_and_keys_are_refused() -> None:
     with pytest.raises(
         ConfigurationError, match=r"hello: images\.web\.image\.tag: unknown field {tga}"
     ):
-        references.edits(files(), "hello", {"hello": {"web": {"image.tag": "{tga}"}}}, OLD)
+        image_references.edits(files(), "hello", {"hello": {"web": {"image.tag": "{tga}"}}}, OLD)
     untagged = naming("h.example.com/p@sha256:" + "a" * 64)
     with pytest.raises(ConfigurationError, match=r"the image .* has no tag"):
-        references.edits(files(), "hello", {"hello": {"web": {"image.tag": "{tag}"}}}, untagged)
+        image_references.edits(
+            files(), "hello", {"hello": {"web": {"image.tag": "{tag}"}}}, untagged
+        )
     with pytest.raises(
         ConfigurationError, match=r"values\.yaml:3: the key to set, image\.tga, does not exist"
     ):

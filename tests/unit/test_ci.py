@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline_steps.ci.build import Build, detect
+from pipeline_steps.ci.detect import Build, detect
 from pipeline_steps.toolbox.errors import MachineError
 
 JENKINS = {

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from pipeline_steps.__main__ import main
-from pipeline_steps.commands.chain import chain_rows
+from pipeline_steps.commands.run_summary import chain_rows
 from pipeline_steps.config.config_file import load
 from pipeline_steps.reporting import chains, state_text
 from pipeline_steps.reporting.state_page import page

@@ -11,7 +11,7 @@ import pytest
 from pipeline_steps.auth.hosts import Host, Pull
 from pipeline_steps.auth.reference import Reference
 from pipeline_steps.config.language import Channels, ChartTests, Config, SnapshotChannel
-from pipeline_steps.images import reference
+from pipeline_steps.images import value_templates
 from pipeline_steps.testing import pulls
 
 DIGEST = f"sha256:{'a' * 64}"
@@ -77,7 +77,9 @@ def no_stores(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_the_pull_secret_is_for_the_host_that_the_chart_names(
     hosts: dict[str, Host], pulled: str, login: str | None
 ) -> None:
-    assert reference.image_parts(Reference.parse(WEB), hosts).reference == f"{pulled}:1@{DIGEST}"
+    assert (
+        value_templates.image_parts(Reference.parse(WEB), hosts).reference == f"{pulled}:1@{DIGEST}"
+    )
     secret = pulls.pull_credentials([WEB], hosts)
     expected = {pulled.partition("/")[0]: login} if login else {}
     assert {host: user for host, (user, _password) in secret.items()} == expected

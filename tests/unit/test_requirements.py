@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from pipeline_steps.ci.build import Build
+from pipeline_steps.ci.detect import Build
 from pipeline_steps.cli import selection
 from pipeline_steps.cli.selection import SelectionRequest
 from pipeline_steps.config.config_file import load

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline_steps.ci.build import Build
+from pipeline_steps.ci.detect import Build
 from pipeline_steps.cli import selection
 from pipeline_steps.cli.options import Shard, parse_shard
 from pipeline_steps.cli.selection import Selection, SelectionRequest

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from pipeline_steps.clusters.helm import Helm
 from pipeline_steps.config.language import Config
-from pipeline_steps.deployments import changes, notes, package, place, revisions, rollout
+from pipeline_steps.deployments import changes, package, place, revision_secrets, revisions, rollout
 from pipeline_steps.deployments.package import Package
 from pipeline_steps.deployments.place import Place
 from pipeline_steps.deployments.revisions import Notes, Revision
@@ -119,7 +119,7 @@ def _notes(change: Change, new: Package) -> Notes:
 
 
 def undo(change: Change) -> Record:
-    target = _require_previous(change, notes.read(change.api, change.where.target))
+    target = _require_previous(change, revision_secrets.read(change.api, change.where.target))
     made = target.notes
     with record_attempt(
         change.state,
@@ -163,7 +163,7 @@ def _ended(
 
 
 def plan(change: Change, new: Package) -> tuple[Record, ...]:
-    current = notes.read(change.api, change.where.target)
+    current = revision_secrets.read(change.api, change.where.target)
     running = revisions.running(current)
     log.info("%s: would deploy %s (%s)", change.where, new, new.source)
     log.info("it replaces %s", running or "nothing")
@@ -191,7 +191,7 @@ def plan(change: Change, new: Package) -> tuple[Record, ...]:
 
 
 def plan_undo(change: Change) -> tuple[Record, ...]:
-    current = notes.read(change.api, change.where.target)
+    current = revision_secrets.read(change.api, change.where.target)
     previous = _require_previous(change, current)
     log.info("%s: would go back from %s to %s", change.where, revisions.running(current), previous)
     return ()

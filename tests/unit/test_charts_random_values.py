@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline_steps.charts import chance
+from pipeline_steps.charts import random_values
 from pipeline_steps.charts.compare import Comparison, compare_renderings, random_places
 from pipeline_steps.clusters.helm import Helm
 from tests.support.helms import chart_files, helm
@@ -127,5 +127,5 @@ def test_places_of_chance_are_named() -> None:
 
 def test_replaced_values_beside_random_words_are_no_difference() -> None:
     texts = ["web:k-0123abXy", "web:k-0123abQr"]
-    assert chance.common_parts(texts, ["k-0123ab"]) == ["web:k-0123ab", ""]
-    assert chance.mask_random(["a\nb x1\nc", "a\nb y2 z\nc"]) == "a\nb <chance>\nc"
+    assert random_values.common_parts(texts, ["k-0123ab"]) == ["web:k-0123ab", ""]
+    assert random_values.mask_random(["a\nb x1\nc", "a\nb y2 z\nc"]) == "a\nb <chance>\nc"

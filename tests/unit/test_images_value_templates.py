@@ -9,7 +9,7 @@ import pytest
 
 from pipeline_steps.auth.hosts import Host
 from pipeline_steps.auth.reference import Reference
-from pipeline_steps.images import builders, reference
+from pipeline_steps.images import builders, value_templates
 from pipeline_steps.images.builder import find_secrets
 from pipeline_steps.images.builders import builder_kind
 from pipeline_steps.toolbox import redact
@@ -30,7 +30,7 @@ WEB = Reference("r.example.com:5000", "team/web", "1.0", D)
     ],
 )
 def test_templates(template: str, text: str) -> None:
-    assert reference.image_parts(WEB, {}).fill(template) == text
+    assert value_templates.image_parts(WEB, {}).fill(template) == text
 
 
 def test_clusters_see_the_mirror() -> None:
@@ -38,7 +38,7 @@ def test_clusters_see_the_mirror() -> None:
         "r.example.com:5000/team": Host(pull_as="mirror.example.com/t"),
         "r.example.com:5000/team/w": Host(),
     }
-    seen = reference.image_parts(WEB, hosts)
+    seen = value_templates.image_parts(WEB, hosts)
     assert (
         seen.reference == f"mirror.example.com/t/web:1.0@{D}"
         and seen.registry == "mirror.example.com"
@@ -47,9 +47,9 @@ def test_clusters_see_the_mirror() -> None:
 
 def test_wrong_templates_are_named() -> None:
     with pytest.raises(ConfigurationError, match=r"unknown field \{name\}.*there are \{registry\}"):
-        reference.image_parts(WEB, {}).fill("{name}", where="pipeline.yaml:4")
+        value_templates.image_parts(WEB, {}).fill("{name}", where="pipeline.yaml:4")
     with pytest.raises(ConfigurationError, match="has no digest"):
-        reference.image_parts(WEB._replace(digest=None), {}).fill("{digest}")
+        value_templates.image_parts(WEB._replace(digest=None), {}).fill("{digest}")
 
 
 @pytest.mark.parametrize(
@@ -67,19 +67,21 @@ def test_wrong_templates_are_named() -> None:
 def test_values_are_read_back(values: dict[str, str]) -> None:
     templates = {"i.registry": "{registry}", "i.repository": "{path}", "i.tag": "{tag}@{digest}"}
     templates["whole"] = "{reference}"
-    assert reference.reference_in_values(templates, values) == WEB
+    assert value_templates.reference_in_values(templates, values) == WEB
 
 
 def test_values_that_name_nothing_are_refused() -> None:
     templates = {"image.repository": "{repository}", "image.tag": "v{tag}"}
     with pytest.raises(ConfigurationError, match=r"image\.repository, image\.tag name no image"):
-        reference.reference_in_values(
+        value_templates.reference_in_values(
             templates, {"image.repository": "", "image.tag": ""}, where="charts/a/values.yaml"
         )
     with pytest.raises(ConfigurationError, match=r"'1\.0' does not fit the template 'v\{tag\}'"):
-        reference.reference_in_values(templates, {"image.repository": "a/b", "image.tag": "1.0"})
+        value_templates.reference_in_values(
+            templates, {"image.repository": "a/b", "image.tag": "1.0"}
+        )
     with pytest.raises(ConfigurationError, match="tag is '1' and '2'"):
-        reference.reference_in_values({"a": "{tag}", "b": "{tag}"}, {"a": "1", "b": "2"})
+        value_templates.reference_in_values({"a": "{tag}", "b": "{tag}"}, {"a": "1", "b": "2"})
 
 
 def test_undeclared_secrets_come_from_variables_or_their_files_but_in_reviews(

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from pipeline_steps.auth.hosts import Host
-from pipeline_steps.commands import chain
+from pipeline_steps.commands import run_summary
 from pipeline_steps.config.language import Config
 from pipeline_steps.state.record import Record
 from pipeline_steps.state.state import State
@@ -55,7 +55,7 @@ def chain_lines(
     """What a log gets, of a state that is read from its file."""
     config = Config(charts=(), root=Path("/elsewhere"), hosts={HOST: Host(plain_http=True)})
     capsys.readouterr()
-    chain.print_chains(config, State(story.state.path), {"hello": content}, seconds=12.34)
+    run_summary.print_chains(config, State(story.state.path), {"hello": content}, seconds=12.34)
     captured = capsys.readouterr()
     assert captured.out == "", "results go to stdout, and this is none"
     return captured.err.splitlines()
