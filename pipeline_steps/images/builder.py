@@ -33,7 +33,7 @@ class BuildRequest(NamedTuple):
         no_cache: build every instruction again.
         timeout: seconds, None for no limit.
         output_file: push nothing. A BuildKit of its own writes the image into this file as an OCI
-            layout; an engine keeps it under the destination's name (`docker.save_image` writes it).
+            layout; an engine keeps it under the destination's name (`docker.save_and_remove_image` writes it).
         oci_media_types: use OCI's media types where the builder has a choice; an image with
             docker's media types has another digest.
     """

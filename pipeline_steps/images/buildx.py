@@ -123,7 +123,7 @@ class Buildx:
             completed = self._run(request, folder, builder, login)
             if completed.code is None:
                 raise Temporary(
-                    f"the build was not done within {request.timeout:.0f} s\n{completed.tail()}",
+                    f"the build did not finish within {request.timeout:.0f} s\n{completed.tail()}",
                     where=where,
                 )
             if not completed.ok:

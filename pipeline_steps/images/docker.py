@@ -127,7 +127,9 @@ class Docker:
                     log.info("%s", text.rstrip())
                 if deadline.over:
                     raise Temporary(
-                        f"the build was not done within {request.timeout:.0f} s", where=where
+                        f"the build did not finish within {request.timeout:.0f} s",
+                        where=where,
+                        advice="run again, or give more with --timeout",
                     )
             if error:
                 raise build_errors.build_error(error, "".join(output), where=where)
@@ -148,11 +150,15 @@ class Docker:
         if error:
             raise build_errors.registry_error(error, where=str(target))
         if not digest:
-            raise MachineError("the engine reports no digest of what it pushed", where=str(target))
+            raise MachineError(
+                "the docker engine reported no digest for the pushed image",
+                where=str(target),
+                advice="run again; if it stays, install buildx",
+            )
         return digest
 
 
-def save_image(reference: Reference, file: Path) -> None:
+def save_and_remove_image(reference: Reference, file: Path) -> None:
     """Write an image that the engine has to a file, as `docker save` does, and take its name back.
 
     Raises MachineError without an engine, or when it has no such image.
@@ -220,7 +226,9 @@ def engine(*, seconds: int = 60) -> Iterator[docker.DockerClient]:
         raise _api_error(error) from error
     except requests.exceptions.Timeout as error:
         raise Temporary(
-            "the docker engine does not answer in time", where=_engine_address()
+            "the docker engine did not answer in time",
+            where=_engine_address(),
+            advice="run again, or restart it",
         ) from error
     except (docker.errors.DockerException, requests.exceptions.RequestException) as error:
         raise _no_engine(error) from error

@@ -128,7 +128,7 @@ class Regeneration:
         few = len(open_tags) < _VERSIONS
         with self._settings.revisions:
             with contextlib.suppress(MachineError):  # what lacks is told of the tag that needs it
-                self._settings.revisions.prefetch(tag.revision for tag in open_tags)
+                self._settings.revisions.preload_for_workers(tag.revision for tag in open_tags)
             with worker_pool(Repackager, self._settings, 1 if few else self._jobs) as map_tasks:
                 looked = self._read_tags(map_tasks, by_name)
                 versions = self._select_versions(looked)

@@ -76,7 +76,7 @@ def build_image(record: Record, config: Config, *, timeout: float | None) -> Out
         built = image_builder.build(request)
         # docker without buildx writes no archive by itself.
         if not built.digest:
-            docker.save_image(reference, folder / "image.tar")
+            docker.save_and_remove_image(reference, folder / "image.tar")
         tools = differing_tools(record.tools, built.tools)
         notes = (f"versions: {tools}",) if tools else ()
         if built.digest == recorded.digest:

@@ -66,7 +66,7 @@ def checkout_of_record(
         advice="go to a checkout with these modifications: a record names them and does not hold "
         "them"
         if modified
-        else f"fetch the recorded revision ({current.source.fetch}), or go to the checkout it was "
+        else f"fetch the recorded revision ({current.source.fetch_command}), or go to the checkout it was "
         "made in",
     )
 

@@ -120,13 +120,22 @@ class Minikube:
         call("minikube", "start", "-p", name, "--driver=docker", "--container-runtime=containerd", "--keep-context",
              "--wait=all", timeout=900, env={"KUBECONFIG": str(kubeconfig)})  # fmt: skip
         lines = (
-            call("minikube", "ssh", "-p", name, "--", "grep host.minikube.internal /etc/hosts")
+            call(
+                "minikube",
+                "ssh",
+                "-p",
+                name,
+                "--",
+                "grep host.minikube.internal /etc/hosts",
+                may_fail=True,
+            )
             .decode()
             .split()
         )
         if not lines:
             raise MachineError(
-                "minikube's node has no host.minikube.internal", advice=f"minikube delete -p {name}"
+                "minikube's node has no host.minikube.internal",
+                advice=f"run minikube delete -p {name}, then sandbox up",
             )
         address = lines[0]
         target = f"/etc/containerd/certs.d/{registry}"
@@ -161,9 +170,16 @@ def choose_maker(option: str | None, former: ClusterRecord | None) -> str:
                 "no cluster: none of kind, k3d and minikube is installed", advice=ADVICE
             )
     if maker not in MAKERS:
-        raise UsageError(f"--maker {maker}: there is {', '.join(MAKERS)} and none")
+        raise UsageError(
+            f"--maker {maker}: no such program", advice=f"use {', '.join(MAKERS)}, or none"
+        )
     if process.which(maker) is None:
-        raise ToolMissing(f"{maker} is not installed", advice=ADVICE)
+        advice = ADVICE
+        if former and former.kind == maker:
+            advice = (
+                f"the sandbox's cluster is of {maker}: install it again, then sandbox up or down"
+            )
+        raise ToolMissing(f"{maker} is not installed", advice=advice)
     return maker
 
 
@@ -174,7 +190,10 @@ def existing_cluster(kubeconfig: Path, context: str | None, pull_from: str) -> C
     """
     path = kubeconfig.expanduser().resolve()
     if not path.is_file():
-        raise ConfigurationError("no such file", where=f"--kubeconfig {kubeconfig}")
+        raise ConfigurationError(
+            f"the kubeconfig {kubeconfig} does not exist",
+            advice="name the cluster's own with --kubeconfig FILE",
+        )
     log.info("cluster: Kubernetes %s (%s)", version(path, context), path)
     return ClusterRecord("kubeconfig", "", str(path), context, pull_from)
 
@@ -198,9 +217,9 @@ def call(
     completed = process.run(argv, timeout=timeout, stdin=stdin, env=env)
     if not completed.ok and not may_fail:
         ending = (
-            f"not done within {timeout:.0f} s"
+            f"did not finish within {timeout:.0f} s"
             if completed.code is None
-            else f"failed with {completed.code}"
+            else f"ended with exit code {completed.code}"
         )
         raise MachineError(f"{' '.join(argv[:3])} {ending}:\n{completed.tail()}")
     return completed.stdout
@@ -220,7 +239,8 @@ def gateway(network: str) -> str:
         if ipaddress.ip_address(text).version == 4:
             return text
     raise MachineError(
-        f"docker network {network} has no IPv4 gateway: {' '.join(addresses) or 'none'}"
+        f"the docker network {network} has no IPv4 gateway",
+        advice=f"run sandbox down, docker network rm {network}, sandbox up",
     )
 
 

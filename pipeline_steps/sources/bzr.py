@@ -54,7 +54,7 @@ class Bazaar:
         return head
 
     @property
-    def fetch(self) -> str:
+    def fetch_command(self) -> str:
         """The command for the newest history."""
         return "brz update" if self._head["bound"] else "brz pull"
 
@@ -68,7 +68,7 @@ class Bazaar:
             return str(self._head["revision"])
         found = None if _is_strange(name) else self.revisions.ask("resolve", name=name).value
         if not found:
-            advice = f"{self.fetch}, or correct it"
+            advice = f"{self.fetch_command}, or correct it"
             raise UsageError(
                 f"there is no revision {name!r} here", where=str(self.root), advice=advice
             )
@@ -84,9 +84,9 @@ class Bazaar:
         checked_out, changes = self.revisions.ask("changes").value
         return CheckoutTree(self.revisions, checked_out, folder, changes)
 
-    def is_added(self, path: str) -> bool:
+    def is_versioned(self, path: str) -> bool:
         """Whether a file is versioned."""
-        return bool(self.revisions.ask("is_added", path=path).value)
+        return bool(self.revisions.ask("is_versioned", path=path).value)
 
     def is_tracked(self, path: str) -> bool:
         """Whether a file is in the revision that is checked out, or added."""

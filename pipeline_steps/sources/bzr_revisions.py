@@ -126,7 +126,7 @@ class Inventories:
         """What `name` is in a folder."""
         return next((node for node in self.listing(folder) if node.name == name), None)
 
-    def prefetch(self, revisions: Iterable[str]) -> None:
+    def preload_for_workers(self, revisions: Iterable[str]) -> None:
         """Nothing: each process reads what it needs."""
 
     def prepare(self, revisions: Iterable[str] = (), folders: Iterable[str] = ()) -> None:

@@ -19,7 +19,7 @@ from pipeline_steps.sources.git_objects import Objects
 from pipeline_steps.sources.git_tree import (
     CheckoutTree,
     no_commit_error,
-    parse_changes,
+    parse_changed_modes,
     parse_head,
     read_status,
 )
@@ -58,7 +58,7 @@ class Git:
     """
 
     system = "git"
-    fetch = "git fetch --all --tags"
+    fetch_command = "git fetch --all --tags"
 
     def __init__(self, root: Path) -> None:
         self.root = root
@@ -99,7 +99,7 @@ class Git:
         # git would take the former for an option, and no argument of a program can hold the latter.
         commit = None if name.startswith("-") or "\0" in name else self._commit(name)
         if not commit:
-            advice = _UNSHALLOW if self.shallow else f"{self.fetch}, or correct it"
+            advice = _UNSHALLOW if self.shallow else f"{self.fetch_command}, or correct it"
             raise UsageError(
                 f"there is no revision {name!r} here", where=str(self.root), advice=advice
             )
@@ -119,9 +119,9 @@ class Git:
             return StoredTree(self.revisions, self._full_id(revision), folder)
         status = read_status(self.root, folder)
         self._head, self._branch = parse_head(status, self.root)
-        return CheckoutTree(self.revisions, self._head, folder, parse_changes(status, folder))
+        return CheckoutTree(self.revisions, self._head, folder, parse_changed_modes(status, folder))
 
-    def is_added(self, path: str) -> bool:
+    def is_versioned(self, path: str) -> bool:
         """Whether a file is in the index, under a name that git takes literally."""
         return bool(program.output(self.root, "ls-files", "-z", "--", path))
 

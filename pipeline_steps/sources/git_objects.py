@@ -139,7 +139,7 @@ class Objects:
             nodes = _nodes(row for row in rows if row[1] == encoded)
         return next((node for node in nodes if node.name == name), None)
 
-    def prefetch(self, revisions: Iterable[str]) -> None:
+    def preload_for_workers(self, revisions: Iterable[str]) -> None:
         """Nothing: each process reads what it needs."""
 
     def prepare(self, revisions: Iterable[str] = (), folders: Iterable[str] = ()) -> None:

@@ -24,7 +24,7 @@ from pipeline_steps.toolbox import files, scratch
 from pipeline_steps.toolbox.errors import MachineError, Temporary, UsageError
 
 #: HEAD, and what differs from it, whole or below the folder that is added; read by
-#: `parse_head` and `parse_changes`.
+#: `parse_head` and `parse_changed_modes`.
 _STATUS = (
     "status", "--porcelain=v2", "--branch", "--no-ahead-behind", "-z", "--no-renames", "--untracked-files=all",
     "--ignore-submodules=none", "--",
@@ -41,7 +41,7 @@ _LARGE, _LARGEST = 2**17, 2**26
 class CheckoutTree(StoredTree):
     """The working tree below a folder, based on commit `commit`.
 
-    changed: from `parse_changes`.
+    changed: from `parse_changed_modes`.
     """
 
     def __init__(
@@ -227,7 +227,7 @@ def no_commit_error(root: Path) -> UsageError:
     return UsageError("there is no commit yet", where=str(root), advice="commit something first")
 
 
-def parse_changes(status: bytes, folder: str) -> dict[str, str]:
+def parse_changed_modes(status: bytes, folder: str) -> dict[str, str]:
     """Changes from the output of `git status`: path below `folder` → mode in the working tree.
 
     The mode is "000000" for a deleted file, "" for an untracked one.
@@ -271,4 +271,8 @@ def _file_bytes(place: Path) -> bytes:
             "the file went away while it was read", where=str(place), advice="run again"
         ) from error
     except OSError as error:
-        raise MachineError(f"cannot read: {error.strerror}", where=str(place)) from error
+        raise MachineError(
+            f"the file cannot be read: {error.strerror}",
+            where=str(place),
+            advice="let this account read it",
+        ) from error

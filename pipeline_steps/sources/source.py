@@ -2,7 +2,7 @@
 
 Revisions are opaque texts. Paths are relative and use "/". No method needs a server, except for
 pushing a tag, if the system keeps its history locally. What users should type is said by the
-system's own file, in its errors and in `fetch`.
+system's own file, in its errors and in `fetch_command`.
 """
 
 from __future__ import annotations
@@ -82,7 +82,7 @@ class Revisions(Protocol):
     An id names one content for ever: two ids are equal exactly when bytes, kinds and names are
     equal (git's object ids, else digests that the system's file computes). A process or connection
     that reading needs stays open in a `with` block; outside of one, each call opens its own. It can
-    be pickled; the copy starts with an empty cache, or with what `prefetch` has read.
+    be pickled; the copy starts with an empty cache, or with what `preload_for_workers` has read.
 
     system: "git", "bzr" or "svn". root: a checkout, or a repository without one. All methods raise
     MachineError for what is not here (as in a shallow clone), and Temporary.
@@ -121,7 +121,7 @@ class Revisions(Protocol):
         ids.
         """
 
-    def prefetch(self, revisions: Iterable[str]) -> None:
+    def preload_for_workers(self, revisions: Iterable[str]) -> None:
         """Read what copies in other processes will be asked for, where one reading of all serves
         them better than one each; nothing for others. For a `with` block in which they are made.
         """
@@ -151,7 +151,7 @@ class Source(Tagged, Protocol):
     hosts: Mapping[str, Host]
 
     @property
-    def fetch(self) -> str:
+    def fetch_command(self) -> str:
         """The command for the newest history."""
 
     def revision(self, name: str = "") -> str:
@@ -165,7 +165,7 @@ class Source(Tagged, Protocol):
         tree.
         """
 
-    def is_added(self, path: str) -> bool:
+    def is_versioned(self, path: str) -> bool:
         """Whether the next commit would store a file (relative to root): it is in git's index, or
         added in Bazaar or Subversion.
         """

@@ -51,7 +51,7 @@ class Svn:
     """
 
     system = "svn"
-    fetch = "svn update"
+    fetch_command = "svn update"
 
     def __init__(self, root: Path) -> None:
         self.root = root
@@ -136,7 +136,7 @@ class Svn:
             raise UsageError(
                 f"there is no revision {name!r} here",
                 where=str(self.root),
-                advice=f"{self.fetch}, or correct it: a number, a tag or a branch",
+                advice=f"{self.fetch_command}, or correct it: a number, a tag or a branch",
             )
         return str(found)
 
@@ -173,7 +173,7 @@ class Svn:
         at = join(self._facts.path, folder), number
         return WorkingTree(self.revisions, self._programs, folder, at, str(self._own), whole=whole)
 
-    def is_added(self, path: str) -> bool:
+    def is_versioned(self, path: str) -> bool:
         """Whether a file is versioned, or was added."""
         answer = self._programs.xml_if_there("info", program.local(self.root / path))
         entry = answer.find("entry") if answer is not None else None

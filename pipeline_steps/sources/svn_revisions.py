@@ -126,7 +126,7 @@ class Revisions:
                 for part in _without_gaps(sorted(needed)):
                     self._read_range(branch, part)
 
-    def prefetch(self, revisions: Iterable[str]) -> None:
+    def preload_for_workers(self, revisions: Iterable[str]) -> None:
         """Read all in as few dumps as is sensible; copies then start none."""
         self.prepare(revisions)
 

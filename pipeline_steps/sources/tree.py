@@ -148,7 +148,7 @@ def is_stored(revisions: Revisions, revision: str, path: str) -> bool:
 def is_added_or_stored(source: Source, path: str) -> bool:
     """Whether a source whose history is here tracks a path; see `Source.is_tracked`."""
     # Asked first: what is added is stored by the next commit, and no revision has it yet.
-    if source.is_added(path):
+    if source.is_versioned(path):
         return True
     try:
         revision = source.revision()

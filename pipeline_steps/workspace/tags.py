@@ -209,7 +209,9 @@ def require_tag(source: Source, name: str) -> Tag:
     """The tag of exactly that name. Raises UsageError when it is not known here."""
     tag = find_tag(source, name)
     if tag is None:
-        raise UsageError(f"there is no tag {name!r} here", advice=f"{source.fetch}, or correct it")
+        raise UsageError(
+            f"there is no tag {name!r} here", advice=f"{source.fetch_command}, or correct it"
+        )
     return tag
 
 

@@ -299,7 +299,9 @@ def test_hostile_file_names_are_read_as_names(checkout: Checkout) -> None:
     assert uncommitted.digests(names) == committed.digests(names)
     assert opened(checkout).tree(None, "-dir@1").modified == ()
     assert opened(checkout).history(revision, ["-dir@1/*"], 9) == (revision,)
-    assert opened(checkout).is_added("-dir@1/*") and not opened(checkout).is_added("-dir@1/?")
+    assert opened(checkout).is_versioned("-dir@1/*") and not opened(checkout).is_versioned(
+        "-dir@1/?"
+    )
 
 
 def test_ignored_files_are_in_no_tree_and_untracked_ones_are(checkout: Checkout) -> None:
@@ -310,7 +312,9 @@ def test_ignored_files_are_in_no_tree_and_untracked_ones_are(checkout: Checkout)
     tree = opened(checkout).tree(None, "sub")
     assert tree.modified == ("deep/x",)
     assert "x.o" not in tree.entries() and tree.entries()["deep/x"].kind == "file"
-    assert not opened(checkout).is_added("sub/deep/x") and opened(checkout).is_added("sub/run")
+    assert not opened(checkout).is_versioned("sub/deep/x") and opened(checkout).is_versioned(
+        "sub/run"
+    )
 
 
 def test_a_changed_link_and_a_kind_that_changed_are_read_as_they_stand(checkout: Checkout) -> None:

@@ -363,7 +363,7 @@ class TestPushing:
     def test_a_build_longer_than_its_timeout_is_stopped(
         self, buildx: Buildx, folder: Path, registry: Running
     ) -> None:
-        with pytest.raises(Temporary, match="not done within 0 s"):
+        with pytest.raises(Temporary, match="did not finish within 0 s"):
             buildx.build(request_to(registry.host, folder, {}, timeout=0.001))
 
 

@@ -134,7 +134,7 @@ def test_each_way_to_keep_a_branch_is_read_and_tagged(
     if kind in ("bound", "lightweight"):
         with pytest.raises(UsageError, match=r"cannot be set here alone.*brz unbind"):
             source.create_tag("v1", source.revision(), "text", push=False)
-        assert source.fetch == "brz update"
+        assert source.fetch_command == "brz update"
     made = source.create_tag("v1", source.revision(), "text", push=True)
     assert Bazaar(branch.root).tags() == source.tags() == {"v1": made}
     assert branch.brz("status", "-S") == "" or kind == "lightweight"

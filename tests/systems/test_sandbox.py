@@ -202,9 +202,9 @@ case "$*" in network*) echo 'fc00::1 127.0.0.2 ' ;; *hosts.toml) sed 's/^/docker
         (
             ["up", "--kubeconfig", "/nowhere/config"],
             2,
-            "--kubeconfig /nowhere/config: no such file",
+            "the kubeconfig /nowhere/config does not exist",
         ),
-        (["up", "--maker", "magic"], 2, "there is kind, k3d, minikube and none"),
+        (["up", "--maker", "magic"], 2, "use kind, k3d, minikube, or none"),
         (["up", "--maker", "kind"], 7, "kind is not installed"),
         (["up", "--maker", "kind", "--kubeconfig", "x"], 2, "exclude each other"),
         (["sideways"], 2, "write sandbox up, sandbox status or sandbox down"),

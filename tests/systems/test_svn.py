@@ -502,7 +502,7 @@ def test_a_copy_in_another_process_reads_what_was_prefetched_and_asks_nobody(
     revisions = [opened(copy).revision(), copy.commit()]
     source = opened(copy)
     with source.revisions:
-        source.revisions.prefetch(revisions)
+        source.revisions.preload_for_workers(revisions)
         twin = pickle.loads(pickle.dumps(source.revisions))
         (tmp_path / "repository").rename(tmp_path / "gone")
         with twin:
