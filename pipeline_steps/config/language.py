@@ -171,7 +171,8 @@ class ProductionChannel(Settings, frozen=True):
     Example: `charts: ["oci://registry.example.com/charts"]`"""
 
     requires: tuple[str, ...] = ("check", "integration_test")
-    """Steps, and names given to `record`, that must have passed for the content of a release.
+    """Steps, and names given to `record`, that must have passed for the content of a release;
+    integration_test is required, whether it is listed or not.
     Example: `requires: [check, integration_test, scan]`"""
 
     evidence: tuple[str, ...] | None = None

@@ -345,7 +345,7 @@ class Answering:
                         data.append(file.read())
             return None, data
 
-    def answer_is_added(self, path: str) -> tuple[Any, Bytes]:
+    def answer_is_versioned(self, path: str) -> tuple[Any, Bytes]:
         with self._tree.lock_read():
             return bool(self._tree.is_versioned(path)), []
 
