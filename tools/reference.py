@@ -27,6 +27,7 @@ import yaml
 from pipeline_steps.cli.options import COMMON, Option
 from pipeline_steps.cli.step import Step, refused_options
 from pipeline_steps.commands import (
+    bump,
     command_names,
     doctor,
     init,
@@ -46,7 +47,7 @@ from tools.machine import say
 
 COMMANDS = {
     each.COMMAND.name: each.COMMAND
-    for each in (doctor, init, record, reproduce, run, sandbox, state)
+    for each in (bump, doctor, init, record, reproduce, run, sandbox, state)
 }
 #: What a step's function is called for.
 SUBJECTS = {
@@ -433,7 +434,8 @@ def listed(options: Iterable[Option]) -> list[str]:
 
 def row(option: Option) -> str:
     variable = f"`{option.variable}`" if option.variable else ""
-    name = option.name.upper() if option.kind == "word" else f"--{option.name}"
+    short = f"-{option.short}, " if option.short else ""
+    name = option.name.upper() if option.kind == "word" else f"{short}--{option.name}"
     return f"| `{name}` | {variable} | {option.help.replace('|', chr(92) + '|')} |"
 
 

@@ -68,6 +68,7 @@ ELSEWHERE = {
     "cd charts": _SUBVERSION,
     "pipeline-steps doctor --for check": _SUBVERSION,
     "svn list svn://svn.example.com/charts/tags": _SUBVERSION,
+    "pipeline-steps promote --tag hello-1.0.0": _SUBVERSION,
     "pipeline-steps regenerate --source svn://svn.example.com/charts --charts 'charts/*' "
     "--tags '{name}-{version}' --to file:///srv/charts": _SUBVERSION,
     "pipeline-steps deploy hello-team-a --plan": _DEPLOYS,
@@ -75,6 +76,7 @@ ELSEWHERE = {
     "pipeline-steps deploy hello-team-a --modified": _DEPLOYS,
     "pipeline-steps deploy --status": _DEPLOYS,
     "pipeline-steps deploy hello-team-a --undo": _DEPLOYS,
+    "pipeline-steps run direct --deployment hello-team-a": _DEPLOYS,
     "pipeline-steps run direct --deployment hello-team-a --channels configured": _DEPLOYS,
     "pipeline-steps sandbox up --kubeconfig ~/.kube/config": "tests/workflows/test_demo.py::environment",
     "pipeline-steps sandbox up --kubeconfig FILE --context NAME": "tests/workflows/test_demo.py::environment",
