@@ -30,6 +30,9 @@ FILLING = (
 SENDING = "sendto,sendmsg"
 
 
+_CLAIM = re.compile(r"(/claim-k-[0-9a-f]+-[0-9a-f]{12})-[0-9a-f]{8}(?:-[0-9]+)?$")
+
+
 class Point(NamedTuple):
     """The nth request of any thread of a step."""
 
@@ -49,10 +52,17 @@ class Filled(World):
 
 
 def tags(storage: Path) -> dict[str, str]:
-    """Every tag of a registry with the digest that it names."""
+    """Every tag of a registry with the digest that it names.
+
+    Claims on the tag of a built image stay, each with a random end: those of one content count as
+    one (`oci.claim.put_tag_once`).
+    """
     home = storage / "data/docker/registry/v2/repositories"
-    links = sorted(home.glob("**/_manifests/tags/*/current/link"))
-    return {str(link.relative_to(home).parents[1]): link.read_text() for link in links}
+    names = {
+        str(link.relative_to(home).parents[1]): link.read_text()
+        for link in sorted(home.glob("**/_manifests/tags/*/current/link"))
+    }
+    return {_CLAIM.sub(r"\1", name): digest for name, digest in names.items()}
 
 
 def at_every_request(worlds: Sequence[World], settings: Settings) -> list[Figure]:
