@@ -145,8 +145,15 @@ class Tags:
                 advice="svn move what is here into trunk, and svn mkdir tags beside it",
             )
         existing = self.one(name)
+        if existing is None and self._exists(name):
+            existing = self.one(name)  # somebody else may have made it since
+            if existing is None:
+                raise Conflict(
+                    f"the name {name} exists among the tags, and is no tag",
+                    where=self._repository.url,
+                    advice="a tag is never moved: raise the version, or choose another name",
+                )
         if existing is None:
-            self._refuse_folder(name)
             failure = self._copy(name, revision, message)
             existing = self.one(name)
             if existing is None:
@@ -164,14 +171,9 @@ class Tags:
         ):  # fmt: skip
             raise UsageError(f"{name!r} cannot be the name of a tag", where=self._repository.url)
 
-    def _refuse_folder(self, name: str) -> None:
-        """Refuse a name that is no tag, but a folder of tags."""
-        if self._repository.facts(join(self._folder or "", name), "HEAD") is not None:
-            raise Conflict(
-                f"the name {name} exists among the tags, and is no tag",
-                where=self._repository.url,
-                advice="a tag is never moved: raise the version, or choose another name",
-            )
+    def _exists(self, name: str) -> bool:
+        """Whether the name is taken now, by a tag or by a folder of tags."""
+        return self._repository.facts(join(self._folder or "", name), "HEAD") is not None
 
     def _copy(self, name: str, revision: Revision, message: str) -> PipelineError | None:
         """Make the copy in one commit, with the folders above it. Returns what went wrong."""
