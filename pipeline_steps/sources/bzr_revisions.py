@@ -14,11 +14,11 @@ import hashlib
 import threading
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from types import TracebackType
 from typing import Any, Literal, NamedTuple
 
 from pipeline_steps.sources import bzr_program as program
 from pipeline_steps.sources.bzr_program import Answer, Brz, BrzError
+from pipeline_steps.sources.shared_block import SharedBlock
 from pipeline_steps.sources.source import Kind, Node
 from pipeline_steps.sources.tree import node_at
 from pipeline_steps.toolbox import files, process
@@ -37,7 +37,7 @@ _KINDS: dict[str, Kind] = {
 FETCH = "brz pull"
 
 
-class Inventories:
+class Inventories(SharedBlock):
     """The revisions of the branch at `root`; see `source.Revisions`.
 
     A revision is a revision id. In a `with` block one brz answers everything; it starts with the
@@ -68,22 +68,6 @@ class Inventories:
     @functools.cached_property
     def _brz(self) -> Brz:
         return self._open.enter_context(program.running(self.root))
-
-    def __enter__(self) -> Inventories:
-        with self._lock:
-            self._blocks += 1
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        at: TracebackType | None,
-    ) -> None:
-        with self._lock:
-            self._blocks -= 1
-            if not self._blocks:
-                self._end()
 
     def _end(self) -> None:
         """End brz; the next question starts another one."""

@@ -16,11 +16,11 @@ import subprocess
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
-from types import TracebackType
 from typing import IO, TypeVar
 
 from pipeline_steps.sources import git_lfs
 from pipeline_steps.sources import git_program as program
+from pipeline_steps.sources.shared_block import SharedBlock
 from pipeline_steps.sources.source import Kind, Node
 from pipeline_steps.sources.tree import node_at
 from pipeline_steps.toolbox import files, process
@@ -47,7 +47,7 @@ KINDS: dict[str, Kind] = {
 }
 
 
-class Objects:
+class Objects(SharedBlock):
     """The objects of the repository at `root`, a checkout or a bare repository; see
     `source.Revisions`.
 
@@ -81,22 +81,6 @@ class Objects:
         return self._open.enter_context(
             _cat_file(self.root, {**program.environment(), **self._env})
         )
-
-    def __enter__(self) -> Objects:
-        with self._lock:
-            self._blocks += 1
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        at: TracebackType | None,
-    ) -> None:
-        with self._lock:
-            self._blocks -= 1
-            if not self._blocks:
-                self._end()
 
     def _end(self) -> None:
         """End the git process; the next request starts another one."""

@@ -10,11 +10,11 @@ import os
 import threading
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 from pipeline_steps.sources import svn_externals
 from pipeline_steps.sources import svn_program as program
+from pipeline_steps.sources.shared_block import SharedBlock
 from pipeline_steps.sources.source import Entry, Node
 from pipeline_steps.sources.svn_dump import (
     Folder,
@@ -38,7 +38,7 @@ _GAP = 500
 _LINK = b"link "
 
 
-class Revisions:
+class Revisions(SharedBlock):
     """The branches of a repository, from the folder `below` in each on; see `source.Revisions`.
 
     A revision is the text of a `svn_layout.Revision`. The bytes of files are kept in a temporary
@@ -69,21 +69,8 @@ class Revisions:
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state, _lock=threading.RLock())
 
-    def __enter__(self) -> Revisions:
-        with self._lock:
-            self._blocks += 1
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        at: TracebackType | None,
-    ) -> None:
-        with self._lock:
-            self._blocks -= 1
-            if not self._blocks:
-                self._texts.close()
+    def _end(self) -> None:
+        self._texts.close()
 
     # -- source.Revisions ----------------------------------------------------------------------
 
