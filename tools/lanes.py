@@ -37,6 +37,15 @@ BASE_PROGRAMS = ("helm4", "helm3")
 BUILT_PROGRAMS = (*systems.ENGINE_PROGRAMS, "crane")
 
 
+class LaneResult(NamedTuple):
+    """How a lane ended. seconds: of wall time. failures: the tests that pytest says failed."""
+
+    name: str
+    passed: bool
+    seconds: float
+    failures: tuple[str, ...] = ()
+
+
 class Lane(NamedTuple):
     """A name and its commands, run from the checkout; all of them, even when an earlier one fails."""
 
@@ -84,7 +93,7 @@ def test() -> int:
     results = lanes(CHECK, base_environment())
     start = time.monotonic()
     building.wait()
-    results.append(("waiting for builds", True, time.monotonic() - start))
+    results.append(LaneResult("waiting for builds", True, time.monotonic() - start))
     with tempfile.TemporaryDirectory(prefix="pipeline-steps-lanes-") as folder:
         results += with_systems(
             (("systems", "workflows"), ("faults",), ("mutants",)), Path(folder) / "started.json"
@@ -164,7 +173,7 @@ def full_environment(started: users.Started) -> dict[str, str]:
     return {**engine["environment"], "PATH": path, "KUBECONFIG": node["kubeconfig"]}
 
 
-def with_systems(groups: tuple[tuple[str, ...], ...], note: Path) -> list[tuple[str, bool, float]]:
+def with_systems(groups: tuple[tuple[str, ...], ...], note: Path) -> list[LaneResult]:
     """Run groups of lanes, those of one group side by side, with an engine and a node; end both
     when they were started here.
     """
@@ -172,7 +181,7 @@ def with_systems(groups: tuple[tuple[str, ...], ...], note: Path) -> list[tuple[
     start = time.monotonic()
     try:
         environment = full_environment(started)
-        results = [("engine and node up", True, time.monotonic() - start)]
+        results = [LaneResult("engine and node up", True, time.monotonic() - start)]
         for group in groups:
             results += side_by_side(group, environment)
         return results
@@ -185,14 +194,12 @@ def run(names: tuple[str, ...], variables: dict[str, str]) -> int:
     return verdict(lanes(names, variables), began)
 
 
-def lanes(names: tuple[str, ...], variables: dict[str, str]) -> list[tuple[str, bool, float]]:
-    """(name, passed, seconds) of each lane, one after the other."""
+def lanes(names: tuple[str, ...], variables: dict[str, str]) -> list[LaneResult]:
+    """One lane after the other."""
     return [result for name in names for result in side_by_side((name,), variables)]
 
 
-def side_by_side(
-    names: tuple[str, ...], variables: dict[str, str]
-) -> list[tuple[str, bool, float]]:
+def side_by_side(names: tuple[str, ...], variables: dict[str, str]) -> list[LaneResult]:
     """Like `lanes`, all at once: much of their time is waiting for a registry or a cluster. Their
     lines are then marked with the lane they come from.
     """
@@ -203,34 +210,41 @@ def side_by_side(
         )
 
 
-def run_lane(lane: Lane, variables: dict[str, str], *, marked: bool) -> tuple[str, bool, float]:
-    """(name, passed, seconds) of one lane; all its commands run."""
+def run_lane(lane: Lane, variables: dict[str, str], *, marked: bool) -> LaneResult:
+    """Run all commands of a lane, also when an earlier one fails."""
     say(f"--- {lane.name}")
     start = time.monotonic()
     codes = []
+    failures = []
     for words in lane.commands:
         command = [str(environment.VENV / "bin" / words[0]), *words[1:]]
+        output = subprocess.PIPE if marked or "pytest" in words else None
         with subprocess.Popen(
             command,
             cwd=ROOT,
             env={**os.environ, **variables},
-            stdout=subprocess.PIPE if marked else None,
-            stderr=subprocess.STDOUT if marked else None,
+            stdout=output,
+            stderr=subprocess.STDOUT if output else None,
             text=True,
             errors="replace",
         ) as process:
             for line in process.stdout or ():
-                say(f"{lane.name} | {line.rstrip()}")
+                say(f"{lane.name} | {line.rstrip()}" if marked else line.rstrip())
+                if line.startswith(("FAILED tests/", "ERROR tests/")):
+                    failures.append(line.split(" - ")[0].strip())
         codes.append(process.returncode)
-    return lane.name, not any(codes), time.monotonic() - start
+    return LaneResult(lane.name, not any(codes), time.monotonic() - start, tuple(failures))
 
 
-def verdict(results: list[tuple[str, bool, float]], began: float) -> int:
-    """Say how each lane ended and how long it took; 0 or 1."""
+def verdict(results: list[LaneResult], began: float) -> int:
+    """Say how each lane ended, how long it took, and which tests failed; 0 or 1."""
     say("")
-    for name, passed, seconds in results:
+    for result in results:
+        for failure in result.failures:
+            say(failure)
+    for name, passed, seconds, _ in results:
         say(f"{name:20} {'passed' if passed else 'FAILED':7} {seconds:7.1f} s")
-    failed = [name for name, passed, _ in results if not passed]
+    failed = [result.name for result in results if not result.passed]
     say(f"{', '.join(failed) + ' failed' if failed else 'all passed'}, {seconds_since(began)}")
     return 1 if failed else 0
 

@@ -147,8 +147,8 @@ def _class(rest: str) -> tuple[str, str]:
 
 
 def _sign(rest: str) -> tuple[str, str]:
-    if not rest or rest[0] in "-]":
+    escaped = rest.startswith("\\")
+    rest = rest.removeprefix("\\")
+    if not rest or (rest[0] in "-]" and not escaped):
         raise ValueError(rest)
-    if rest[0] == "\\":
-        return rest[1], rest[2:]
     return rest[0], rest[1:]

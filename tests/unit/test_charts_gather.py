@@ -82,6 +82,9 @@ def test_a_pattern_that_takes_what_the_chart_needs_is_named(
         match=r"hello/\.helmignore:2: \*\.yaml: Chart\.yaml is left out of the package",
     ):
         gathered(contents)
+    contents["hello/.helmignore"] = b"ci\n[a\\\n"
+    with pytest.raises(ConfigurationError, match=r"helmignore:2: .* is not a pattern \(close"):
+        gathered(contents)
     contents |= {"hello/.helmignore": b"*.tgz\n", "hello/charts/db-1.0.0.tgz": b"vendored"}
     assert "charts/db-1.0.0.tgz" not in gathered(contents)
     left_out = "hello/charts/db-1.0.0.tgz: left out of the package by hello/.helmignore:1: *.tgz"

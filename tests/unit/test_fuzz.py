@@ -254,7 +254,7 @@ def fuzz(name: str, inputs: int) -> None:
         max_examples=inputs,
         deadline=None,
         suppress_health_check=list(HealthCheck),
-        derandomize=False,
+        derandomize=INPUTS <= AT_ONCE,  # as the lanes do: see tests/conftest.py
     )
     @given(damaged(reader) | st.binary(max_size=400))
     def tried(data: bytes) -> None:
