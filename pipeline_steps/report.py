@@ -22,6 +22,7 @@ from pipeline_steps.cli.step import Step, run_step
 from pipeline_steps.config.language import Config
 from pipeline_steps.reporting import report_page, verdict
 from pipeline_steps.reporting.report_page import Page
+from pipeline_steps.reviews.kinds import configured_system
 from pipeline_steps.state.attempt import record_attempt
 from pipeline_steps.state.origin import origin
 from pipeline_steps.state.record import Record, make_key
@@ -156,18 +157,12 @@ def _refuse_not_yet(config: Config, output: Path | None) -> None:
     approval = next((name for name in review.requires if name.startswith("approval")), None)
     if approval:
         raise NotYet(f"review.requires {approval}", where=config.where("review.requires"))
-    systems = {
-        "gerrit": review.gerrit,
-        "github": review.github,
-        "gitlab": review.gitlab,
-        "launchpad": review.launchpad,
-    }
-    for system, configured in systems.items():
-        if configured is not None and output is None:
-            raise NotYet(
-                f"reporting to {system} (give --output FOLDER to get the page)",
-                where=config.where("review"),
-            )
+    system = configured_system(config)
+    if system is not None and output is None:
+        raise NotYet(
+            f"reporting to {system} (give --output FOLDER to get the page)",
+            where=config.where("review"),
+        )
 
 
 def main(argv: list[str] | None = None) -> int:

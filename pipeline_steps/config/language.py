@@ -225,30 +225,103 @@ class Check(Settings, frozen=True):
     of `check`. Example: `version: required`"""
 
 
-class Gerrit(Settings, frozen=True):
-    """A Gerrit server."""
+class GerritReview(Settings, frozen=True):
+    """Changes of a Gerrit server. The account in `hosts` needs "Label NAME" on refs/heads/* for
+    `report`, "Submit" for `merge` and "Create Annotated Tag" for `tag_release`."""
 
     url: str
     """Its URL. Example: `url: https://gerrit.example.com`"""
+
+    project: str = ""
+    """The project's name; default: of the CI's event, else of the checkout's remote.
+    Example: `project: team/charts`"""
 
     label: str = "Verified"
     """The label that gets the verdict. Example: `label: Verified`"""
 
 
-class Review(Settings, frozen=True):
-    """The review system and what its verdict needs."""
+class GiteaReview(Settings, frozen=True):
+    """Pull requests of a Gitea or Forgejo server. The token in `hosts` needs write:repository for
+    the status, the merge and the release, and write:issue for the comment."""
 
-    gerrit: Gerrit | None = None
+    url: str
+    """Its URL. Example: `url: https://git.example.com`"""
+
+    repository: str = ""
+    """OWNER/NAME; default: of the checkout's remote. Example: `repository: team/charts`"""
+
+    name: str = "pipeline-steps"
+    """The context of the commit status, as branch protection names it. Example: `name: charts`"""
+
+
+class GithubReview(Settings, frozen=True):
+    """Pull requests on GitHub or GitHub Enterprise. The token in `hosts`, else $GITHUB_TOKEN, needs
+    checks: write or statuses: write, pull-requests: write for the comment, and contents: write for
+    merge and release."""
+
+    repository: str = ""
+    """OWNER/NAME; default: $GITHUB_REPOSITORY, else of the checkout's remote.
+    Example: `repository: team/charts`"""
+
+    api_url: str = ""
+    """The API's root; default: $GITHUB_API_URL, else that of github.com.
+    Example: `api_url: https://github.example.com/api/v3`"""
+
+    verdict: Literal["check", "status"] | None = None
+    """`check`: a check run with annotations, which only tokens of apps may write, that of GitHub
+    Actions included; `status`: a commit status. Default: `check` in GitHub Actions, else `status`.
+    Example: `verdict: status`"""
+
+    name: str = "pipeline-steps"
+    """The name of the check run, or the context of the status, as branch protection names it.
+    Example: `name: charts`"""
+
+
+class GitlabReview(Settings, frozen=True):
+    """Merge requests on GitLab. The token in `hosts` needs the scope `api`: a job token can write
+    neither notes nor approvals."""
+
+    url: str = ""
+    """Its URL; default: $CI_SERVER_URL. Example: `url: https://gitlab.example.com`"""
+
+    project: str = ""
+    """GROUP/NAME; default: $CI_PROJECT_PATH, else of the checkout's remote.
+    Example: `project: team/charts`"""
+
+    name: str = "pipeline-steps"
+    """The name of the commit status. Example: `name: charts`"""
+
+
+class LaunchpadReview(Settings, frozen=True):
+    """Merge proposals on Launchpad. The account needs to be a reviewer of the target to approve and
+    to mark proposals as merged."""
+
+    api_url: str = "https://api.launchpad.net/"
+    """The API's root. Example: `api_url: https://api.launchpad.example.com/`"""
+
+    token_file: str = ""
+    """The file with the OAuth token, mode 0600, absolute; default: $LP_CREDENTIALS_FILE.
+    Example: `token_file: /run/secrets/launchpad`"""
+
+
+class Review(Settings, frozen=True):
+    """The review system, at most one, and what its verdict needs."""
+
+    gerrit: GerritReview | None = None
     """Not yet: `report` works with --output only.
     Example: `gerrit: {url: "https://gerrit.example.com"}`"""
 
-    github: dict[str, Any] | None = None
+    gitea: GiteaReview | None = None
+    """Not yet: `report` works with --output only.
+    Example: `gitea: {url: "https://git.example.com"}`"""
+
+    github: GithubReview | None = None
     """Not yet: `report` works with --output only. Example: `github: {}`"""
 
-    gitlab: dict[str, Any] | None = None
+    gitlab: GitlabReview | None = None
     """Not yet: `report` works with --output only. Example: `gitlab: {}`"""
 
-    launchpad: dict[str, Any] | None = None
+    launchpad: LaunchpadReview | None = None
     """Not yet: `report` works with --output only. Example: `launchpad: {}`"""
 
     requires: tuple[str, ...] = ("check", "integration_test")
@@ -257,25 +330,27 @@ class Review(Settings, frozen=True):
 
 
 class Approval(Settings, frozen=True):
-    """One named approval: who or which label gives it, and whose own does not count."""
+    """One named approval: who gives it, how, and whose own does not count."""
 
-    gerrit: str | None = None
-    """No effect yet. The label's condition in Gerrit. Example: `gerrit: label:Code-Review=MAX`"""
+    by: str | tuple[str, ...] = ()
+    """No effect yet. Accounts whose approval counts, and `group:NAME` for the members of a group
+    or team, where the token may read it; default: everybody whose approval the review system
+    counts. Example: `by: [alice, "group:release-managers"]`"""
 
-    github: str | None = None
-    """No effect yet. The condition on GitHub. Example: `github: approved`"""
+    count: int = 1
+    """No effect yet. How many different people must approve. Example: `count: 2`"""
 
-    gitlab: str | None = None
-    """No effect yet. The condition on GitLab. Example: `gitlab: approved`"""
+    not_by: tuple[str, ...] = ("author",)
+    """No effect yet. Whose approval does not count: `author`, `uploader` (who pushed the newest
+    revision), or accounts. Example: `not_by: [author, uploader]`"""
 
-    launchpad: str | None = None
-    """No effect yet. The condition on Launchpad. Example: `launchpad: approved`"""
+    gerrit: str = "label:Code-Review=MAX"
+    """No effect yet. On Gerrit, the vote that approves: label:NAME=MAX or label:NAME=+N, or
+    submit_requirement:NAME. Example: `gerrit: label:Release=MAX`"""
 
-    by: str | tuple[str, ...] | None = None
-    """No effect yet. The group or the people who may approve. Example: `by: release-managers`"""
-
-    not_by: tuple[str, ...] = ()
-    """No effect yet. Whose approval does not count. Example: `not_by: [author]`"""
+    github: str = "review"
+    """No effect yet. On GitHub, what approves: `review`, or `environment:NAME` for the reviewers
+    of an environment. Example: `github: environment:production`"""
 
 
 class Sign(Settings, frozen=True):

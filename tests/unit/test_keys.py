@@ -52,6 +52,7 @@ REFUSED: dict[str, dict[str, Any]] = {
     "tests.upgrade_from": {"tests": {"upgrade_from": ["published"]}},
     "tests.breaking": {"tests": {"breaking": "skip"}},
     "review.gerrit": {"review": {"gerrit": {"url": "https://gerrit.example.com"}}},
+    "review.gitea": {"review": {"gitea": {"url": "https://git.example.com"}}},
     "review.github": {"review": {"github": {}}},
     "review.gitlab": {"review": {"gitlab": {}}},
     "review.launchpad": {"review": {"launchpad": {}}},

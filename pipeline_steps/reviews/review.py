@@ -1,0 +1,172 @@
+"""The interface to review systems, the same for all of them.
+
+Revisions are those of the source, in full. Accounts are what people write into `approvals.X.by`:
+login names, never display names, which anybody can choose. What a system cannot do is declared in
+its `Abilities`, and refused by name where it is asked for.
+"""
+
+from __future__ import annotations
+
+from typing import Literal, NamedTuple, Protocol
+
+from pipeline_steps.config.language import Approval
+
+State = Literal["open", "draft", "merged", "closed"]
+#: started, incomplete: shown as pending where the system has that, else as a message; never as a
+#: state that a required check takes for success.
+Word = Literal["positive", "negative", "incomplete", "started"]
+
+
+class Abilities(NamedTuple):
+    """What a review system can do.
+
+    pending: it has a state for verdicts that are still missing.
+    line_comments: findings are shown at their file and line.
+    edits_comments: a comment can be brought up to date; else each verdict leaves a message.
+    approval_revisions: an approval names the revision it was given on.
+    merges: it merges a pinned revision itself; else `merge` does it in a checkout.
+    longest_text: characters of a verdict's text that it takes.
+    """
+
+    pending: bool
+    line_comments: bool
+    edits_comments: bool
+    approval_revisions: bool
+    merges: bool
+    longest_text: int
+
+
+class Review(NamedTuple):
+    """A review as the server describes it now.
+
+    id: names it uniquely to its system (Gerrit: project~branch~number; GitHub, Gitea: number;
+        GitLab: iid; Launchpad: path of the merge proposal).
+    url: of its page. author: account of who wrote it. uploader: account that pushed `head`, the
+        author where the system does not say.
+    target: the branch it goes to. head: the newest revision proposed for it.
+    revisions: all heads it has had, oldest first, as far as the system keeps them; without those
+        that the system made itself while merging.
+    merged: the revision on the target that brought it there; "" unless the state is merged.
+    """
+
+    system: str
+    id: str
+    url: str
+    title: str
+    author: str
+    uploader: str
+    target: str
+    head: str
+    revisions: tuple[str, ...]
+    state: State
+    merged: str = ""
+
+
+class Finding(NamedTuple):
+    """A problem at a line of a file; path relative to the top of the source, line from 1."""
+
+    path: str
+    line: int
+    message: str
+
+
+class Verdict(NamedTuple):
+    """What a review is told.
+
+    revision: the review's own revision that the verdict is about.
+    summary: one line of at most 140 characters. text: Markdown, at most `Abilities.longest_text`.
+    url: of the CI build, "" outside of CI.
+    """
+
+    revision: str
+    word: Word
+    summary: str
+    text: str
+    url: str = ""
+    findings: tuple[Finding, ...] = ()
+
+
+class Delivery(NamedTuple):
+    """What came of a verdict: what the server shows now, read back.
+
+    outcome: "set"; "unchanged" if it was there already; "message" if only a message could be left
+        (work in progress, a word without a state); "superseded" if the review has a newer revision,
+        and nothing was written.
+    url: of the verdict or the review. reason: why it is only a message, or superseded; else "".
+    """
+
+    outcome: Literal["set", "unchanged", "message", "superseded"]
+    url: str
+    reason: str = ""
+
+
+class Vote(NamedTuple):
+    """What one person says of one revision, the newest word of that person.
+
+    account: see above. revision: on which it was given, never one to which the system copied it;
+        "" where the system does not say. given: RFC 3339, UTC.
+    word: "reject" blocks. reason: why the vote cannot count though it approves (no right to
+        approve, dismissed, stale), else "".
+    """
+
+    account: str
+    revision: str
+    word: Literal["approve", "reject"]
+    given: str
+    reason: str = ""
+
+
+class ReviewSystem(Protocol):
+    """The reviews of one project on one server. Making one sends no request.
+
+    All methods raise Temporary, Unreachable and AccessRefused, which name the missing right.
+    """
+
+    name: str
+    abilities: Abilities
+
+    def review(self, id: str) -> Review:
+        """The review of this id, as the CI or a person gives it (number, URL).
+
+        Raises UsageError when it does not exist or is invisible to the account.
+        """
+
+    def reviews_of(self, revision: str) -> tuple[Review, ...]:
+        """Reviews that have or had `revision` as a head, or that brought it to the mainline: a merge
+        commit belongs to the review it merged. Newest first; () for none.
+        """
+
+    def fetch_reference(self, review: Review, revision: str) -> str:
+        """The reference from which the source's remote gives `revision` of a review; the revision
+        itself where servers give any.
+        """
+
+    def deliver(self, review: Review, verdict: Verdict) -> Delivery:
+        """Set the verdict on exactly its revision, keep the comment up to date, and read it back.
+
+        The same verdict again changes nothing. Raises MachineError when the system took the request
+        and does not show the verdict (an unknown label, say).
+        """
+
+    def verdict(self, review: Review, revision: str) -> Word | None:
+        """The verdict that this account has set on a revision; None for none."""
+
+    def votes(self, review: Review, approval: Approval) -> tuple[Vote, ...]:
+        """What people say of the revisions of a review, by the vote that `approval` names."""
+
+    def members(self, group: str) -> frozenset[str]:
+        """Accounts of a group or team. Raises AccessRefused naming the right to read it, UsageError
+        when it does not exist.
+        """
+
+    def merge(self, review: Review, revision: str, message: str) -> str:
+        """Merge exactly `revision`, and return the revision on the target.
+
+        A review that is merged at this revision is success. message: of the merge, where the system
+        takes one.
+
+        Raises:
+            Conflict: the review has a newer head, or conflicts with the target.
+            NotApproved: the system's own rules are not fulfilled; its words.
+            UsageError: the system does not merge (`Abilities.merges`).
+        """
