@@ -16,6 +16,7 @@ __all__ = ["Build", "detect"]
 def detect(environ: Mapping[str, str]) -> Build:
     """The build that `environ` describes. Empty variables count as unset."""
     variables = {name: value for name, value in environ.items() if value}
+    # Gitea Actions, and Forgejo's, set the variables of GitHub Actions as well.
     if variables.get("GITHUB_ACTIONS") == "true":
         return github_actions.build(variables)
     if "GITLAB_CI" in environ:  # gitlab-ci-local sets it to "false"

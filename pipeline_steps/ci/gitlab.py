@@ -14,6 +14,8 @@ def build(environ: Mapping[str, str]) -> Build:
     """The build of a GitLab job: its pipeline, which all jobs share."""
     get = environ.get
     review = get("CI_MERGE_REQUEST_IID")
+    # A train's commit is a merge with the merge requests in front of it.
+    queued = bool(review) and get("CI_MERGE_REQUEST_EVENT_TYPE") == "merge_train"
     tag = None if review else get("CI_COMMIT_TAG")
     revision = get("CI_COMMIT_SHA")
     return Build(
@@ -26,8 +28,15 @@ def build(environ: Mapping[str, str]) -> Build:
         review=review,
         target=get("CI_MERGE_REQUEST_TARGET_BRANCH_NAME") if review else None,
         revision=revision,
-        # set in merged-results pipelines only, where CI_COMMIT_SHA is a merge made for testing
+        # Both branches' revisions are set only where CI_COMMIT_SHA is a merge made for testing: in
+        # merged-results pipelines and merge trains.
         head=(get("CI_MERGE_REQUEST_SOURCE_BRANCH_SHA") or revision) if review else None,
+        base=(get("CI_MERGE_REQUEST_TARGET_BRANCH_SHA") or get("CI_MERGE_REQUEST_DIFF_BASE_SHA"))
+        if review
+        else None,
+        queued=queued,
+        repository=(review and get("CI_MERGE_REQUEST_PROJECT_PATH")) or get("CI_PROJECT_PATH"),
+        api=get("CI_API_V4_URL"),
         shard=_shard(get("CI_NODE_INDEX"), get("CI_NODE_TOTAL")),
     )
 

@@ -9,6 +9,7 @@ import pytest
 
 from pipeline_steps.ci.detect import Build, detect
 from pipeline_steps.toolbox.errors import MachineError
+from tests.support.ci_environments import BASE, ENVIRONMENTS, HEAD, REVISION, environment
 
 JENKINS = {
     "JENKINS_URL": "https://ci.example.com/",
@@ -34,9 +35,12 @@ GITHUB = {
     "GITHUB_SHA": "c" * 40,
 }
 OF_GITHUB = Build(
-    "github_actions", url="https://github.com/o/r/actions/runs/5", id="5", revision="c" * 40
+    "github_actions",
+    url="https://github.com/o/r/actions/runs/5",
+    id="5",
+    revision="c" * 40,
+    repository="o/r",
 )
-HEAD = "d" * 40
 
 CASES: dict[str, tuple[dict[str, str], Build]] = {
     "a terminal": ({"CI": "true", "HOME": "/h"}, Build("terminal")),
@@ -129,7 +133,7 @@ CASES: dict[str, tuple[dict[str, str], Build]] = {
     ),
     "jenkins, gerrit multibranch": (
         {**JENKINS, "GERRIT_API_URL": "https://g.example.com", "BRANCH_NAME": "34/1234/2"},
-        OF_JENKINS._replace(review="1234", head="c" * 40),
+        OF_JENKINS._replace(review="1234", head="c" * 40, api="https://g.example.com"),
     ),
     "gitlab branch": ({**GITLAB, "CI_COMMIT_BRANCH": "main"}, OF_GITLAB._replace(branch="main")),
     "gitlab tag": (
@@ -227,3 +231,87 @@ def test_a_pull_request_is_read_from_the_event(tmp_path: Path, event: str) -> No
     path.write_text("{")
     with pytest.raises(MachineError, match=r"event\.json: cannot read the event of this run"):
         detect({**environ, "GITHUB_EVENT_PATH": str(path)})
+
+
+_OF_JENKINS = Build(
+    "jenkins",
+    url="https://ci.example.com/job/charts/12/",
+    id="jenkins-charts-12",
+    revision=REVISION,
+    repository="charts",
+)
+_PATCH_SET = _OF_JENKINS._replace(review="1234", target="main", head=REVISION)
+_CODE_REVIEW = _OF_JENKINS._replace(api="https://gerrit.example.com/a/")
+_OF_GITLAB = Build(
+    "gitlab",
+    url="https://git.example.com/team/charts/-/jobs/8",
+    id="77",
+    revision=REVISION,
+    shard=(2, 4),
+    repository="team/charts",
+    api="https://git.example.com/api/v4",
+)
+_MERGED = _OF_GITLAB._replace(review="4", target="main", head=HEAD, base=BASE)
+_OF_GITHUB = Build(
+    "github_actions",
+    url="https://github.com/team/charts/actions/runs/900000001",
+    id="900000001",
+    revision=REVISION,
+    repository="team/charts",
+    api="https://api.github.com",
+)
+_OF_GITEA = Build(
+    "gitea_actions",
+    url="https://forge.example.com/team/charts/actions/runs/5",
+    id="31",
+    revision=REVISION,
+    repository="team/charts",
+    api="https://forge.example.com/api/v1",
+)
+GOLDEN = {
+    "a terminal": Build("terminal"),
+    "jenkins gerrit-trigger, patch set": _PATCH_SET,
+    "jenkins gerrit-trigger, comment": _PATCH_SET,
+    "jenkins gerrit-trigger, merged change": _OF_JENKINS._replace(branch="main", revision=HEAD),
+    "jenkins gerrit-trigger, branch": _OF_JENKINS._replace(branch="main"),
+    "jenkins gerrit-trigger, tag": _OF_JENKINS._replace(tag="hello-1.4.0", revision=HEAD),
+    "jenkins gerrit-code-review, patch set": _CODE_REVIEW._replace(
+        review="1234", target="main", head=REVISION
+    ),
+    "jenkins gerrit-code-review, change not read": _CODE_REVIEW._replace(
+        review="1234", head=REVISION
+    ),
+    "jenkins gerrit-code-review, branch": _CODE_REVIEW._replace(branch="main"),
+    "gitlab, branch": _OF_GITLAB._replace(branch="main"),
+    "gitlab, tag": _OF_GITLAB._replace(tag="hello-1.4.0"),
+    "gitlab, merge request": _OF_GITLAB._replace(
+        review="4", target="main", head=REVISION, base="a" * 40
+    ),
+    "gitlab, merged results": _MERGED,
+    "gitlab, merge train": _MERGED._replace(queued=True),
+    "github, branch": _OF_GITHUB._replace(branch="main"),
+    "github, tag": _OF_GITHUB._replace(tag="hello-1.4.0"),
+    "github, pull request": _OF_GITHUB._replace(review="7", target="main", head=HEAD, base=BASE),
+    "github, merge queue": _OF_GITHUB._replace(
+        review="7", target="release/1", head=REVISION, base=BASE, queued=True
+    ),
+    "github, report of another workflow": _OF_GITHUB._replace(branch="main", head=HEAD),
+    "gitea, pull request": _OF_GITEA._replace(
+        review="7", target="main", revision=HEAD, head=HEAD, base=BASE
+    ),
+    "gitea, tag": _OF_GITEA._replace(tag="hello-1.4.0"),
+}
+TEST_MERGES = {"gitlab, merged results", "gitlab, merge train", "github, pull request"}
+
+
+@pytest.mark.parametrize("name", ENVIRONMENTS)
+def test_the_whole_environment_of_a_build(tmp_path: Path, name: str) -> None:
+    build = detect(environment(name, tmp_path))
+    assert build == GOLDEN[name]
+    assert build.is_test_merge == (name in TEST_MERGES), "revision, head and base told apart"
+
+
+def test_a_merge_queue_without_its_event_is_read_from_its_branch(tmp_path: Path) -> None:
+    environ = environment("github, merge queue", tmp_path)
+    del environ["GITHUB_EVENT_PATH"]
+    assert detect(environ) == GOLDEN["github, merge queue"]._replace(base=None)
