@@ -317,13 +317,13 @@ def _translated(url: str) -> Iterator[None]:
         while isinstance(cause, HTTPError) and (cause.__cause__ or cause.__context__):
             cause = cause.__cause__ or cause.__context__ or cause
         peer = "the proxy: " if isinstance(error, ProxyError) else ""
-        raise _failure(cause, peer, where) from error
+        raise connection_error(cause, where, peer) from error
     except OSError as error:
         problem = f"cannot read the upload or write the answer: {error}"
         raise MachineError(problem, where=where) from error
 
 
-def _failure(cause: BaseException, peer: str, where: str) -> PipelineError:
+def connection_error(cause: BaseException, where: str, peer: str = "") -> PipelineError:
     """The error for an exception of sockets, TLS or http.client. peer: "the proxy: ", or "" for the
     server.
     """
