@@ -9,6 +9,7 @@ both were seen to do (tests/workflows/test_field.py).
 from __future__ import annotations
 
 import bisect
+import itertools
 import re
 
 from pipeline_steps.repositories import index_blocks
@@ -30,12 +31,17 @@ _KEYS = frozenset(
 )  # fmt: skip
 #: Source: RFC 3339, section 5.6, as Go's time package reads it.
 _TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?(Z|[+-]\d\d:\d\d)")
-#: A key that wants text, with a value that begins like a number or truth value.
+#: What a number or truth value begins with; what has two points, like most versions, is neither.
+_NO_TEXT = rb"[-+.]|[0-9](?![^\s.]*\.[^\s.]*\.)|(?i:true|false|yes|no|on|off|y|n)(?=\s|\Z)"
+#: A key that wants text, up to a value that may be none. These patterns begin with a line end, which
+#: is found ten times faster than the `^` of every line; \1 keeps the indentation from being tried
+#: at every length.
 _SUSPECT = re.compile(
-    rb"^[ -]*(?:%s):[ \t]+[-+.0-9tTfFyYnNoO]" % b"|".join(key.encode() for key in sorted(_TEXTS)),
-    re.MULTILINE,
+    rb"\n(?=([ -]*))\1(?:%s):[ \t]+(?=%s)"
+    % (b"|".join(key.encode() for key in sorted(_TEXTS)), _NO_TEXT)
 )
 _TOP_KEYS = frozenset("apiVersion generated entries publicKeys annotations serverInfo".split())
+_TOP_LINE = re.compile(rb"\n(?=[A-Za-z_\xef])")
 #: A key of the index itself, and what follows it on its line without a comment.
 _TOP = re.compile(
     rb"^(?:\xef\xbb\xbf)?([A-Za-z_][-.\w]*):(?:[ \t]+([^\r\n#]*?))?[ \t]*(?:#[^\r\n]*)?\r?$",
@@ -43,9 +49,8 @@ _TOP = re.compile(
 )
 #: A key that helm does not know, indented as helm indents the keys of an entry.
 _UNKNOWN = re.compile(
-    rb"^(?:  - |    )(?!(?:%s):)[A-Za-z_][-.\w]*:(?=\s)"
-    % b"|".join(key.encode() for key in sorted(_KEYS)),
-    re.MULTILINE,
+    rb"\n(?:  - |    )(?!(?:%s):)[A-Za-z_][-.\w]*:(?=\s)"
+    % b"|".join(key.encode() for key in sorted(_KEYS))
 )
 
 
@@ -73,7 +78,8 @@ def top_rejection(data: bytes) -> tuple[int, str] | None:
     """
     if data.lstrip(b"\xef\xbb\xbf \t\r\n").startswith(b"{"):
         return None
-    for match in _TOP.finditer(data):
+    starts = itertools.chain((0,), (line.end() for line in _TOP_LINE.finditer(data)))
+    for match in filter(None, (_TOP.match(data, start) for start in starts)):
         key, value = ((group or b"").decode(errors="replace") for group in match.groups())
         if key not in _TOP_KEYS:
             why = f"it does not know {key}"
@@ -212,7 +218,7 @@ def refuse_rejected(data: bytes, where: str) -> None:
     )
     seen: set[int] = set()
     for match in suspects:
-        number = bisect.bisect_right(starts, (match.start(), len(data))) - 1
+        number = bisect.bisect_right(starts, (match.end(), len(data))) - 1
         if number < 0 or number in seen:
             continue
         seen.add(number)
@@ -230,5 +236,5 @@ def refuse_rejected(data: bytes, where: str) -> None:
 
 def _is_suspect(data: bytes, match: re.Match[bytes]) -> bool:
     end = data.find(b"\n", match.end())
-    value = data[match.end() - 1 : end if end >= 0 else len(data)].split(b" #")[0].strip()
+    value = data[match.end() : end if end >= 0 else len(data)].split(b" #")[0].strip()
     return yaml_reader.meaning(value.decode(errors="replace")) in ("int", "float", "bool")
