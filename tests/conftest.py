@@ -9,7 +9,7 @@ import hypothesis
 import pytest
 
 from pipeline_steps.toolbox import redact
-from tests.support import busybox, machine
+from tests.support import busybox, gerrits, machine
 from tests.support.examples import EXAMPLES, FULL
 from tests.support.registries import Running
 
@@ -30,6 +30,12 @@ def docker_engine() -> Iterator[machine.Engine]:
 def kubernetes_node() -> Iterator[machine.Node]:
     with machine.kubernetes_node() as node:
         yield node
+
+
+@pytest.fixture(scope="session")
+def gerrit() -> Iterator[gerrits.Gerrit]:
+    with gerrits.gerrit() as running:
+        yield running
 
 
 @pytest.fixture

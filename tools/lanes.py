@@ -32,7 +32,10 @@ from tools.programs import debian, programs
 
 ROOT = environment.ROOT
 BASE_PACKAGES = ("python", "registry", "sources")
-ALL_PACKAGES = (*BASE_PACKAGES, "engine", "kubernetes", "example", "browser", "measuring")
+ALL_PACKAGES = (
+    *BASE_PACKAGES,
+    *("engine", "kubernetes", "example", "browser", "gerrit", "measuring"),
+)
 BASE_PROGRAMS = ("helm4", "helm3")
 BUILT_PROGRAMS = (*systems.ENGINE_PROGRAMS, "crane")
 
@@ -85,7 +88,9 @@ def test() -> int:
     """Every lane. Kubernetes compiles while the first lanes run."""
     debian.install(list(ALL_PACKAGES), yes=False)
     building = systems.Background(
-        systems.get(BASE_PROGRAMS), after(systems.kubernetes, systems.get(systems.ENGINE_PROGRAMS))
+        systems.get(BASE_PROGRAMS),
+        after(systems.kubernetes, systems.get(systems.ENGINE_PROGRAMS)),
+        systems.gerrit,
     )
     environment.ensure()
     systems.get(BASE_PROGRAMS)()
@@ -147,6 +152,7 @@ def everything() -> None:
     debian.install(list(ALL_PACKAGES), yes=False)
     systems.get((*BASE_PROGRAMS, *BUILT_PROGRAMS))()
     systems.kubernetes()
+    systems.gerrit()
     environment.ensure()
 
 

@@ -17,6 +17,7 @@ from typing import Any
 
 from tools import users
 from tools.engine import engine
+from tools.gerrit import build as gerrit_build
 from tools.kubernetes import build, node
 from tools.machine import Cannot, agreed, cache, find_program
 from tools.programs import debian, programs
@@ -80,6 +81,11 @@ def get(names: Sequence[str]) -> Callable[[], None]:
 def kubernetes() -> None:
     """A task that has the node's program."""
     build.built()
+
+
+def gerrit() -> None:
+    """A task that has Gerrit's jars and an empty site."""
+    gerrit_build.built()
 
 
 def own_engine() -> bool:

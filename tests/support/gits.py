@@ -44,7 +44,7 @@ class Repo:
             "HOME": str(self.config.parent),
             "GIT_CONFIG_GLOBAL": str(self.config),
             "GIT_CONFIG_NOSYSTEM": "1",
-            "GIT_ALLOW_PROTOCOL": "file:git",
+            "GIT_ALLOW_PROTOCOL": "file:git:http",
         }
         ran = subprocess.run(
             ["git", *arguments], cwd=self.root, env=environment, capture_output=True, text=True

@@ -47,6 +47,11 @@ PACKAGES: dict[str, dict[str, str]] = {
         "chromium": "opens the pages we write, as people do",
         "fonts-dejavu-core": "letters for its pictures of them",
     },
+    "gerrit": {
+        "openjdk-17-jdk-headless": "runs a real Gerrit, and compiles its launcher",
+        "maven": "downloads Gerrit's jars",
+        "git": "configures it",
+    },
     "measuring": {
         "strace": "counts what a step does to the system, and breaks it",
         "faketime": "another day for a step",
