@@ -19,7 +19,7 @@ from pipeline_steps.sources import bzr_program as program
 from pipeline_steps.sources.bzr_program import BrzError
 from pipeline_steps.sources.bzr_revisions import Inventories
 from pipeline_steps.sources.bzr_tree import CheckoutTree
-from pipeline_steps.sources.source import Node, Tag, Tree
+from pipeline_steps.sources.source import Node, Tag, Tree, without_login
 from pipeline_steps.sources.tree import StoredTree, is_added_or_stored, is_pipeline_output
 from pipeline_steps.toolbox import clock, files
 from pipeline_steps.toolbox.errors import (
@@ -57,6 +57,11 @@ class Bazaar:
     def fetch_command(self) -> str:
         """The command for the newest history."""
         return "brz update" if self._head["bound"] else "brz pull"
+
+    @property
+    def remote_url(self) -> str:
+        """The URL of the branch that this one is bound to, else of its parent."""
+        return without_login(str(self._head["remote"]))
 
     def revision(self, name: str = "") -> str:
         """The revision id of what is checked out, or of a tag, a revision id or a revno."""

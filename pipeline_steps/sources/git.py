@@ -23,7 +23,7 @@ from pipeline_steps.sources.git_tree import (
     parse_head,
     read_status,
 )
-from pipeline_steps.sources.source import Tag, Tree
+from pipeline_steps.sources.source import Tag, Tree, without_login
 from pipeline_steps.sources.tree import StoredTree, is_added_or_stored, is_pipeline_output
 from pipeline_steps.toolbox import clock, files
 from pipeline_steps.toolbox.errors import Conflict, MachineError, UsageError
@@ -322,6 +322,14 @@ class Git:
         if of_branch in remotes:
             return of_branch
         return remotes[0] if len(remotes) == 1 else "origin"
+
+    @property
+    def remote_url(self) -> str:
+        """The remote's URL as git uses it (url.X.insteadOf counts), "" without a remote."""
+        # Not `ls-remote --get-url`, which returns the name of a remote that does not exist.
+        answer = program.call(self.root, "remote", "get-url", "--", self._remote())
+        url = answer.stdout.decode("utf-8", "surrogateescape").rstrip("\n") if answer.ok else ""
+        return without_login(url)
 
     def _full_id(self, revision: str) -> str:
         return revision if _FULL.fullmatch(revision) else self.revision(revision)

@@ -7,6 +7,7 @@ system's own file, in its errors and in `fetch_command`.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
@@ -74,6 +75,15 @@ class Tree(Protocol):
         """The sha256 ("sha256:" + 64 hex digits) of what `read` returns, without all of it in
         memory.
         """
+
+
+def without_login(url: str) -> str:
+    """A URL without the login of http and https, which may hold a password; ssh's is a part of it.
+
+    >>> without_login("https://me:secret@git.example.com/a"), without_login("git@example.com:a")
+    ('https://git.example.com/a', 'git@example.com:a')
+    """
+    return re.sub(r"^(\w+\+)?(https?://)[^/@]*@", r"\1\2", url)
 
 
 class Revisions(Protocol):
@@ -153,6 +163,12 @@ class Source(Tagged, Protocol):
     @property
     def fetch_command(self) -> str:
         """The command for the newest history."""
+
+    @property
+    def remote_url(self) -> str:
+        """The URL that the checkout came from, to which tags are pushed: of git's remote, Bazaar's
+        parent, Subversion's folder; "" without one. A login of http or https is left out.
+        """
 
     def revision(self, name: str = "") -> str:
         """The full id of what is checked out, or of `name` (tag, branch, abbreviated id).

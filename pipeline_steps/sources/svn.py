@@ -18,7 +18,7 @@ from xml.etree.ElementTree import Element
 from pipeline_steps.auth.hosts import Host
 from pipeline_steps.sources import svn_layout as layout
 from pipeline_steps.sources import svn_program as program
-from pipeline_steps.sources.source import Node, Tag, Tree
+from pipeline_steps.sources.source import Node, Tag, Tree, without_login
 from pipeline_steps.sources.svn_dump import EXECUTABLE, EXTERNALS, SPECIAL
 from pipeline_steps.sources.svn_layout import Place, Revision, is_below, join
 from pipeline_steps.sources.svn_program import Programs
@@ -126,6 +126,11 @@ class Svn:
         tag = Tags(self._repository, place.tags).one(name)
         named = layout.parse_revision(tag.revision) if tag else None
         return named or revision
+
+    @property
+    def remote_url(self) -> str:
+        """The URL of the folder that is checked out."""
+        return without_login(self._facts.url)
 
     def revision(self, name: str = "") -> str:
         """The revision of what is checked out, or what `name` is: a number, tag or branch."""

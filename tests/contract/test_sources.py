@@ -357,6 +357,16 @@ def test_a_merge_counts_as_the_changes_it_brought_to_the_mainline(checkout: Chec
     assert positions == sorted(set(positions)), "it grows along the mainline"
 
 
+def test_a_checkout_has_the_url_that_it_came_from(server: Server, tmp_path: Path) -> None:
+    url = opened(server.checkout(tmp_path / "one")).remote_url
+    assert open_tagged(url, tmp_path / "cache")[0].tags() == {}
+
+
+def test_a_checkout_without_a_remote_has_no_url(checkout: Checkout) -> None:
+    if not checkout.tags_on_server:
+        assert opened(checkout).remote_url == ""
+
+
 def test_a_pushed_tag_is_seen_from_another_checkout(server: Server, tmp_path: Path) -> None:
     checkout = server.checkout(tmp_path / "one")
     made = opened(checkout).create_tag("v1", opened(checkout).revision(), "text", push=True)

@@ -583,3 +583,13 @@ def test_only_the_one_tag_is_pushed(repo: Repo, tmp_path: Path) -> None:
         config.write("[push]\nfollowTags = true\nrecurseSubmodules = on-demand\n")
     Git(repo.root).create_tag("v1", "", "release", push=True)
     assert set(Git(elsewhere).tags()) == {"v1"}
+
+
+def test_the_remotes_url_is_the_one_that_git_uses(repo: Repo) -> None:
+    repo.put("a", "1")
+    repo.commit()
+    assert open_source(repo.root).remote_url == ""
+    repo.git("remote", "add", "review", "https://me:hunter2@git.example.com/team/charts.git")
+    assert open_source(repo.root).remote_url == "https://git.example.com/team/charts.git"
+    repo.git("config", "url.git@git.example.com:.insteadOf", "https://me:hunter2@git.example.com/")
+    assert open_source(repo.root).remote_url == "git@git.example.com:team/charts.git"

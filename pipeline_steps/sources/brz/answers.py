@@ -129,6 +129,7 @@ class Answering:
                 "revision": "" if revision == NULL_REVISION else text(revision),
                 "branch": self._branch.name or self._branch.nick,
                 "bound": bool(self._branch.get_bound_location()) or self._is_elsewhere(),
+                "remote": self._remote_location(),
             }, []
 
     def _is_elsewhere(self) -> bool:
@@ -432,10 +433,20 @@ class Answering:
             raise Refused("Bound", url=bound or self._branch.user_url)
         if not push or elsewhere:
             return self._branch
-        location = bound or self._branch.get_parent() or self._branch.get_push_location()
+        location = self._remote_location()
         if not location:
             raise Refused("NoParent")
         return Branch.open(location)
+
+    def _remote_location(self) -> str:
+        """The URL of the branch that has the tags which count: the one that is checked out from
+        elsewhere or bound to, else the parent; "" without one.
+        """
+        branch = self._branch
+        if self._is_elsewhere():
+            return str(branch.user_url)
+        location = branch.get_bound_location() or branch.get_parent() or branch.get_push_location()
+        return str(location or "")
 
     # -- other repositories ---
 
