@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from pipeline_steps.auth.hosts import Host
+import os
+
+from pipeline_steps.ci.detect import detect
 from pipeline_steps.config.language import Config
 from pipeline_steps.reviews.review import ReviewSystem
+from pipeline_steps.toolbox import http
 from pipeline_steps.toolbox.errors import ConfigurationError, NotYet
 
 SYSTEMS = ("gerrit", "gitea", "github", "gitlab", "launchpad")
@@ -30,9 +33,27 @@ def open_review_system(config: Config, remote: str) -> ReviewSystem | None:
 
     Raises ConfigurationError when the project cannot be told.
     """
-    hosts: dict[str, Host] = dict(config.hosts)
-    del hosts, remote
     name = configured_system(config)
     if name is None:
         return None
-    raise NotYet(f"reviews on {name}", where=config.where(f"review.{name}"))
+    openers = {"gerrit": _gerrit}
+    if name not in openers:
+        raise NotYet(f"reviews on {name}", where=config.where(f"review.{name}"))
+    return openers[name](config, remote)
+
+
+def _gerrit(config: Config, remote: str) -> ReviewSystem:
+    from pipeline_steps.reviews import gerrit
+
+    settings = config.review.gerrit
+    assert settings is not None, "the caller looked"
+    build = detect(os.environ)
+    of_build = build.repository if build.system == "jenkins" else None
+    project = settings.project or of_build or gerrit.project_of(remote, settings.url)
+    if not project:
+        raise ConfigurationError(
+            f"the project on {http.safe_url(settings.url)} is not known",
+            where=config.where("review.gerrit"),
+            advice="name it in review.gerrit.project",
+        )
+    return gerrit.GerritReviews(settings, project, config.hosts)

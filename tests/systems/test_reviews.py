@@ -1,0 +1,313 @@
+"""What every review system must do alike; `tests.support.review_systems` has the systems."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pipeline_steps.reviews.review import Delivery, Finding, Verdict, Word
+from pipeline_steps.toolbox.errors import (
+    AccessRefused,
+    Conflict,
+    NotApproved,
+    PipelineError,
+    UsageError,
+)
+from tests.support.review_systems import SYSTEMS, Proposed, World
+
+#: Ways of merging are asked about merging only.
+SERVERS = [name for name in SYSTEMS if "-" not in name]
+
+
+@pytest.fixture
+def world(request: pytest.FixtureRequest, tmp_path: Path) -> World:
+    return SYSTEMS[request.param](request, tmp_path)
+
+
+every_system = pytest.mark.parametrize("world", SERVERS, indirect=True)
+every_way = pytest.mark.parametrize("world", SYSTEMS, indirect=True)
+
+
+def verdict(proposed: Proposed, word: Word = "positive", **more: Any) -> Verdict:
+    made = Verdict(proposed.revision, word, f"the charts are {word}", "**web**: 3 tests passed")
+    return made._replace(**more)
+
+
+def deliver(world: World, proposed: Proposed, given: Verdict) -> Delivery:
+    system = world.opened()
+    return system.deliver(system.review(proposed.id), given)
+
+
+@every_system
+def test_a_review_is_described(world: World) -> None:
+    first = world.propose({"a": "1"})
+    second = world.propose({"a": "2"}, earlier=first)
+    review = world.opened().review(first.id)
+    assert (review.author, review.uploader, review.target) == (world.author, world.author, "main")
+    assert review.head == second.revision
+    assert review.revisions[-1] == second.revision
+    assert (review.state, review.merged) == ("open", "")
+    assert review.title == "Change the chart"
+    assert review.url.startswith("http")
+
+
+@every_system
+def test_its_own_id_and_its_page_name_it_too(world: World) -> None:
+    proposed = world.propose({"a": "1"})
+    system = world.opened()
+    review = system.review(proposed.id)
+    assert system.review(review.id) == review
+    assert system.review(review.url) == review
+
+
+@every_system
+def test_a_review_that_is_not_there_is_a_wrong_call(world: World) -> None:
+    for absent in ("99999", "no number", "https://elsewhere.example.com/1"):
+        with pytest.raises(UsageError):
+            world.opened().review(absent)
+
+
+@every_system
+def test_it_is_found_by_its_revisions(world: World) -> None:
+    proposed = world.propose({"a": "1"})
+    system = world.opened()
+    assert [each.id for each in system.reviews_of(proposed.revision)] == [
+        system.review(proposed.id).id
+    ]
+    assert system.reviews_of("0" * 40) == ()
+    assert system.reviews_of(world.tip()) == ()
+
+
+@every_system
+def test_the_source_gets_a_revision_by_its_reference(world: World) -> None:
+    proposed = world.propose({"a": "1"})
+    system = world.opened()
+    assert system.fetch_reference(system.review(proposed.id), proposed.revision)
+
+
+@every_system
+@pytest.mark.parametrize("word", ["positive", "negative"])
+def test_a_verdict_is_set_read_back_and_repeated_without_effect(world: World, word: Word) -> None:
+    proposed = world.propose({"a": "1"})
+    assert deliver(world, proposed, verdict(proposed, word)).outcome == "set"
+    assert world.shown(proposed) == word
+    texts = world.texts(proposed)
+    assert any("**web**: 3 tests passed" in text for text in texts)
+    assert deliver(world, proposed, verdict(proposed, word)).outcome == "unchanged"
+    assert world.texts(proposed) == texts
+    system = world.opened()
+    assert system.verdict(system.review(proposed.id), proposed.revision) == word
+
+
+@every_system
+def test_a_later_verdict_replaces_an_earlier_one(world: World) -> None:
+    proposed = world.propose({"a": "1"})
+    system = world.opened()
+    review = system.review(proposed.id)
+    for word in ("started", "negative", "started", "positive", "incomplete"):
+        deliver(world, proposed, verdict(proposed, word))
+        assert system.verdict(review, proposed.revision) == word
+        assert world.shown(proposed) == (word if word in ("positive", "negative") else None)
+
+
+@every_system
+def test_a_revision_without_verdict_has_none(world: World) -> None:
+    proposed = world.propose({"a": "1"})
+    system = world.opened()
+    assert system.verdict(system.review(proposed.id), proposed.revision) is None
+
+
+@every_system
+def test_a_superseded_revision_gets_nothing(world: World) -> None:
+    first = world.propose({"a": "1"})
+    second = world.propose({"a": "2"}, earlier=first)
+    before = world.texts(first)
+    delivery = deliver(world, first, verdict(first))
+    assert delivery.outcome == "superseded"
+    assert delivery.reason
+    assert world.shown(second) is None
+    assert world.texts(first) == before
+
+
+@every_system
+def test_a_new_revision_does_not_inherit_the_verdict(world: World) -> None:
+    first = world.propose({"a": "1"})
+    deliver(world, first, verdict(first))
+    second = world.propose({"a": "2"}, earlier=first)
+    assert world.shown(second) is None
+    system = world.opened()
+    assert system.verdict(system.review(second.id), second.revision) is None
+
+
+@every_system
+def test_a_draft_gets_the_words_and_later_the_vote(world: World) -> None:
+    proposed = world.propose({"a": "1"}, draft=True)
+    system = world.opened()
+    assert system.review(proposed.id).state == "draft"
+    deliver(world, proposed, verdict(proposed))
+    texts = world.texts(proposed)
+    assert any("**web**" in text for text in texts)
+    world.make_ready(proposed)
+    deliver(world, proposed, verdict(proposed))
+    assert world.shown(proposed) == "positive"
+    assert sum("**web**" in text for text in world.texts(proposed)) == 1
+
+
+@every_system
+def test_findings_stand_at_their_lines_or_in_the_text(world: World) -> None:
+    proposed = world.propose({"a": "1\n2\n3\n"})
+    findings = (Finding("a", 2, "two is wrong"), Finding("elsewhere", 7, "seven, too"))
+    given = verdict(proposed, "negative", findings=findings)
+    deliver(world, proposed, given)
+    deliver(world, proposed, given)
+    everything = "\n".join(world.texts(proposed))
+    if world.opened().abilities.line_comments:
+        assert world.line_comments(proposed) == [("a", 2, "two is wrong")]
+        assert "elsewhere:7" in everything
+    else:
+        assert "a:2" in everything
+
+
+@every_system
+def test_the_longest_text_is_taken_whole(world: World) -> None:
+    proposed = world.propose({"a": "1"})
+    text = "ü" * (world.opened().abilities.longest_text - 4) + " end"
+    assert deliver(world, proposed, verdict(proposed, text=text)).outcome == "set"
+    assert any(text in each for each in world.texts(proposed))
+
+
+@every_system
+def test_a_wrong_password_is_told(world: World) -> None:
+    with pytest.raises(AccessRefused, match=r"hosts") as caught:
+        world.opened(password="pw-wrong-5e1b").review("1")
+    assert "pw-wrong-5e1b" not in str(caught.value)
+
+
+@every_system
+def test_who_may_not_set_a_verdict_is_told_which_right(world: World) -> None:
+    proposed = world.propose({"a": "1"})
+    system = world.opened(world.stranger)
+    with pytest.raises(AccessRefused) as caught:
+        system.deliver(system.review(proposed.id), verdict(proposed))
+    assert caught.value.advice
+    assert world.shown(proposed) is None
+
+
+@every_system
+def test_an_approval_has_its_account_and_revision(world: World) -> None:
+    first = world.propose({"a": "1"})
+    system = world.opened()
+    review = system.review(first.id)
+    assert system.votes(review, world.approval) == ()
+    world.approve(first, world.approver)
+    [vote] = system.votes(review, world.approval)
+    assert (vote.account, vote.revision, vote.word) == (world.approver, first.revision, "approve")
+    assert vote.reason == ""
+    assert vote.given.endswith("Z")
+
+
+@every_system
+def test_an_approval_stays_at_the_revision_it_was_given_on(world: World) -> None:
+    first = world.propose({"a": "1"})
+    world.approve(first, world.approver)
+    world.propose({"a": "2"}, earlier=first)
+    system = world.opened()
+    votes = system.votes(system.review(first.id), world.approval)
+    assert [vote.revision for vote in votes if not vote.reason] in ([first.revision], [])
+
+
+@every_system
+def test_a_rejection_replaces_an_approval(world: World) -> None:
+    proposed = world.propose({"a": "1"})
+    world.approve(proposed, world.approver)
+    world.reject(proposed, world.approver)
+    system = world.opened()
+    [vote] = system.votes(system.review(proposed.id), world.approval)
+    assert (vote.account, vote.word) == (world.approver, "reject")
+
+
+@every_system
+def test_members_of_a_group(world: World) -> None:
+    if world.group:
+        assert world.opened(world.approver).members(world.group) == {world.approver}
+    with pytest.raises((UsageError, AccessRefused)):
+        world.opened().members("no-such-group")
+
+
+def merged(world: World, proposed: Proposed) -> str:
+    deliver(world, proposed, verdict(proposed))
+    world.approve(proposed, world.approver)
+    system = world.opened()
+    return system.merge(system.review(proposed.id), proposed.revision, "Merge it")
+
+
+@every_way
+def test_the_revision_that_was_reviewed_is_merged(world: World) -> None:
+    first, second = world.propose({"a": "1"}), world.propose({"b": "1"})
+    for proposed in (first, second):
+        assert merged(world, proposed) == world.tip()
+    system = world.opened()
+    review = system.review(second.id)
+    assert (review.state, review.merged) == ("merged", world.tip())
+    assert review.head == review.revisions[-1] == second.revision
+    assert system.merge(review, second.revision, "again") == world.tip()
+    assert [each.id for each in system.reviews_of(world.tip())] == [review.id]
+    assert system.reviews_of(world.tip())[0].merged == world.tip()
+    votes = system.votes(review, world.approval)
+    assert [(vote.account, vote.revision) for vote in votes if vote.word == "approve"] == [
+        (world.approver, second.revision)
+    ]
+
+
+@every_way
+def test_a_newer_revision_is_not_merged_for_an_older_one(world: World) -> None:
+    first = world.propose({"a": "1"})
+    system = world.opened()
+    review = system.review(first.id)
+    second = world.propose({"a": "2"}, earlier=first)
+    deliver(world, second, verdict(second))
+    world.approve(second, world.approver)
+    before = world.tip()
+    with pytest.raises(Conflict):
+        system.merge(review, first.revision, "Merge it")
+    assert world.tip() == before
+
+
+@every_system
+def test_what_the_system_does_not_let_in_is_told_in_its_words(world: World) -> None:
+    proposed = world.propose({"a": "1"})
+    system = world.opened()
+    with pytest.raises(NotApproved):
+        system.merge(system.review(proposed.id), proposed.revision, "Merge it")
+
+
+@every_system
+def test_a_conflict_is_not_merged(world: World) -> None:
+    first, second = world.propose({"a": "1"}), world.propose({"a": "2"})
+    merged(world, first)
+    with pytest.raises(Conflict):
+        merged(world, second)
+
+
+@every_system
+def test_who_may_not_merge_is_told_which_right(world: World) -> None:
+    proposed = world.propose({"a": "1"})
+    deliver(world, proposed, verdict(proposed))
+    world.approve(proposed, world.approver)
+    system = world.opened(world.stranger)
+    with pytest.raises(AccessRefused):
+        system.merge(system.review(proposed.id), proposed.revision, "Merge it")
+
+
+@every_system
+def test_a_closed_review_is_not_merged_and_gets_only_words(world: World) -> None:
+    proposed = world.propose({"a": "1"})
+    world.close(proposed)
+    system = world.opened()
+    review = system.review(proposed.id)
+    assert review.state == "closed"
+    with pytest.raises(PipelineError):
+        system.merge(review, proposed.revision, "Merge it")
+    assert deliver(world, proposed, verdict(proposed)).outcome in ("message", "set")
