@@ -119,6 +119,35 @@ class Bazaar:
             raise UsageError(f"it and {target} have no common ancestor", where=str(self.root))
         return str(found)
 
+    def common_ancestor(self, one: str, other: str) -> str | None:
+        """The newest revision that leads to both; None without any."""
+        found = self.revisions.ask(
+            "common_ancestor", one=self.revision(one), other=self.revision(other)
+        )
+        return None if found.value is None else str(found.value)
+
+    def parents(self, revision: str) -> tuple[str, ...]:
+        """The parents, the left-hand one first, as far as they are here."""
+        return tuple(self.revisions.ask("parents", revision=self.revision(revision)).value)
+
+    def fetch_revision(self, revision: str, reference: str) -> None:
+        """Copy a revision and what leads to it from the branch at the URL `reference`."""
+        if self.revisions.ask("has_revision", revision=revision).value:
+            return
+        try:
+            found = self.revisions.call(
+                "fetch_revision", timeout=program.REMOTE, url=reference, revision=revision
+            )
+        except BrzError as error:
+            raise program.failure(reference, error) from error
+        if not found.value:
+            advice = "it was removed there: approve the revision that is there now"
+            raise UsageError(
+                f"the revision {revision} is not in {reference}",
+                where=str(self.root),
+                advice=advice,
+            )
+
     def _no_branch(self, name: str) -> UsageError:
         advice = (
             "looked for the parent of that name (brz info), a colocated branch, and a folder "

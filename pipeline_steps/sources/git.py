@@ -42,6 +42,7 @@ _COMPARED = ("-r", "-z", "--name-only", "--no-renames", "--ignore-submodules=non
 #: The one reference that is named, whatever push.followTags and submodule.recurse say.
 _PUSH = ("push", "--porcelain", "--no-follow-tags", "--recurse-submodules=no")
 _MIRRORED = ("--quiet", "--prune", "--no-tags", "--no-recurse-submodules")
+_FETCHED = ("--quiet", "--no-tags", "--no-recurse-submodules", "--no-write-fetch-head", "--refmap=")
 _FULL = re.compile(r"[0-9a-f]{40}([0-9a-f]{24})?")
 
 #: How the whole history gets here, by hand and in a CI.
@@ -162,6 +163,50 @@ class Git:
         if self.shallow:
             raise self._shallow_error(f"the common ancestor with {target}")
         raise UsageError(f"HEAD and {target} have no common ancestor", where=str(self.root))
+
+    def common_ancestor(self, one: str, other: str) -> str | None:
+        """The merge base of two commits; None without any."""
+        pair = (self._full_id(one), self._full_id(other))
+        completed = program.call(self.root, "merge-base", *pair)
+        if completed.ok:
+            return completed.stdout.decode().split()[0]
+        if completed.code != 1:
+            raise program.failure(self.root, completed)
+        self._require_full_history()
+        return None
+
+    def parents(self, revision: str) -> tuple[str, ...]:
+        """The parents of a commit, the first one first."""
+        listed = program.output(
+            self.root, "rev-list", "--parents", "--max-count=1", self._full_id(revision), "--"
+        )
+        parents = listed.decode().split()[1:]
+        if not parents:  # of the oldest commit of a shallow clone git says the same
+            self._require_full_history()
+        return tuple(parents)
+
+    def fetch_revision(self, revision: str, reference: str) -> None:
+        """Fetch a commit by a reference of the remote, or by its own id; no reference here
+        changes.
+        """
+        if self._commit(revision):
+            return
+        # A reference that begins with + or has a colon would write into one here.
+        if not _FULL.fullmatch(revision) or re.search(r"^[-+^]|[:\s*]", reference):
+            raise UsageError(f"{reference!r} cannot be fetched", where=str(self.root))
+        remote = self._remote()
+        fetched = program.call(self.root, "fetch", *_FETCHED, remote, reference, remote=True)
+        if self._commit(revision):
+            return
+        error = program.failure(self.root, fetched)
+        # Of its words only those about the server say more than that it is not there.
+        if not fetched.ok and type(error) is not MachineError:
+            raise error
+        raise UsageError(
+            f"the revision {revision[:12]} is not in {reference} of {remote}",
+            where=str(self.root),
+            advice="it was removed there: approve the revision that is there now",
+        )
 
     def _remote_branch(self, name: str) -> str:
         """The commit of the remote's branch as last fetched, or ""."""

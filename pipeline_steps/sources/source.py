@@ -11,7 +11,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Literal, NamedTuple, Protocol
+from typing import Literal, NamedTuple, Protocol, runtime_checkable
 
 from pipeline_steps.auth.hosts import Host
 
@@ -241,3 +241,21 @@ class Source(Tagged, Protocol):
         when the name exists with other files, because a tag is never moved; UsageError for an
         invalid name, and without `push` where tags exist only on the server.
         """
+
+
+@runtime_checkable
+class Reviewable(Source, Protocol):
+    """A checkout of a system whose revisions are proposed in reviews: git and Bazaar."""
+
+    def fetch_revision(self, revision: str, reference: str) -> None:
+        """Bring `revision` here, from the reference (Bazaar: the branch) of the remote that has it;
+        no branch, tag or file is changed. Nothing is asked when it is here.
+
+        Raises UsageError when it is not to be had there; AccessRefused, Unreachable, Temporary.
+        """
+
+    def parents(self, revision: str) -> tuple[str, ...]:
+        """The revisions that it was made from, that of its mainline first; () for the first."""
+
+    def common_ancestor(self, one: str, other: str) -> str | None:
+        """The newest revision that leads to both; None without any."""

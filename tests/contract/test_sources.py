@@ -11,7 +11,7 @@ import pytest
 
 from pipeline_steps.sources import kinds
 from pipeline_steps.sources.kinds import open_source, open_tagged
-from pipeline_steps.sources.source import Source, Tag
+from pipeline_steps.sources.source import Reviewable, Source, Tag
 from pipeline_steps.sources.tree import export, node_at, walk_files
 from pipeline_steps.toolbox import files
 from pipeline_steps.toolbox.errors import ConfigurationError, Conflict, PipelineError, UsageError
@@ -443,3 +443,54 @@ def test_a_folder_of_two_systems_is_refused(checkout: Checkout) -> None:
                 ConfigurationError, match=r"a checkout of .* and of .* at once.*but one"
             ):
                 opened(checkout)
+
+
+def test_revisions_of_a_review_are_fetched_and_nothing_else_changes(
+    server: Server, tmp_path: Path
+) -> None:
+    """What somebody proposed, and its place beside the mainline; Subversion has no reviews."""
+    checkout, other = (server.checkout(tmp_path / name) for name in ("one", "two"))
+    source = opened(checkout)
+    if not isinstance(source, Reviewable):
+        assert source.system == "svn"
+        return
+    base = source.revision()
+    other.put("top", "proposed")
+    proposed = other.commit("proposed")
+    reference = str(other.root)
+    if source.system == "git":
+        other.branch_name = reference = "proposal"
+        other.push()
+        other.branch_name = "main"
+    before = (source.tags(), source.branch(), source.tree(None, "").modified)
+    with pytest.raises(UsageError, match="is not in"):
+        source.fetch_revision("f" * 40, reference)
+    source.fetch_revision(proposed, reference)
+    source.fetch_revision(proposed, "nowhere, as it is here")
+    again = opened(checkout)
+    assert (again.tags(), again.branch(), again.tree(None, "").modified) == before
+    assert again.revision() == base
+    assert source.parents(proposed) == (base,)
+    assert source.parents(base) == ()
+    assert source.changed(base, proposed, "") == ("top",)
+    checkout.put("sub/run", "#!more", executable=True)
+    mainline = checkout.commit("beside it")
+    source = opened(checkout)
+    assert isinstance(source, Reviewable)
+    assert source.common_ancestor(mainline, proposed) == base
+    merged = checkout.merge(other)
+    source = opened(checkout)
+    assert isinstance(source, Reviewable)
+    assert source.parents(merged) == (mainline, proposed)
+    assert source.common_ancestor(merged, proposed) == proposed
+
+
+@pytest.mark.parametrize("reference", ["+main", "main:main", "-v", "refs/*", "a b"])
+def test_a_reference_that_could_write_is_refused(
+    server: Server, tmp_path: Path, reference: str
+) -> None:
+    source = opened(server.checkout(tmp_path / "one"))
+    if source.system == "git":
+        assert isinstance(source, Reviewable)
+        with pytest.raises(UsageError, match="cannot be fetched"):
+            source.fetch_revision("f" * 40, reference)

@@ -376,6 +376,34 @@ class Answering:
                     base = graph.find_unique_lca(head, other.last_revision())
             return None if base == NULL_REVISION else text(base), []
 
+    def answer_common_ancestor(self, one: str, other: str) -> tuple[Any, Bytes]:
+        """The common ancestor of two revisions that are here; None without one."""
+        with self._branch.lock_read():
+            graph = self._branch.repository.get_graph()
+            base = graph.find_unique_lca(encoded(one), encoded(other))
+            return None if base == NULL_REVISION else text(base), []
+
+    def answer_parents(self, revision: str) -> tuple[Any, Bytes]:
+        """The parents of a revision, without ghosts."""
+        with self._branch.lock_read():
+            repository = self._branch.repository
+            parents = repository.get_parent_map([encoded(revision)]).get(encoded(revision), ())
+            present = repository.get_parent_map(parents).keys() - {NULL_REVISION}
+            return [text(each) for each in parents if each in present], []
+
+    def answer_has_revision(self, revision: str) -> tuple[Any, Bytes]:
+        with self._branch.lock_read():
+            return bool(self._branch.repository.has_revision(encoded(revision))), []
+
+    def answer_fetch_revision(self, url: str, revision: str) -> tuple[Any, Bytes]:
+        """Copy a revision from the branch at a URL; False when that does not have it."""
+        source = Branch.open(url)
+        with source.lock_read(), self._branch.lock_write():
+            if not source.repository.has_revision(encoded(revision)):
+                return False, []
+            fetch(self._branch.repository, source.repository, [encoded(revision)], [])
+        return True, []
+
     def _other_branch(self, name: str) -> Any:
         """The parent, or whatever is beside this branch or bound to it, by its name; else a
         location.
