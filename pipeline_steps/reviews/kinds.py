@@ -36,7 +36,7 @@ def open_review_system(config: Config, remote: str) -> ReviewSystem | None:
     name = configured_system(config)
     if name is None:
         return None
-    openers = {"gerrit": _gerrit}
+    openers = {"gerrit": _gerrit, "launchpad": _launchpad}
     if name not in openers:
         raise NotYet(f"reviews on {name}", where=config.where(f"review.{name}"))
     return openers[name](config, remote)
@@ -57,3 +57,11 @@ def _gerrit(config: Config, remote: str) -> ReviewSystem:
             advice="name it in review.gerrit.project",
         )
     return gerrit.GerritReviews(settings, project, config.hosts)
+
+
+def _launchpad(config: Config, remote: str) -> ReviewSystem:
+    from pipeline_steps.reviews import launchpad
+
+    settings = config.review.launchpad
+    assert settings is not None, "the caller looked"
+    return launchpad.Launchpad(settings, config.hosts, remote)
