@@ -11,7 +11,7 @@ import hypothesis
 import pytest
 
 from pipeline_steps.toolbox import redact
-from tests.support import busybox, gerrits, lp_projects, machine
+from tests.support import busybox, gerrits, giteas, lp_projects, machine
 from tests.support.examples import EXAMPLES, FULL
 from tests.support.registries import Running
 
@@ -38,6 +38,13 @@ def kubernetes_node() -> Iterator[machine.Node]:
 def gerrit() -> Iterator[gerrits.Gerrit]:
     with gerrits.gerrit() as running:
         yield running
+
+
+@pytest.fixture(scope="session")
+def forge() -> Iterator[giteas.Forge]:
+    """A Gitea with people in it; tests that stop it start it again."""
+    with giteas.serving() as serving:
+        yield serving
 
 
 @pytest.fixture(scope="session")

@@ -34,7 +34,7 @@ ROOT = environment.ROOT
 BASE_PACKAGES = ("python", "registry", "sources")
 ALL_PACKAGES = (
     *BASE_PACKAGES,
-    *("engine", "kubernetes", "example", "browser", "gerrit", "measuring"),
+    *("engine", "kubernetes", "example", "browser", "gerrit", "gitea", "measuring"),
 )
 BASE_PROGRAMS = ("helm4", "helm3")
 BUILT_PROGRAMS = (*systems.ENGINE_PROGRAMS, "crane")
@@ -85,11 +85,11 @@ def check() -> int:
 
 
 def test() -> int:
-    """Every lane. Kubernetes compiles while the first lanes run."""
+    """Every lane. Kubernetes and Gitea compile while the first lanes run."""
     debian.install(list(ALL_PACKAGES), yes=False)
     building = systems.Background(
         systems.get(BASE_PROGRAMS),
-        after(systems.kubernetes, systems.get(systems.ENGINE_PROGRAMS)),
+        after(systems.kubernetes, systems.get(systems.ENGINE_PROGRAMS), systems.gitea),
         systems.gerrit,
     )
     environment.ensure()
@@ -153,15 +153,16 @@ def everything() -> None:
     systems.get((*BASE_PROGRAMS, *BUILT_PROGRAMS))()
     systems.kubernetes()
     systems.gerrit()
+    systems.gitea()
     environment.ensure()
 
 
-def after(first: Callable[[], object], second: Callable[[], object]) -> Callable[[], None]:
-    """One task of two, the second when the first is done: both would use all cores."""
+def after(*tasks: Callable[[], object]) -> Callable[[], None]:
+    """One task of several, one after the other: each would use all cores."""
 
     def task() -> None:
-        first()
-        second()
+        for each in tasks:
+            each()
 
     return task
 

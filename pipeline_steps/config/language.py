@@ -241,8 +241,10 @@ class GerritReview(Settings, frozen=True):
 
 
 class GiteaReview(Settings, frozen=True):
-    """Pull requests of a Gitea or Forgejo server. The token in `hosts` needs write:repository for
-    the status, the merge and the release, and write:issue for the comment."""
+    """Pull requests of a Gitea or Forgejo server. The token in `hosts`, else $GITEA_TOKEN, needs
+    write:repository for the status, the merge and the release, write:issue for the comment, and
+    read:user to know its own; read:organization for `group:NAME`. Its account needs write access.
+    """
 
     url: str
     """Its URL. Example: `url: https://git.example.com`"""
