@@ -27,17 +27,19 @@ if not __package__:  # run as a file: let `tools` be found beside this one
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
 from tools import environment, systems, users
-from tools.machine import ends_with_exit_code, say, seconds_since
+from tools.machine import ends_with_exit_code, find_program, say, seconds_since
 from tools.programs import debian, programs
 
 ROOT = environment.ROOT
 BASE_PACKAGES = ("python", "registry", "sources")
 ALL_PACKAGES = (
     *BASE_PACKAGES,
-    *("engine", "kubernetes", "example", "browser", "gerrit", "gitea", "measuring"),
+    *("engine", "kubernetes", "example", "browser", "gerrit", "definitions", "measuring"),
 )
 BASE_PROGRAMS = ("helm4", "helm3")
-BUILT_PROGRAMS = (*systems.ENGINE_PROGRAMS, "crane")
+#: Small ones first; act takes minutes.
+DEFINITION_PROGRAMS = ("gitlab-ci-local", "groovy-cps", "actionlint", "act")
+BUILT_PROGRAMS = (*systems.ENGINE_PROGRAMS, "crane", *DEFINITION_PROGRAMS)
 
 
 class LaneResult(NamedTuple):
@@ -85,11 +87,11 @@ def check() -> int:
 
 
 def test() -> int:
-    """Every lane. Kubernetes and Gitea compile while the first lanes run."""
-    debian.install(list(ALL_PACKAGES), yes=False)
+    """Every lane. Kubernetes compiles while the first lanes run."""
+    debian.install(all_packages(), yes=False)
     building = systems.Background(
         systems.get(BASE_PROGRAMS),
-        after(systems.kubernetes, systems.get(systems.ENGINE_PROGRAMS), systems.gitea),
+        after(systems.kubernetes, systems.get((*systems.ENGINE_PROGRAMS, *DEFINITION_PROGRAMS))),
         systems.gerrit,
     )
     environment.ensure()
@@ -149,20 +151,25 @@ def bench() -> int:
 
 def everything() -> None:
     """Packages, programs, Kubernetes and the virtual environment, made when missing."""
-    debian.install(list(ALL_PACKAGES), yes=False)
+    debian.install(all_packages(), yes=False)
     systems.get((*BASE_PROGRAMS, *BUILT_PROGRAMS))()
     systems.kubernetes()
     systems.gerrit()
-    systems.gitea()
     environment.ensure()
 
 
-def after(*tasks: Callable[[], object]) -> Callable[[], None]:
-    """One task of several, one after the other: each would use all cores."""
+def all_packages() -> list[str]:
+    """The purposes of everything; a node and npm that are there already, from wherever, will do."""
+    has_node = find_program("node") is not None and find_program("npm") is not None
+    return [*ALL_PACKAGES, *(() if has_node else ("node",))]
+
+
+def after(first: Callable[[], object], second: Callable[[], object]) -> Callable[[], None]:
+    """One task of two, the second when the first is done: both would use all cores."""
 
     def task() -> None:
-        for each in tasks:
-            each()
+        first()
+        second()
 
     return task
 

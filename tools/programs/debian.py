@@ -43,12 +43,6 @@ PACKAGES: dict[str, dict[str, str]] = {
         "subversion": "charts kept in Subversion",
         "brz": "charts kept in Bazaar",
     },
-    "gitea": {
-        "gcc": "compiles the database in a forge, SQLite",
-        "libc6-dev": "headers for that",
-        "git": "the repositories of a forge",
-        "util-linux": "setpriv: runs a forge without root's rights",
-    },
     "browser": {
         "chromium": "opens the pages we write, as people do",
         "fonts-dejavu-core": "letters for its pictures of them",
@@ -57,6 +51,17 @@ PACKAGES: dict[str, dict[str, str]] = {
         "openjdk-17-jdk-headless": "runs a real Gerrit, and compiles its launcher",
         "maven": "downloads Gerrit's jars",
         "git": "configures it",
+    },
+    "definitions": {
+        "groovy": "runs the Jenkins pipelines: 2.4, the Groovy of Jenkins",
+        "openjdk-17-jre-headless": "runs groovy",
+        "libguava-java": "a library of groovy-cps, which makes pipelines resumable",
+        "maven": "fetches groovy-cps",
+        "rsync": "gitlab-ci-local gives each job a copy of the checkout",
+    },
+    "node": {
+        "nodejs": "runs gitlab-ci-local",
+        "npm": "installs gitlab-ci-local from its lock file",
     },
     "measuring": {
         "strace": "counts what a step does to the system, and breaks it",

