@@ -159,9 +159,6 @@ def nearest_names(misspelt: str, names_allowed: Iterable[str], count: int = 3) -
     return f"there is {', '.join(matches)}" if matches else ""
 
 
-_ENDS = frozenset({yaml.MappingEndEvent, yaml.SequenceEndEvent})
-
-
 class _Reader:
     """One pass over the events of libyaml, without recursion: deep nesting cannot exhaust the
     stack.
@@ -195,8 +192,7 @@ class _Reader:
                 f"not UTF-8 text: {error.reason} at byte {error.start}", advice="save it as UTF-8"
             )
         try:
-            # yaml.parse would ask twice for each event, from Python.
-            return text, self.document(text, iter(yaml.CSafeLoader(text).get_event, None))
+            return text, self.document(text, yaml.parse(text, Loader=yaml.CSafeLoader))
         except yaml.YAMLError as error:
             mark = getattr(error, "problem_mark", None)
             problem = (
@@ -228,7 +224,7 @@ class _Reader:
         seen: list[set[str]] = [set()]
         while open_nodes:
             event = next(events)
-            if type(event) in _ENDS:
+            if isinstance(event, (yaml.MappingEndEvent, yaml.SequenceEndEvent)):
                 closed, written = open_nodes.pop(), seen.pop()
                 keys.pop()
                 if isinstance(closed, Mapping) and len(written) < len(closed.items):

@@ -108,8 +108,14 @@ RUN_WHOLE = {
         "tests/workflows/test_every_source.py::test_the_page_about_bazaar_does_what_it_says"
     ),
 }
+_NO_JENKINS = "no Jenkins server can be had; test_jenkinsfile.py runs the files"
 #: Line → why no test runs it.
 NOT_RUN = {
+    'curl --user "$JENKINS_USER:$JENKINS_TOKEN" --data-urlencode value@Jenkinsfile '
+    '"$JENKINS_URL/job/reviews/job/charts/descriptorByName/'
+    'org.jenkinsci.plugins.workflow.cps.CpsFlowDefinition/checkScriptCompile"': _NO_JENKINS,
+    'curl --user "$JENKINS_USER:$JENKINS_TOKEN" --form "jenkinsfile=<examples/Jenkinsfile.declarative" '
+    '"$JENKINS_URL/pipeline-model-converter/validate"': _NO_JENKINS,
     "make demo": "it installs packages and starts an engine for good; test_demo.py runs its parts",
     "make demo-direct": "the same; test_direct.py runs what it shows",
     "make demo-down": "it would end the engine of whoever runs the tests",

@@ -18,8 +18,8 @@ from tests.support.helms import helm
 ROOT = Path(__file__).resolve().parents[2]
 EXAMPLES = ROOT / "examples"
 CHART = EXAMPLES / "hello/charts/hello"
-PIPELINES = ("Jenkinsfile.example", *(f"examples/{name}" for name in (
-    "gitlab-ci.yml", "github-pull-request.yml", "github-release.yml")))  # fmt: skip
+PIPELINES = ("vars/chartPipeline.groovy", *(f"examples/{name}" for name in (
+    "Jenkinsfile.declarative", "gitlab-ci.yml", "github-pull-request.yml", "github-release.yml")))  # fmt: skip
 DIGEST = "sha256:" + "0" * 64
 
 
