@@ -76,6 +76,10 @@ class Gerrit:
         """The account's name for messages."""
         return self.login.username if self.login else "an anonymous visitor"
 
+    @property
+    def _no_login(self) -> str:
+        return f"name a login for {self.host} in `hosts`"
+
     def call(
         self, method: str, path: str, *, body: Any = None, allowed: Container[int] = ()
     ) -> http.Response:
@@ -96,9 +100,7 @@ class Gerrit:
         if self.login is not None:
             headers["Authorization"] = http.basic(self.login.username, self.login.password)
         elif method != "GET":
-            raise AccessRefused(
-                "needs a login", where=self.url, advice=f"name one for {self.host} in `hosts`"
-            )
+            raise AccessRefused("needs a login", where=self.url, advice=self._no_login)
         data = None
         if body is not None:
             # Every other type is answered with 200, and not done.
@@ -133,7 +135,8 @@ class Gerrit:
                 f"the account's settings, in `hosts` for {self.host}"
             )
         elif answer.status == 403:
-            error.advice = f"{self.account} has no right to do this"
+            rights = f"{self.account} has no right to do this"
+            error.advice = rights if self.login else self._no_login
         return error
 
     def get(self, path: str, kind: type[T]) -> T:

@@ -114,6 +114,7 @@ class Gerrit:
 
         settings: more fields of Gerrit's ProjectInput.
         """
+        folder.mkdir(parents=True, exist_ok=True)
         self._projects += 1
         name = f"team/charts-{self._projects}"
         fields = {"create_empty_commit": True, "branches": ["main"], "submit_type": submit_type}

@@ -46,6 +46,13 @@ JAVA_OPTIONS = (
     "-XX:+UseSerialGC",
     "-Xmx512m",
 )
+#: Nobody listens for mails, and topics are submitted whole, as where several projects belong
+#: together.
+SETTINGS = {
+    "sshd.listenAddress": "off",
+    "sendemail.enable": "false",
+    "change.submitWholeTopic": "true",
+}
 #: Files of a site that a server started from jars does not read; the war among them has 60 MB.
 UNUSED = ("bin", "logs")
 
@@ -78,7 +85,7 @@ def make(target: Path) -> None:
         site = aside / "site"
         run([*java(aside), "Init", "--batch", "--dev", "--no-auto-start", "-d", site])
         run(["rm", "-r", *(site / name for name in UNUSED)])
-        for key, value in {"sshd.listenAddress": "off", "sendemail.enable": "false"}.items():
+        for key, value in SETTINGS.items():
             run(["git", "config", "-f", site / "etc/gerrit.config", key, value])
     say(f"gerrit {VERSION}: ready in {seconds_since(start)}")
 
