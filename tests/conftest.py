@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
+import functools
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import hypothesis
 import pytest
 
 from pipeline_steps.toolbox import redact
-from tests.support import busybox, gerrits, machine
+from tests.support import busybox, gerrits, giteas, lp_projects, machine
 from tests.support.examples import EXAMPLES, FULL
 from tests.support.registries import Running
 
@@ -36,6 +38,30 @@ def kubernetes_node() -> Iterator[machine.Node]:
 def gerrit() -> Iterator[gerrits.Gerrit]:
     with gerrits.gerrit() as running:
         yield running
+
+
+@pytest.fixture(scope="session")
+def forge() -> Iterator[giteas.Forge]:
+    """A Gitea with people in it; tests that stop it start it again."""
+    with giteas.serving() as serving:
+        yield serving
+
+
+@pytest.fixture(scope="session")
+def lp_project(
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Iterator[Callable[[str], lp_projects.LpProject]]:
+    """The project on Launchpad with the branches of a source system, started when asked for."""
+    with contextlib.ExitStack() as ends:
+
+        @functools.cache
+        def start(system: str) -> lp_projects.LpProject:
+            folder = tmp_path_factory.mktemp(f"launchpad-{system}")
+            project = ends.enter_context(lp_projects.SYSTEMS[system](folder))
+            project.commit("trunk", {"README": "charts\n"})
+            return project
+
+        yield start
 
 
 @pytest.fixture

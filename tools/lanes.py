@@ -34,7 +34,7 @@ ROOT = environment.ROOT
 BASE_PACKAGES = ("python", "registry", "sources")
 ALL_PACKAGES = (
     *BASE_PACKAGES,
-    *("engine", "kubernetes", "example", "browser", "gerrit", "definitions", "measuring"),
+    *("engine", "kubernetes", "example", "browser", "gerrit", "gitea", "definitions", "measuring"),
 )
 BASE_PROGRAMS = ("helm4", "helm3")
 #: Small ones first; act takes minutes.
@@ -87,11 +87,12 @@ def check() -> int:
 
 
 def test() -> int:
-    """Every lane. Kubernetes compiles while the first lanes run."""
+    """Every lane. Kubernetes and Gitea compile while the first lanes run."""
     debian.install(all_packages(), yes=False)
+    programs_needed = systems.get((*systems.ENGINE_PROGRAMS, *DEFINITION_PROGRAMS))
     building = systems.Background(
         systems.get(BASE_PROGRAMS),
-        after(systems.kubernetes, systems.get((*systems.ENGINE_PROGRAMS, *DEFINITION_PROGRAMS))),
+        after(systems.kubernetes, programs_needed, systems.gitea),
         systems.gerrit,
     )
     environment.ensure()
@@ -155,6 +156,7 @@ def everything() -> None:
     systems.get((*BASE_PROGRAMS, *BUILT_PROGRAMS))()
     systems.kubernetes()
     systems.gerrit()
+    systems.gitea()
     environment.ensure()
 
 
@@ -164,12 +166,12 @@ def all_packages() -> list[str]:
     return [*ALL_PACKAGES, *(() if has_node else ("node",))]
 
 
-def after(first: Callable[[], object], second: Callable[[], object]) -> Callable[[], None]:
-    """One task of two, the second when the first is done: both would use all cores."""
+def after(*tasks: Callable[[], object]) -> Callable[[], None]:
+    """One task of several, one after the other: each would use all cores."""
 
     def task() -> None:
-        first()
-        second()
+        for each in tasks:
+            each()
 
     return task
 

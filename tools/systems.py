@@ -18,6 +18,7 @@ from typing import Any
 from tools import users
 from tools.engine import engine
 from tools.gerrit import build as gerrit_build
+from tools.gitea import build as gitea_build
 from tools.kubernetes import build, node
 from tools.machine import Cannot, agreed, cache, find_program
 from tools.programs import debian, programs
@@ -86,6 +87,11 @@ def kubernetes() -> None:
 def gerrit() -> None:
     """A task that has Gerrit's jars and an empty site."""
     gerrit_build.built()
+
+
+def gitea() -> None:
+    """A task that has the forge's program."""
+    gitea_build.built()
 
 
 def own_engine() -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import bisect
+import functools
 import posixpath
 import re
 from collections.abc import Sequence
@@ -51,6 +52,7 @@ def is_glob(pattern: str) -> bool:
     return any(sign in pattern for sign in "*?[")
 
 
+@functools.lru_cache(maxsize=256)  # asked again for each of thousands of tags
 def glob_pattern(glob: str) -> re.Pattern[str]:
     """A glob as a regular expression for whole paths: * and ? stay in one part, ** crosses parts.
 

@@ -241,8 +241,10 @@ class GerritReview(Settings, frozen=True):
 
 
 class GiteaReview(Settings, frozen=True):
-    """Pull requests of a Gitea or Forgejo server. The token in `hosts` needs write:repository for
-    the status, the merge and the release, and write:issue for the comment."""
+    """Pull requests of a Gitea or Forgejo server. The token in `hosts`, else $GITEA_TOKEN, needs
+    write:repository for the status, the merge and the release, write:issue for the comment, and
+    read:user to know its own; read:organization for `group:NAME`. Its account needs write access.
+    """
 
     url: str
     """Its URL. Example: `url: https://git.example.com`"""
@@ -298,6 +300,13 @@ class LaunchpadReview(Settings, frozen=True):
 
     api_url: str = "https://api.launchpad.net/"
     """The API's root. Example: `api_url: https://api.launchpad.example.com/`"""
+
+    git_url: str = "https://git.launchpad.net/"
+    """Where git repositories are, to fetch proposals and to push what is merged; git's own
+    `pushInsteadOf` says where it pushes instead. Example: `git_url: git+ssh://git.launchpad.net/`"""
+
+    bzr_url: str = "bzr+ssh://bazaar.launchpad.net/"
+    """Where branches of Bazaar are. Example: `bzr_url: bzr+ssh://me@bazaar.example.com/`"""
 
     token_file: str = ""
     """The file with the OAuth token, mode 0600, absolute; default: $LP_CREDENTIALS_FILE.

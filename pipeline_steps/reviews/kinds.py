@@ -36,7 +36,7 @@ def open_review_system(config: Config, remote: str) -> ReviewSystem | None:
     name = configured_system(config)
     if name is None:
         return None
-    openers = {"gerrit": _gerrit}
+    openers = {"gerrit": _gerrit, "gitea": _gitea, "launchpad": _launchpad}
     if name not in openers:
         raise NotYet(f"reviews on {name}", where=config.where(f"review.{name}"))
     return openers[name](config, remote)
@@ -57,3 +57,28 @@ def _gerrit(config: Config, remote: str) -> ReviewSystem:
             advice="name it in review.gerrit.project",
         )
     return gerrit.GerritReviews(settings, project, config.hosts)
+
+
+def _gitea(config: Config, remote: str) -> ReviewSystem:
+    from pipeline_steps.reviews import gitea
+
+    settings = config.review.gitea
+    assert settings is not None, "the caller looked"
+    build = detect(os.environ)
+    of_build = build.repository if build.system == "gitea_actions" else None
+    repository = settings.repository or of_build or gitea.repository_of(remote)
+    if not repository:
+        raise ConfigurationError(
+            f"the repository on {http.safe_url(settings.url)} is not known",
+            where=config.where("review.gitea"),
+            advice="name it in review.gitea.repository",
+        )
+    return gitea.GiteaReviews(settings, repository, config.hosts)
+
+
+def _launchpad(config: Config, remote: str) -> ReviewSystem:
+    from pipeline_steps.reviews import launchpad
+
+    settings = config.review.launchpad
+    assert settings is not None, "the caller looked"
+    return launchpad.Launchpad(settings, config.hosts, remote)

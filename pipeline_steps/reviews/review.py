@@ -7,7 +7,7 @@ its `Abilities`, and refused by name where it is asked for.
 
 from __future__ import annotations
 
-from typing import Literal, NamedTuple, Protocol
+from typing import Literal, NamedTuple, Protocol, runtime_checkable
 
 from pipeline_steps.config.language import Approval
 
@@ -116,6 +116,16 @@ class Vote(NamedTuple):
     reason: str = ""
 
 
+class Branch(NamedTuple):
+    """A branch on a server. source: "git" or "bzr". url: of the repository (git) or of the branch.
+    name: as `Review.target` has it.
+    """
+
+    source: str
+    url: str
+    name: str
+
+
 class ReviewSystem(Protocol):
     """The reviews of one project on one server. Making one sends no request.
 
@@ -170,3 +180,17 @@ class ReviewSystem(Protocol):
             NotApproved: the system's own rules are not fulfilled; its words.
             UsageError: the system does not merge (`Abilities.merges`).
         """
+
+
+@runtime_checkable
+class LeavesMerging(ReviewSystem, Protocol):
+    """A review system that does not merge (`Abilities.merges`): `merge` does, in a checkout."""
+
+    def branches(self, review: Review) -> tuple[Branch, Branch]:
+        """Where the proposed code is, and where it goes to."""
+
+    def commit_message(self, review: Review) -> str:
+        """The message that the review has for its merge, "" for none."""
+
+    def set_merged(self, review: Review, merged: str) -> None:
+        """Mark the review as merged by the revision `merged` on its target; again is success."""

@@ -15,6 +15,7 @@ import select
 import subprocess
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from itertools import chain
 from pathlib import Path
 from typing import IO, TypeVar
 
@@ -344,7 +345,8 @@ def _tree_rows(identity: str, data: bytes) -> list[tuple[bytes, bytes, bytes]]:
     """Mode, name and id of everything in a tree object. Source: git, gitformat (tree objects)."""
     length = len(identity) // 2
     rows: list[tuple[bytes, bytes, bytes]] = _ROWS[length].findall(data)
-    if sum(len(mode) + len(name) + 2 + length for mode, name, _ in rows) != len(data):
+    # A blank and a zero byte a row. Without a generator: trees have hundreds of rows a tag.
+    if sum(map(len, chain.from_iterable(rows))) + 2 * len(rows) != len(data):
         raise MachineError("a tree object is damaged", advice="git fsck")
     return rows
 

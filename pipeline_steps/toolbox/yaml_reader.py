@@ -159,6 +159,9 @@ def nearest_names(misspelt: str, names_allowed: Iterable[str], count: int = 3) -
     return f"there is {', '.join(matches)}" if matches else ""
 
 
+_ENDS = frozenset({yaml.MappingEndEvent, yaml.SequenceEndEvent})
+
+
 class _Reader:
     """One pass over the events of libyaml, without recursion: deep nesting cannot exhaust the
     stack.
@@ -192,7 +195,8 @@ class _Reader:
                 f"not UTF-8 text: {error.reason} at byte {error.start}", advice="save it as UTF-8"
             )
         try:
-            return text, self.document(text, yaml.parse(text, Loader=yaml.CSafeLoader))
+            # yaml.parse would ask twice for each event, from Python.
+            return text, self.document(text, iter(yaml.CSafeLoader(text).get_event, None))
         except yaml.YAMLError as error:
             mark = getattr(error, "problem_mark", None)
             problem = (
@@ -224,7 +228,7 @@ class _Reader:
         seen: list[set[str]] = [set()]
         while open_nodes:
             event = next(events)
-            if isinstance(event, (yaml.MappingEndEvent, yaml.SequenceEndEvent)):
+            if type(event) in _ENDS:
                 closed, written = open_nodes.pop(), seen.pop()
                 keys.pop()
                 if isinstance(closed, Mapping) and len(written) < len(closed.items):

@@ -25,7 +25,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
-from urllib.parse import parse_qs, quote, unquote, urlsplit
+from urllib.parse import parse_qs, quote, unquote, urlencode, urlsplit
 
 T = TypeVar("T")
 
@@ -73,6 +73,7 @@ _PROPOSE = (
     "reviewers",
     "review_types",
 )
+_FILTERS = ("status", "merged_revision_ids")
 #: What version "devel" has and launchpadlib's description of 1.0 has not: type → operations. From
 #: Launchpad's gitrepository.py, gitref.py and message.py.
 ADDED: Mapping[str, tuple[str, ...]] = {
@@ -85,7 +86,13 @@ ADDED: Mapping[str, tuple[str, ...]] = {
     ),
     "git_ref": (
         _operation("git_ref", "createMergeProposal", "POST", _PROPOSE, "+branch_merge_proposal"),
-        _operation("git_ref", "getMergeProposals", "GET", ["status"], "branch_merge_proposal-page"),
+        _operation(
+            "git_ref",
+            "getMergeProposals",
+            "GET",
+            ["status", "merged_revision_ids"],
+            "branch_merge_proposal-page",
+        ),
         _operation("git_ref", "isPersonTrustedReviewer", "GET", ["reviewer!"], ""),
     ),
     "code_review_comment": (
@@ -196,6 +203,16 @@ class Person(Entry):
     def fields(self) -> dict[str, Any]:
         return {"name": self.name, "display_name": self.name, "is_team": self.members is not None}
 
+    def collections(self) -> dict[str, Sequence[Entry]]:
+        return {"participants": self.participants()}
+
+    def participants(self) -> list[Person]:
+        """Who belongs to a team, directly or through another team."""
+        found = dict.fromkeys(self.members or ())
+        for each in self.members or ():
+            found.update(dict.fromkeys(each.participants()))
+        return list(found)
+
     def has(self, person: Person) -> bool:
         return person is self or any(each.has(person) for each in self.members or ())
 
@@ -215,6 +232,11 @@ class Code(Entry):
     def landing_targets(self) -> list[Proposal]:
         return [each for each in self.hub.proposals if each.source is self]
 
+    def landing_candidates(self) -> list[Proposal]:
+        return [
+            each for each in self.hub.proposals if each.target is self and each.status not in FINAL
+        ]
+
     def get_isPersonTrustedReviewer(self, person: Person, arguments: Mapping[str, Any]) -> bool:
         return self.trusts(self.hub.person(arguments["reviewer"]))
 
@@ -224,9 +246,11 @@ class Code(Entry):
     def get_getMergeProposals(
         self, person: Person, arguments: Mapping[str, Any]
     ) -> Sequence[Entry]:
-        """As Launchpad: those from here, unless other statuses are asked for the open ones."""
-        wanted = arguments.get("status") or ("Work in progress", "Needs review", "Approved")
-        return [each for each in self.landing_targets() if each.status in wanted]
+        """Those that go here; the open ones unless other statuses are asked for."""
+        statuses = arguments.get("status") or ("Work in progress", "Needs review", "Approved")
+        return [
+            each for each in self.hub.proposals if each.target is self and each.status in statuses
+        ]
 
     def propose(self, person: Person, target: Code, arguments: Mapping[str, Any]) -> Proposal:
         if any(
@@ -277,7 +301,7 @@ class Branch(Code):
     def collections(self) -> dict[str, Sequence[Entry]]:
         return {
             "landing_targets": self.landing_targets(),
-            "landing_candidates": [e for e in self.hub.proposals if e.target is self],
+            "landing_candidates": self.landing_candidates(),
         }
 
     def post_createMergeProposal(self, person: Person, arguments: Mapping[str, Any]) -> Entry:
@@ -359,7 +383,7 @@ class GitRef(Code):
     def collections(self) -> dict[str, Sequence[Entry]]:
         return {
             "landing_targets": self.landing_targets(),
-            "landing_candidates": [e for e in self.hub.proposals if e.target is self],
+            "landing_candidates": self.landing_candidates(),
         }
 
     def post_createMergeProposal(self, person: Person, arguments: Mapping[str, Any]) -> Entry:
@@ -377,8 +401,10 @@ class Proposal(Entry):
         above = source.repository.path if isinstance(source, GitRef) else source.path
         super().__init__(hub, f"{above}/+merge/{next(hub.numbers)}")
         self.registrant, self.source, self.target, self.status = registrant, source, target, status
+        self.created = _now()
         self.reviewed: str | None = None
         self.reviewer: Person | None = None
+        self.date_reviewed: str | None = None
         self.merged: str | None = None
         self.commit_message: str | None = None
         self.description: str | None = None
@@ -398,6 +424,8 @@ class Proposal(Entry):
             **code,
             "queue_status": self.status,
             "reviewed_revid": self.reviewed,
+            "date_reviewed": self.date_reviewed,
+            "date_created": self.created,
             "reviewer_link": self.reviewer.link if self.reviewer else None,
             "registrant_link": self.registrant.link,
             "merged_revision_id": self.merged,
@@ -418,11 +446,11 @@ class Proposal(Entry):
         if status in ("Approved", "Rejected"):
             if not self.target.trusts(person):
                 raise Refused(401, "UserNotBranchReviewer")
-            self.reviewer, self.reviewed = person, revision
+            self.reviewer, self.reviewed, self.date_reviewed = person, revision, _now()
         elif status == "Merged":
             self.merged = revision
         elif status == "Work in progress":
-            self.reviewer = self.reviewed = None
+            self.reviewer = self.reviewed = self.date_reviewed = None
         elif status != "Needs review":
             raise Refused(500, f"AssertionError: Unexpected queue status: {status}")
         self.status = status
@@ -435,7 +463,7 @@ class Proposal(Entry):
             if vote is None:
                 vote = Vote(self, person)
                 self.votes.append(vote)
-            vote.comment = comment
+            vote.comment, vote.kind_of_review = comment, comment.review_type
         return comment
 
     def get_getComment(self, person: Person, arguments: Mapping[str, Any]) -> Entry | None:
@@ -452,8 +480,9 @@ class Comment(Entry):
         self.content: str = arguments.get("content") or ""
         self.subject: str = arguments.get("subject") or f"Re: {proposal.path}"
         self.vote: str | None = arguments.get("vote")
-        self.created = datetime.now(timezone.utc).isoformat()
+        self.created = _now()
         self.edited: str | None = None
+        self.review_type: str | None = arguments.get("review_type")
 
     def fields(self) -> dict[str, Any]:
         return {
@@ -465,7 +494,7 @@ class Comment(Entry):
             "message_body": self.content,
             "title": self.subject,
             "vote": self.vote,
-            "vote_tag": None,
+            "vote_tag": self.review_type,
             "date_created": self.created,
             "date_deleted": None,
             "date_last_edited": self.edited,
@@ -474,7 +503,7 @@ class Comment(Entry):
     def post_editContent(self, person: Person, arguments: Mapping[str, Any]) -> None:
         self._require_author(person)
         self.content = arguments["new_content"]
-        self.edited = datetime.now(timezone.utc).isoformat()
+        self.edited = _now()
 
     def post_deleteContent(self, person: Person, arguments: Mapping[str, Any]) -> None:
         self._require_author(person)
@@ -492,6 +521,7 @@ class Vote(Entry):
         super().__init__(proposal.hub, f"{proposal.path}/+review/{next(proposal.hub.numbers)}")
         self.proposal, self.reviewer = proposal, reviewer
         self.comment: Comment | None = None
+        self.kind_of_review: str | None = None
 
     def fields(self) -> dict[str, Any]:
         return {
@@ -499,7 +529,7 @@ class Vote(Entry):
             "comment_link": self.comment.link if self.comment else None,
             "is_pending": self.comment is None,
             "registrant_link": self.proposal.registrant.link,
-            "review_type": None,
+            "review_type": self.kind_of_review,
             "reviewer_link": self.reviewer.link,
         }
 
@@ -755,7 +785,7 @@ class Launchpad:
         if isinstance(result, Entry):
             return _json(result.answer())
         if isinstance(result, list):
-            return _json(self._page(result, call, f"{entry.link}?ws.op={call.operation}&"))
+            return _json(self._page(result, call, entry.link))
         return _json(result)
 
     def _service_root(self, person: Person | None) -> dict[str, Any]:
@@ -770,7 +800,7 @@ class Launchpad:
         entries = entry.collections().get(name) if entry else None
         if entries is None:
             raise Refused(404, f"Object: <Launchpad>, name: {call.path!r}")
-        return self._page(entries, call, f"{self.api}{quote(call.path, safe='/~+')}?")
+        return self._page(entries, call, f"{self.api}{quote(call.path, safe='/~+')}")
 
     def _page(self, entries: Sequence[Entry], call: Call, address: str) -> dict[str, Any]:
         start, size = (
@@ -779,7 +809,11 @@ class Launchpad:
         page = entries[start : start + size]
         kind = entries[0].kind if entries else "branch_merge_proposal"
         more = start + size < len(entries)
-        following = {"next_collection_link": f"{address}ws.start={start + size}&ws.size={size}"}
+        asked = {name: json.dumps(value) for name, value in call.arguments.items()}
+        asked |= {"ws.start": str(start + size), "ws.size": str(size)}
+        if call.operation:
+            asked["ws.op"] = call.operation
+        following = {"next_collection_link": f"{address}?{urlencode(asked)}"}
         return {
             "resource_type_link": f"{self.api}#{kind}-page-resource",
             "total_size": len(entries),
@@ -803,6 +837,10 @@ class Launchpad:
         for name, (required, _) in described.parameters.items():
             if required and name != "ws.op" and call.arguments.get(name) in (None, ""):
                 raise Refused(400, f"{name}: Required input is missing.")
+
+
+def _now() -> str:
+    return datetime.now(timezone.utc).isoformat()
 
 
 def _decoded(text: str) -> Any:

@@ -15,18 +15,21 @@ from pipeline_steps.toolbox.errors import (
     PipelineError,
     UsageError,
 )
-from tests.support.review_systems import SYSTEMS, Proposed, World
+from tests.support.review_systems import SYSTEMS, WITHOUT_MERGES, Proposed, World
 
 #: Ways of merging are asked about merging only.
 SERVERS = [name for name in SYSTEMS if "-" not in name]
+ALL = {**SYSTEMS, **WITHOUT_MERGES}
 
 
 @pytest.fixture
 def world(request: pytest.FixtureRequest, tmp_path: Path) -> World:
-    return SYSTEMS[request.param](request, tmp_path)
+    return ALL[request.param](request, tmp_path)
 
 
-every_system = pytest.mark.parametrize("world", SERVERS, indirect=True)
+every_system = pytest.mark.parametrize("world", [*SERVERS, *WITHOUT_MERGES], indirect=True)
+#: With rights of their own for verdicts, and logins in `hosts`.
+every_server = pytest.mark.parametrize("world", SERVERS, indirect=True)
 every_way = pytest.mark.parametrize("world", SYSTEMS, indirect=True)
 
 
@@ -45,7 +48,11 @@ def test_a_review_is_described(world: World) -> None:
     first = world.propose({"a": "1"})
     second = world.propose({"a": "2"}, earlier=first)
     review = world.opened().review(first.id)
-    assert (review.author, review.uploader, review.target) == (world.author, world.author, "main")
+    assert (review.author, review.uploader, review.target) == (
+        world.author,
+        world.author,
+        world.target,
+    )
     assert review.head == second.revision
     assert review.revisions[-1] == second.revision
     assert (review.state, review.merged) == ("open", "")
@@ -178,14 +185,14 @@ def test_the_longest_text_is_taken_whole(world: World) -> None:
     assert any(text in each for each in world.texts(proposed))
 
 
-@every_system
+@every_server
 def test_a_wrong_password_is_told(world: World) -> None:
     with pytest.raises(AccessRefused, match=r"hosts") as caught:
         world.opened(password="pw-wrong-5e1b").review("1")
     assert "pw-wrong-5e1b" not in str(caught.value)
 
 
-@every_system
+@every_server
 def test_who_may_not_set_a_verdict_is_told_which_right(world: World) -> None:
     proposed = world.propose({"a": "1"})
     system = world.opened(world.stranger)
@@ -275,7 +282,7 @@ def test_a_newer_revision_is_not_merged_for_an_older_one(world: World) -> None:
     assert world.tip() == before
 
 
-@every_system
+@every_server
 def test_what_the_system_does_not_let_in_is_told_in_its_words(world: World) -> None:
     proposed = world.propose({"a": "1"})
     system = world.opened()
@@ -283,7 +290,7 @@ def test_what_the_system_does_not_let_in_is_told_in_its_words(world: World) -> N
         system.merge(system.review(proposed.id), proposed.revision, "Merge it")
 
 
-@every_system
+@every_server
 def test_a_conflict_is_not_merged(world: World) -> None:
     first, second = world.propose({"a": "1"}), world.propose({"a": "2"})
     merged(world, first)
@@ -291,7 +298,7 @@ def test_a_conflict_is_not_merged(world: World) -> None:
         merged(world, second)
 
 
-@every_system
+@every_server
 def test_who_may_not_merge_is_told_which_right(world: World) -> None:
     proposed = world.propose({"a": "1"})
     deliver(world, proposed, verdict(proposed))

@@ -1,6 +1,7 @@
 """Processes, files, redaction: what steps rely on when things go wrong."""
 
 import base64
+import errno
 import os
 import subprocess
 import sys
@@ -91,6 +92,26 @@ def test_files_of_a_batch_get_their_names_together_or_not_at_all(tmp_path: Path)
         ("b", "b"),
         ("c", "c"),
     ]
+
+
+@pytest.mark.parametrize("count", [3, 300])
+def test_a_file_of_a_batch_that_cannot_be_synced_is_named_and_none_is_left(
+    count: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+
+    def fail_at_the_second(descriptor: int) -> None:
+        if os.fstat(descriptor).st_size == len("1"):
+            raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr(os, "fsync", fail_at_the_second)
+    with (
+        pytest.raises(MachineError, match="file-1: cannot write: Input/output error"),
+        files.Batch() as batch,
+    ):
+        for number in range(count):
+            batch.add(tmp_path / f"file-{number}", b"x" if number == 1 else b"more")
+        batch.sync()
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_failed_write_names_the_file_and_keeps_the_old_one(tmp_path: Path) -> None:

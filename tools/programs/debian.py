@@ -43,6 +43,12 @@ PACKAGES: dict[str, dict[str, str]] = {
         "subversion": "charts kept in Subversion",
         "brz": "charts kept in Bazaar",
     },
+    "gitea": {
+        "gcc": "compiles the database in a forge, SQLite",
+        "libc6-dev": "headers for that",
+        "git": "the repositories of a forge",
+        "util-linux": "setpriv: runs a forge without root's rights",
+    },
     "browser": {
         "chromium": "opens the pages we write, as people do",
         "fonts-dejavu-core": "letters for its pictures of them",

@@ -29,11 +29,16 @@ COMPILER_FLAGS = "all=-dwarf=false"
 
 
 class Build(NamedTuple):
-    """What to build: main packages, seen from the folder with go.mod, and linker variables to set."""
+    """What to build: main packages, seen from the folder with go.mod, and linker variables to set.
+
+    tags: build tags. cgo: for programs with parts in C; the machine's C compiler builds those.
+    """
 
     module: Path
     packages: tuple[str, ...]
     variables: tuple[str, ...] = ()
+    tags: tuple[str, ...] = ()
+    cgo: bool = False
 
 
 def build(what: Build, target: Path, name: str) -> None:
@@ -42,7 +47,7 @@ def build(what: Build, target: Path, name: str) -> None:
     Raises Cannot with the end of Go's own output when it fails.
     """
     go = go_for(what.module)
-    environment = build_environment()
+    environment = build_environment(cgo=what.cgo)
     start = time.monotonic()
     say(f"{name}: getting its modules (Go modules, pinned by {what.module.name}/go.sum)")
     total = package_count(go, what, environment)
@@ -60,6 +65,7 @@ def build(what: Build, target: Path, name: str) -> None:
         "-buildvcs=false",
         "-gcflags",
         COMPILER_FLAGS,
+        f"-tags={','.join(what.tags)}",
     ]
     with subprocess.Popen(
         [*command, "-ldflags", flags, "-o", f"{target}/", *what.packages], cwd=what.module, env=environment,
@@ -100,7 +106,7 @@ def follow(process: subprocess.Popen[str], name: str, total: int, start: float) 
 def package_count(go: str, what: Build, environment: dict[str, str]) -> int:
     """How many packages the build needs; asking also downloads all modules of it."""
     completed = subprocess.run(
-        [go, "list", "-deps", "-mod=readonly", *what.packages],
+        [go, "list", "-deps", "-mod=readonly", f"-tags={','.join(what.tags)}", *what.packages],
         cwd=what.module, env=environment, capture_output=True, text=True,
     )  # fmt: skip
     if completed.returncode:
@@ -111,12 +117,13 @@ def package_count(go: str, what: Build, environment: dict[str, str]) -> int:
     return len(completed.stdout.splitlines())
 
 
-def build_environment() -> dict[str, str]:
-    """The environment for go: static programs, no toolchain fetched and no workspace joined behind
-    our back.
+def build_environment(*, cgo: bool = False) -> dict[str, str]:
+    """The environment for go: no toolchain fetched and no workspace joined behind our back.
+
+    Without cgo, the programs are static.
     """
     fixed = {
-        "CGO_ENABLED": "0",
+        "CGO_ENABLED": "1" if cgo else "0",
         "GOTOOLCHAIN": "local",
         "GOWORK": "off",
         "GOFLAGS": "",

@@ -1,0 +1,589 @@
+"""Pull requests of Gitea and Forgejo.
+
+The verdict is a commit status, which belongs to a revision and not to a pull request: it can never
+land on another. The comment is found again by its marker, among those of our own account.
+Source: Gitea 1.26, services/pull and the Swagger description of /api/v1.
+"""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Iterator, Mapping
+from datetime import datetime, timezone
+from typing import NamedTuple
+from urllib.parse import urlsplit
+
+import msgspec
+
+from pipeline_steps.auth.hosts import Host
+from pipeline_steps.config.language import Approval, GiteaReview
+from pipeline_steps.reviews.review import Abilities, Delivery, Review, State, Verdict, Vote, Word
+from pipeline_steps.services.gitea import Gitea, decode, explain, segment
+from pipeline_steps.toolbox import clock, http, retry
+from pipeline_steps.toolbox.errors import (
+    AccessRefused,
+    Conflict,
+    MachineError,
+    NotApproved,
+    PipelineError,
+    UsageError,
+)
+
+STATES: Mapping[Word, str] = {
+    "positive": "success",
+    "negative": "failure",
+    "incomplete": "pending",
+    "started": "pending",
+}
+_WORDS: Mapping[str, Word] = {"success": "positive", "failure": "negative", "error": "negative"}
+#: Begins the description of a pending status that says "started"; another one is incomplete.
+_STARTED = "started: "
+#: Gitea computes in the background whether a pull request can be merged, and says "try again later"
+#: until then, but also when there are conflicts. Seconds until the latter is assumed.
+MERGEABLE_WITHIN = 20.0
+#: Seconds until a push stands in the timeline, where Gitea writes it in the background.
+PUSH_TAKEN_IN = 5.0
+_NUMBER = re.compile(r"#?(\d{1,10})")
+
+
+class _Person(msgspec.Struct):
+    login: str
+
+
+class _Branch(msgspec.Struct):
+    ref: str
+    sha: str
+
+
+class _Pull(msgspec.Struct):
+    number: int
+    html_url: str
+    title: str
+    state: str
+    base: _Branch
+    head: _Branch
+    user: _Person | None = None
+    draft: bool = False
+    mergeable: bool = False
+    merged: bool = False
+    merged_at: datetime | None = None
+    merge_commit_sha: str | None = None
+
+
+class _Event(msgspec.Struct):
+    """An entry of the timeline; of a push, `body` is JSON."""
+
+    type: str
+    body: str = ""
+    user: _Person | None = None
+
+
+class _Push(msgspec.Struct):
+    """A push to the branch. commit_ids: the new commits, the head last; of a forced one, the former
+    head and the new one.
+    """
+
+    is_force_push: bool
+    commit_ids: tuple[str, ...] = ()
+
+    def heads(self) -> tuple[str, ...]:
+        return self.commit_ids if self.is_force_push else self.commit_ids[-1:]
+
+
+class _Opinion(msgspec.Struct):
+    """A review in Gitea's sense: what one person said of one commit."""
+
+    state: str
+    commit_id: str
+    submitted_at: datetime
+    user: _Person | None = None
+    official: bool = False
+    dismissed: bool = False
+    stale: bool = False
+
+
+class _Status(msgspec.Struct):
+    """A status, of which each one that is set is kept: the highest id counts."""
+
+    status: str
+    context: str
+    description: str = ""
+    target_url: str = ""
+    creator: _Person | None = None
+    id: int = 0
+
+
+class _Comment(msgspec.Struct):
+    id: int
+    body: str
+    html_url: str
+    user: _Person | None = None
+
+
+class _Object(msgspec.Struct):
+    sha: str
+
+
+class _Reference(msgspec.Struct):
+    ref: str
+    object: _Object
+
+
+class _Settings(msgspec.Struct):
+    default_merge_style: str = "merge"
+
+
+class _Team(msgspec.Struct):
+    id: int
+    name: str
+
+
+class _Teams(msgspec.Struct):
+    data: tuple[_Team, ...] = ()
+
+
+class _Asset(msgspec.Struct):
+    name: str
+    size: int
+    uuid: str
+
+
+class _Release(msgspec.Struct):
+    id: int
+    html_url: str
+    assets: tuple[_Asset, ...] = ()
+
+
+class _History(NamedTuple):
+    """revisions: heads, oldest first. uploader: who pushed the last one, None when unknown."""
+
+    revisions: tuple[str, ...]
+    uploader: str | None
+
+
+class GiteaReviews:
+    """The pull requests of one repository; see ReviewSystem."""
+
+    name = "gitea"
+    abilities = Abilities(
+        pending=True,
+        line_comments=False,
+        edits_comments=True,
+        approval_revisions=True,
+        merges=True,
+        longest_text=60_000,
+    )
+
+    def __init__(
+        self,
+        settings: GiteaReview,
+        repository: str,
+        hosts: Mapping[str, Host],
+        *,
+        environ: Mapping[str, str] | None = None,
+        budget: float = retry.BUDGET,
+    ) -> None:
+        """repository: OWNER/NAME. Raises ConfigurationError when it is none."""
+        self._gitea = Gitea(settings.url, repository, hosts, environ=environ, budget=budget)
+        self._context = settings.name
+        self._page = f"{self._gitea.url}/{repository}"
+        self._marker = f"<!-- pipeline-steps: {settings.name} -->"
+
+    def review(self, id: str) -> Review:
+        """See ReviewSystem; id is a number or the URL of a page."""
+        number = _NUMBER.fullmatch(id.removeprefix(f"{self._page}/pulls/"))
+        if number is None:
+            raise UsageError(
+                "not a pull request of this repository",
+                where=id,
+                advice=f"give its number, or a URL like {self._page}/pulls/1",
+            )
+        return self._described(self._pull(number[1]))
+
+    def _pull(self, number: str) -> _Pull:
+        answer = self._gitea.call("GET", f"/pulls/{number}", allowed=(404,))
+        if answer.status == 404:
+            self._gitea.require_visible()
+            raise UsageError("there is no such pull request", where=f"{self._page}/pulls/{number}")
+        return decode(answer, _Pull)
+
+    def _described(self, pull: _Pull) -> Review:
+        history = self._history(pull)
+        author = pull.user.login if pull.user else ""
+        state: State = "merged" if pull.merged else "closed"
+        if pull.state == "open":
+            state = "draft" if pull.draft else "open"
+        return Review(
+            system=self.name,
+            id=str(pull.number),
+            url=pull.html_url,
+            title=pull.title,
+            author=author,
+            uploader=history.uploader or author,
+            target=pull.base.ref,
+            head=pull.head.sha,
+            revisions=history.revisions,
+            state=state,
+            merged=(pull.merge_commit_sha or "") if pull.merged else "",
+        )
+
+    def _history(self, pull: _Pull) -> _History:
+        """The heads, once each where it was first, the present one last."""
+        pushes = self._pushes(pull)
+        deadline = clock.Deadline(PUSH_TAKEN_IN)
+        while pull.state == "open" and not _ends_with(pushes, pull.head.sha) and not deadline.over:
+            time.sleep(0.2)
+            pushes = self._pushes(pull)
+        # A forced push takes its commits out of the entries of former ones, which then end in a
+        # commit that may never have been the head: of those only the forced ones are believed.
+        forced = max((n for n, (_, push) in enumerate(pushes) if push.is_force_push), default=-1)
+        heads = [
+            head
+            for n, (_, push) in enumerate(pushes)
+            if push.is_force_push or n > forced
+            for head in push.heads()
+            if head != pull.head.sha
+        ]
+        uploader = pushes[-1][0] if _ends_with(pushes, pull.head.sha) else None
+        return _History((*dict.fromkeys(heads), pull.head.sha), uploader)
+
+    def _pushes(self, pull: _Pull) -> list[tuple[str | None, _Push]]:
+        """(account, push) of each push to the branch; its opening counts as the first."""
+        pushes = []
+        for event in self._gitea.pages(f"/issues/{pull.number}/timeline", _Event):
+            push = _push_of(event) if event.type == "pull_push" else None
+            if push:
+                pushes.append((event.user.login if event.user else None, push))
+        return pushes
+
+    def reviews_of(self, revision: str) -> tuple[Review, ...]:
+        """See ReviewSystem. Asks the cheapest first: open ones, the merged one, all heads."""
+        pulls = list(self._gitea.pages("/pulls?state=open&sort=oldest", _Pull))
+        matching = [pull for pull in pulls if pull.head.sha == revision]
+        matching += self._merged_as(revision)
+        numbers = {pull.number for pull in matching}
+        matching += [
+            self._pull(number) for number in self._with_head(revision) if int(number) not in numbers
+        ]
+        reviews = [self._described(pull) for pull in matching]
+        if not reviews:
+            described = (self._described(pull) for pull in pulls)
+            reviews = [review for review in described if revision in review.revisions]
+        return tuple(sorted(reviews, key=lambda review: -int(review.id)))
+
+    def _merged_as(self, revision: str) -> list[_Pull]:
+        """The pull request that became this commit of the target."""
+        answer = self._gitea.call("GET", f"/commits/{segment(revision)}/pull", allowed=(404,))
+        if answer.status != 404:
+            return [decode(answer, _Pull)]
+        self._gitea.require_visible()
+        return []
+
+    def _with_head(self, revision: str) -> Iterator[str]:
+        """Numbers of pull requests, closed ones too, whose head is this commit."""
+        answer = self._gitea.call("GET", "/git/refs/pull", allowed=(404,))
+        if answer.status == 404:  # there are none
+            return
+        for reference in decode(answer, list[_Reference]):
+            number = re.fullmatch(r"refs/pull/(\d+)/head", reference.ref)
+            if number and reference.object.sha == revision:
+                yield number[1]
+
+    def fetch_reference(self, review: Review, revision: str) -> str:
+        """See ReviewSystem. Gitea's repositories give any commit by its id, former heads too."""
+        return f"refs/pull/{review.id}/head" if revision == review.head else revision
+
+    def deliver(self, review: Review, verdict: Verdict) -> Delivery:
+        """See ReviewSystem: a status and a comment, each written only when it differs."""
+        head = self._pull(review.id).head.sha
+        if head != verdict.revision:
+            problem = f"the pull request has a newer revision, {head[:12]}"
+            return Delivery("superseded", review.url, problem)
+        changed = self._set_status(verdict)
+        comment, edited = self._put_comment(review, verdict)
+        outcome = "set" if changed or edited else "unchanged"
+        return Delivery("set" if outcome == "set" else "unchanged", comment.html_url)
+
+    def _set_status(self, verdict: Verdict) -> bool:
+        """Set the status unless it is there. Raises MachineError when it is not shown then."""
+        begins = verdict.summary.startswith(_STARTED)
+        started = _STARTED if verdict.word == "started" and not begins else ""
+        fields = {
+            "state": STATES[verdict.word],
+            "context": self._context,
+            "description": f"{started}{verdict.summary}",
+            "target_url": verdict.url,
+        }
+        if self._shows(verdict.revision, fields):
+            return False
+        path = f"/statuses/{segment(verdict.revision)}"
+        self._gitea.call("POST", path, body=fields, idempotent=True)  # the newest of equals counts
+        if not self._shows(verdict.revision, fields):
+            raise MachineError(
+                f"Gitea took the status {self._context} and does not show it",
+                where=f"{self._page}/commit/{verdict.revision}",
+                advice="run report again; another account may set the same status",
+            )
+        return True
+
+    def _shows(self, revision: str, fields: Mapping[str, str]) -> bool:
+        """Whether the status that counts is this one, and our account's."""
+        status = self._status(revision)
+        return (
+            status is not None
+            and status.creator is not None
+            and status.creator.login == self._gitea.login
+            and (status.status, status.description) == (fields["state"], fields["description"])
+            and status.target_url == fields["target_url"]
+        )
+
+    def _status(self, revision: str) -> _Status | None:
+        """The status that counts: the newest with our name."""
+        statuses = self._gitea.pages(f"/statuses/{segment(revision)}", _Status)
+        ours = [status for status in statuses if status.context == self._context]
+        return max(ours, key=lambda status: status.id, default=None)
+
+    def _put_comment(self, review: Review, verdict: Verdict) -> tuple[_Comment, bool]:
+        """Our one comment with the verdict's text, and whether anything was written."""
+        body = f"{self._marker}\n{verdict.text}".strip()
+        ours = self._comments(review)
+        if len(ours) == 1 and ours[0].body.strip() == body:
+            return ours[0], False
+        if ours:
+            path = f"/issues/comments/{ours[0].id}"
+            self._gitea.call("PATCH", path, body={"body": body}, idempotent=True)
+        else:
+            # A lost answer is not repeated: the next run finds the comment by its marker.
+            self._gitea.call("POST", f"/issues/{review.id}/comments", body={"body": body})
+        shown = self._comments(review)
+        if not shown or shown[0].body.strip() != body:
+            raise MachineError("Gitea took the comment and does not show it", where=review.url)
+        for comment in shown[1:]:  # of two first reports at the same time
+            self._gitea.call("DELETE", f"/issues/comments/{comment.id}", allowed=(404,))
+        return shown[0], True
+
+    def _comments(self, review: Review) -> list[_Comment]:
+        """Our comments, the oldest first: marked, and written by the account of the token."""
+        login = self._gitea.login
+        comments = self._gitea.pages(f"/issues/{review.id}/comments", _Comment)
+        ours = [
+            comment
+            for comment in comments
+            if comment.user and comment.user.login == login
+            if comment.body.startswith(self._marker)
+        ]
+        return sorted(ours, key=lambda comment: comment.id)
+
+    def verdict(self, review: Review, revision: str) -> Word | None:
+        """See ReviewSystem."""
+        status = self._status(revision)
+        if status is None or status.creator is None or status.creator.login != self._gitea.login:
+            return None
+        if status.status == "pending":
+            return "started" if status.description.startswith(_STARTED) else "incomplete"
+        return _WORDS.get(status.status)
+
+    def votes(self, review: Review, approval: Approval) -> tuple[Vote, ...]:
+        """See ReviewSystem. Only what Gitea calls official counts: others may not write.
+
+        Its flag `stale` cannot be relied on for the contrary: it stays false when a forced push
+        removes an approved file. So a vote's revision decides, and the flag can only refuse.
+        """
+        opinions: dict[str, _Opinion] = {}
+        for opinion in self._gitea.pages(f"/pulls/{review.id}/reviews", _Opinion):
+            if opinion.user and opinion.state in ("APPROVED", "REQUEST_CHANGES"):
+                former = opinions.get(opinion.user.login)
+                if former is None or former.submitted_at <= opinion.submitted_at:
+                    opinions[opinion.user.login] = opinion
+        votes = (_vote(account, opinion) for account, opinion in sorted(opinions.items()))
+        return tuple(vote for vote in votes if vote is not None)
+
+    def members(self, group: str) -> frozenset[str]:
+        """See ReviewSystem; a group is TEAM, of the organisation that has the repository, or
+        ORGANISATION/TEAM.
+        """
+        owner = self._gitea.repository.partition("/")[0]
+        organisation, _, name = group.rpartition("/")
+        organisation = organisation or owner
+        try:
+            team = self._team(organisation, name)
+            people = self._gitea.pages(f"{self._gitea.api}/teams/{team.id}/members", _Person)
+            return frozenset(person.login for person in people)
+        except AccessRefused as refusal:
+            refusal.advice = (
+                "the token needs the right read:organization, its account must be a member of the "
+                f"organisation {organisation}; or name the people one by one"
+            )
+            raise
+
+    def _team(self, organisation: str, name: str) -> _Team:
+        path = f"{self._gitea.api}/orgs/{segment(organisation)}/teams/search?q={segment(name)}"
+        for team in self._gitea.get(path, _Teams).data:
+            if team.name == name:
+                return team
+        raise UsageError(
+            f"the organisation {organisation} has no team {name}", where=f"group:{name}"
+        )
+
+    def merge(self, review: Review, revision: str, message: str) -> str:
+        """See ReviewSystem; the style is the repository's default one."""
+        merged = self._merged(review, revision)
+        if merged:
+            return merged
+        title, _, rest = message.strip().partition("\n")
+        fields = {
+            "Do": self._gitea.get("", _Settings).default_merge_style,
+            "head_commit_id": revision,
+            "merge_title_field": title,
+            "merge_message_field": rest.strip(),
+        }
+
+        def merge_once() -> None:
+            path = f"/pulls/{review.id}/merge"
+            answer = self._gitea.call(
+                "POST", path, body=fields, allowed=(405, 409), idempotent=False
+            )
+            if answer.status in (405, 409):
+                raise self._refusal(answer, review)
+
+        retry.call(merge_once, budget=MERGEABLE_WITHIN, on=(_NotYetMergeable,), longest=2.0)
+        merged = self._merged(review, revision)
+        if not merged:
+            raise MachineError("Gitea took the merge and does not show it", where=review.url)
+        return merged
+
+    def _merged(self, review: Review, revision: str) -> str:
+        """The revision on the target if it is merged at this one, "" if it is open at this one."""
+        pull = self._pull(review.id)
+        if pull.head.sha != revision:
+            raise Conflict(
+                f"the pull request is at {pull.head.sha[:12]}, not at {revision[:12]} which was "
+                "to be merged",
+                where=review.url,
+                advice="test and approve the new revision",
+            )
+        if pull.merged:
+            return pull.merge_commit_sha or ""
+        if pull.state != "open":
+            raise Conflict("the pull request is closed", where=review.url, advice="reopen it")
+        return ""
+
+    def _refusal(self, answer: http.Response, review: Review) -> PipelineError:
+        """The error for a merge that Gitea refuses (routers/api/v1/repo/pull.go)."""
+        words = explain(answer.body)
+        if answer.status == 409:
+            if "head out of date" in words:
+                return Conflict(
+                    "the pull request got a newer revision",
+                    where=review.url,
+                    advice="test and approve the new revision",
+                )
+            # Conflicts come as the output of git, in fields that no documentation names.
+            problem = "it conflicts with the target" if '"StdErr"' in words else words
+            return Conflict(problem, where=review.url, advice="rebase it")
+        if "try again later" in words:
+            return _NotYetMergeable(
+                "it conflicts with the target, or Gitea has not compared the two yet",
+                where=review.url,
+                advice="rebase it, or try again",
+            )
+        if "not allowed to merge" in words:
+            return AccessRefused(
+                words, where=review.url, advice="let the token's account merge into the target"
+            )
+        return NotApproved(f"Gitea does not merge it: {words}", where=review.url)
+
+    def publish_release(self, tag: str, title: str, text: str, files: Mapping[str, bytes]) -> str:
+        """Make the release of a tag that is there, with these files (name → bytes); its page.
+
+        What is there already stays: only files that are missing are added.
+
+        Raises:
+            UsageError: the server does not have the tag. Gitea would make one at another revision.
+            Conflict: the release has a file of this name with other bytes.
+        """
+        if self._gitea.call("GET", f"/tags/{segment(tag)}", allowed=(404,)).status == 404:
+            self._gitea.require_visible()
+            raise UsageError(
+                f"there is no tag {tag}", where=self._page, advice="push the tag first"
+            )
+        release = self._release(tag)
+        if release is None:
+            fields = {"tag_name": tag, "name": title, "body": text}
+            # 409: another build was first; then it is there
+            self._gitea.call("POST", "/releases", body=fields, allowed=(409,), idempotent=True)
+            release = self._release(tag)
+        if release is None:
+            raise MachineError("Gitea took the release and does not show it", where=self._page)
+        for name, data in files.items():
+            self._put_asset(release, name, data)
+        return release.html_url
+
+    def _release(self, tag: str) -> _Release | None:
+        answer = self._gitea.call("GET", f"/releases/tags/{segment(tag)}", allowed=(404,))
+        return None if answer.status == 404 else decode(answer, _Release)
+
+    def _put_asset(self, release: _Release, name: str, data: bytes) -> None:
+        stored = [asset for asset in release.assets if asset.name == name]
+        if not stored:
+            path = f"/releases/{release.id}/assets?name={segment(name)}"
+            answer = self._gitea.call("POST", path, body=data, kind="application/octet-stream")
+            stored = [decode(answer, _Asset)]
+        for asset in stored:
+            url = f"{self._gitea.url}/attachments/{segment(asset.uuid)}"
+            if self._gitea.call("GET", url).body != data:
+                raise Conflict(
+                    f"the release has {name} with other bytes",
+                    where=release.html_url,
+                    advice="raise the version: what was released is never replaced",
+                )
+
+
+class _NotYetMergeable(Conflict):
+    """Conflicts, or not compared yet: Gitea's answer is the same."""
+
+
+def repository_of(remote: str) -> str:
+    """OWNER/NAME of a remote's URL, "" when it has none.
+
+    >>> repository_of("https://git.example.com/forge/team/charts.git")
+    'team/charts'
+    >>> repository_of("git@git.example.com:team/charts.git"), repository_of("/srv/charts")
+    ('team/charts', '')
+    """
+    if "://" in remote:
+        path = urlsplit(remote).path
+    else:  # scp's way: host:path
+        host, _, path = remote.partition(":")
+        if "/" in host:
+            return ""
+    parts = path.strip("/").removesuffix(".git").split("/")
+    return "/".join(parts[-2:]) if len(parts) > 1 else ""
+
+
+def _push_of(event: _Event) -> _Push | None:
+    try:
+        return msgspec.json.decode(event.body, type=_Push)
+    except msgspec.DecodeError:
+        return None
+
+
+def _ends_with(pushes: list[tuple[str | None, _Push]], head: str) -> bool:
+    return bool(pushes) and head in pushes[-1][1].heads()[-1:]
+
+
+def _vote(account: str, opinion: _Opinion) -> Vote | None:
+    """What a person's newest opinion counts for; None for a rejection that does not count."""
+    given = opinion.submitted_at.astimezone(timezone.utc).isoformat().replace("+00:00", "Z")
+    if opinion.state == "REQUEST_CHANGES":
+        if opinion.dismissed or not opinion.official:
+            return None
+        return Vote(account, opinion.commit_id, "reject", given)
+    reasons = (
+        (opinion.dismissed, "it was dismissed"),
+        (not opinion.official, "not official: without the right to write, or not in the list"),
+        (opinion.stale, "Gitea calls it stale: other changes were pushed since"),
+    )
+    reason = next((words for applies, words in reasons if applies), "")
+    return Vote(account, opinion.commit_id, "approve", given, reason)

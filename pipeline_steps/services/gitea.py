@@ -1,0 +1,243 @@
+"""Client for the REST API of Gitea and Forgejo, of one repository: login, paging, errors.
+
+The token goes only to the API's own origin. Source: Gitea 1.26, "API Usage" and the Swagger
+description of /api/v1; Forgejo serves the same paths.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import json
+import os
+import re
+from collections.abc import Container, Iterator, Mapping
+from typing import Any, TypeVar
+from urllib.parse import quote
+
+import msgspec
+
+from pipeline_steps.auth import hosts as table
+from pipeline_steps.auth.credentials import from_hosts
+from pipeline_steps.auth.hosts import Host
+from pipeline_steps.toolbox import http, json_reader
+from pipeline_steps.toolbox.errors import (
+    AccessRefused,
+    ConfigurationError,
+    MachineError,
+    PipelineError,
+)
+from pipeline_steps.toolbox.redact import register
+
+T = TypeVar("T")
+
+#: The variable with the token where `hosts` has none.
+VARIABLE = "GITEA_TOKEN"
+#: Items of a page: what servers give at most unless they are configured otherwise
+#: (app.ini, [api] MAX_RESPONSE_ITEMS); and pages that are read.
+_PER_PAGE, _MOST_PAGES = 50, 1000
+#: Bytes of an error's body that are understood.
+_WORDS = 64 * 1024
+#: Characters of a token; a line break would split the header.
+_TOKEN = re.compile(r"[\x21-\x7e]+")
+_NAME = re.compile(r"(?!\.+/)[\w.-]+/(?!\.+$)[\w.-]+", re.ASCII)
+
+
+def explain(body: bytes) -> str:
+    """Gitea's error message, or the first words of another body.
+
+    >>> explain(b'{"message": "head out of date", "url": "https://git.example.com/api/swagger"}')
+    'head out of date'
+    """
+    with contextlib.suppress(ValueError, AttributeError, TypeError, KeyError):
+        content = json_reader.decode(body[:_WORDS])
+        detail = "; ".join(str(error) for error in content.get("errors") or [])
+        return f"{content['message']}{f' ({detail})' if detail else ''}"[:500]
+    return http.excerpt(body)
+
+
+class Gitea:
+    """Client for one repository, "owner/name"; paths are relative to it.
+
+    The token is the password that `hosts` has for the repository or the host, else $GITEA_TOKEN.
+    Without a token, requests are anonymous.
+
+    Args:
+        url: the server's address, with the path it is served under; `api` is that of its API.
+        budget: seconds for all tries of a request.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        repository: str,
+        hosts: Mapping[str, Host],
+        *,
+        environ: Mapping[str, str] | None = None,
+        budget: float = http.BUDGET,
+    ) -> None:
+        self.url = url.rstrip("/")
+        if not _NAME.fullmatch(repository):
+            raise ConfigurationError(
+                "not a repository of Gitea", where=repository, advice="write owner/name"
+            )
+        self._place = self.url.partition("://")[2]
+        _, entry = table.entry_for(hosts, self._place)
+        plain = self.url.startswith("http://") and (entry.plain_http or _is_local(self._place))
+        if not plain and not self.url.startswith("https://"):
+            raise ConfigurationError(
+                "not an https:// URL", where=http.safe_url(self.url), advice="a token would be read"
+            )
+        self.repository = repository
+        self.budget = budget
+        self.api = f"{self.url}/api/v1"
+        self._root = f"{self.api}/repos/{repository}"
+        self._client = http.Client(
+            ca_file=entry.ca_file,
+            later=functools.partial(http.temporary_error, explain=explain),
+        )
+        variables = os.environ if environ is None else environ
+        self._token = functools.cache(lambda: self._find_token(hosts, variables))
+        # Asked once per client, and only after a 404.
+        self._repository_once = functools.cache(lambda: self.call("GET", ""))
+        self._login_once = functools.cache(lambda: self.get(f"{self.api}/user", _User).login)
+
+    def _find_token(self, hosts: Mapping[str, Host], environ: Mapping[str, str]) -> str:
+        host, _, path = self._place.partition("/")
+        login = from_hosts(host, f"{path}/{self.repository}".lstrip("/"), hosts)
+        token = login.password if login else register(environ.get(VARIABLE, "").strip())
+        if token and not _TOKEN.fullmatch(token):
+            raise ConfigurationError(
+                "the token for Gitea has characters that no token has", where=self._place
+            )
+        return token
+
+    @property
+    def login(self) -> str:
+        """The name of the account that the token belongs to. Raises AccessRefused without one."""
+        return self._login_once()
+
+    def call(
+        self,
+        method: str,
+        path: str,
+        *,
+        body: Mapping[str, Any] | bytes | None = None,
+        kind: str = "application/json",
+        allowed: Container[int] = (),
+        idempotent: bool | None = None,
+    ) -> http.Response:
+        """The answer to a request: 2xx, or a status in `allowed`.
+
+        Args:
+            path: relative to the repository, or a URL of this API or of an attachment.
+            body: bytes of the type `kind` are sent as they are, anything else as JSON.
+            allowed: statuses that the caller handles.
+            idempotent: whether to repeat it when the answer is lost; None decides by the method.
+
+        Raises:
+            AccessRefused: 401, 403, and 404, because Gitea hides what a login may not see.
+            Temporary: a temporary status until the budget is used up.
+            MachineError: another status.
+        """
+        url = path if "://" in path else f"{self._root}{path}"
+        # Links come from answers; a manipulated one must not get the token.
+        ours = url.startswith((f"{self.api}/", f"{self.url}/attachments/"))
+        if not ours or http.origin(url) != http.origin(self.api):
+            problem = (
+                f"Gitea names a URL outside its API, which gets no token: {http.safe_url(url)}"
+            )
+            raise MachineError(problem, where=self._root)
+        headers = {"Accept": "application/json"}
+        if token := self._token():
+            headers["Authorization"] = f"token {token}"
+        data = body if isinstance(body, bytes) or body is None else json.dumps(body).encode()
+        if data is not None:
+            headers["Content-Type"] = kind
+        answer = self._client.request(
+            method, url, headers=headers, body=data, budget=self.budget, idempotent=idempotent
+        )
+        if not 200 <= answer.status < 300 and answer.status not in allowed:
+            raise error_for(answer)
+        return answer
+
+    def get(self, path: str, kind: type[T]) -> T:
+        """The JSON of a path as a value of `kind`. Raises like `call`."""
+        return decode(self.call("GET", path), kind)
+
+    def pages(self, path: str, kind: type[T]) -> Iterator[T]:
+        """The items of a list, as values of `kind`, from all its pages.
+
+        Pages are counted, links not followed: those name the server as it knows itself, which
+        behind a proxy is another address.
+        """
+        separator = "&" if "?" in path else "?"
+        items = 0
+        before = b""
+        for page in range(1, _MOST_PAGES + 1):
+            answer = self.call("GET", f"{path}{separator}limit={_PER_PAGE}&page={page}")
+            found = decode(answer, list[kind])  # type: ignore[valid-type]
+            # Some lists come as one page whatever is asked, and may not say how long they are.
+            if not found or answer.body == before:
+                return
+            yield from found
+            items += len(found)
+            before = answer.body
+            if items >= int(answer.headers.get("x-total-count") or items + 1):
+                return
+        raise MachineError(
+            f"more than {_MOST_PAGES} pages are not read", where=http.safe_url(answer.url)
+        )
+
+    def require_visible(self) -> None:
+        """Raise AccessRefused unless the repository is visible: only then does 404 mean absent."""
+        self._repository_once()
+
+
+class _User(msgspec.Struct):
+    login: str
+
+
+def segment(text: str) -> str:
+    """A name of any characters as one segment of a path, or as a value of a query.
+
+    >>> segment("feature/one two")
+    'feature%2Fone%20two'
+    """
+    return quote(text, safe="")
+
+
+def decode(answer: http.Response, kind: type[T]) -> T:
+    """The JSON of an answer as a value of `kind`. Raises MachineError when it does not match."""
+    try:
+        return msgspec.json.decode(answer.body, type=kind)
+    except (msgspec.DecodeError, RecursionError) as error:
+        raise MachineError(
+            f"not the answer Gitea documents: {error}", where=http.safe_url(answer.url)
+        ) from error
+
+
+def error_for(answer: http.Response) -> PipelineError:
+    """The error for an unexpected status."""
+    error = http.error_for_status(answer, explain)
+    token = f"set {VARIABLE}, or name a token as password in `hosts`"
+    if answer.status == 404:
+        return AccessRefused(
+            error.what,
+            where=error.where,
+            advice=f"it does not exist, or this login may not see it: {token}",
+        )
+    if answer.status == 423:
+        error.advice = "the repository is archived: nothing can be written to it"
+    if isinstance(error, AccessRefused):
+        error.advice = (
+            token
+            if answer.status == 401
+            else "the token needs the rights write:repository, write:issue and read:user, its "
+            "account write access to the repository"
+        )
+    return error
+
+
+def _is_local(place: str) -> bool:
+    return place.startswith(("localhost:", "127.", "[::1]"))
