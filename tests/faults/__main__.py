@@ -33,6 +33,7 @@ from tests.faults import (
     releases,
     same,
     signals,
+    sources,
     waiting,
 )
 from tests.faults.figures import Figure, Settings, show, timed
@@ -44,6 +45,7 @@ TESTS: dict[str, Test] = {
     "T1b": kills.at_random,
     "T1c": waiting.at_random,
     "T1d": filled.at_every_request,
+    "T1e": sources.killed_in_every_system,
     "T2": power.cuts,
     "T3": errors.at_every_call,
     "T4b": pushes.together,
@@ -61,7 +63,7 @@ TESTS: dict[str, Test] = {
     "X2": releases.released,
 }
 #: Tests that break nothing in a world.
-WITHOUT_WORLDS = {"X1", "X2"}
+WITHOUT_WORLDS = {"T1e", "X1", "X2"}
 NEW_MOUNTS = 0x00020000
 
 

@@ -14,9 +14,11 @@ from pipeline_steps.repositories.repository import Writable
 from tests.faults.release_runs import (
     AFTER,
     BEFORE,
+    GIT,
     TAG_BUILD,
     Case,
     Ended,
+    add_ignored,
     builders,
     image_files,
     passed,
@@ -31,7 +33,7 @@ from tests.support.release_line import CHART, MAP, Line
 
 
 def tag_on_other_content(line: Line) -> str:
-    line.repo.git("tag", "common-1.0.0")
+    line.repo.tag("common-1.0.0", line.repo.commit())
     line.repo.put("charts/common/templates/map.yaml", MAP.replace("hello", "good day"))
     line.repo.commit()
     return refused(release(line), 5, "a tag is never moved")
@@ -46,7 +48,7 @@ def failed_gate(line: Line) -> str:
 
 def state_that_the_source_stores(line: Line) -> str:
     line.tested()
-    line.repo.git("add", "-f", ".pipeline/state.jsonl")
+    add_ignored(line, ".pipeline/state.jsonl")
     line.repo.commit()
     return refused(release(line), 2, "the source tracks this state file")
 
@@ -55,7 +57,7 @@ def state_that_the_source_stores_beside_a_store(line: Line) -> str:
     """What it says of the content is handed to no store that releases believe."""
     line.tested()
     store = _stores(line, believed="believed", own="believed")
-    line.repo.git("add", "-f", ".pipeline/state.jsonl")
+    add_ignored(line, ".pipeline/state.jsonl")
     line.repo.commit()
     wrong = refused(release(line), 2, "the source tracks this state file")
     return wrong or (f"{store} has records" if store.exists() else "")
@@ -95,7 +97,7 @@ def state_file_given_by_option(line: Line) -> str:
 
 def staged_state_file(line: Line) -> str:
     line.tested()
-    line.repo.git("add", "-f", ".pipeline/state.jsonl")
+    add_ignored(line, ".pipeline/state.jsonl")
     return refused(release(line), 2, "the source tracks this state file")
 
 
@@ -171,7 +173,7 @@ def approval_that_nobody_can_ask_for_yet(line: Line) -> str:
 
 def tag_made_by_hand(line: Line) -> str:
     line.tested()
-    line.repo.git("tag", "common-1.0.0")
+    line.repo.tag("common-1.0.0", line.repo.commit())
     done = line.run("promote", "--tag", "common-1.0.0")
     return passed(Ended(done.returncode, done.stderr, published(line)))
 
@@ -280,9 +282,13 @@ MUST_NOT = (
         "a state file that the source stores, beside a believed store",
         state_that_the_source_stores_beside_a_store,
     ),
-    Case("a tag moved to another commit", tag_moved_to_another_commit),
-    Case("what another build left in the workspace of a tag build", records_of_another_build),
-    Case("records in a store that no release believes", record_in_a_store_that_no_release_believes),
+    Case("a tag moved to another commit", tag_moved_to_another_commit, GIT),
+    Case("what another build left in the workspace of a tag build", records_of_another_build, GIT),
+    Case(
+        "records in a store that no release believes",
+        record_in_a_store_that_no_release_believes,
+        GIT,
+    ),
     Case("an image planted under the tag of its key", image_planted_under_the_tag_of_its_key),
     Case(
         "a chart planted under a snapshot's version", chart_planted_under_the_version_of_a_snapshot
@@ -294,12 +300,13 @@ MAY = (
     Case(
         "the build of a tag that finds the tests in a store",
         tag_build_that_finds_the_tests_in_a_store,
+        GIT,
     ),
     Case(
         "a gate repeated by an agent with a slow clock", gate_repeated_by_an_agent_with_a_slow_clock
     ),
-    Case("two agents that build one image", two_agents_that_build_one_image),
-    Case("two clones with channels of their own", clones_with_channels_of_their_own),
+    Case("two agents that build one image", two_agents_that_build_one_image, GIT),
+    Case("two clones with channels of their own", clones_with_channels_of_their_own, GIT),
     Case("the archive of a release was lost", lost_archive_of_a_release),
     Case("a layer of a released image was lost", lost_layer_of_a_released_image),
 )

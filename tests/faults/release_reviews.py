@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 
 from tests.faults.release_runs import (
+    GIT,
     REVIEW,
     Case,
     passed,
@@ -108,10 +109,12 @@ MUST_NOT = (
         "a template that asks for the version under an argument",
         version_asked_for_under_an_argument,
     ),
-    Case("an overlay with channels that a review brings", overlay_that_a_review_brings),
-    Case("a cluster that a review brings", cluster_that_a_review_brings),
+    Case("an overlay with channels that a review brings", overlay_that_a_review_brings, GIT),
+    Case("a cluster that a review brings", cluster_that_a_review_brings, GIT),
     Case(
-        "a variable of the agent that a review asks for as a secret", secret_that_a_review_asks_for
+        "a variable of the agent that a review asks for as a secret",
+        secret_that_a_review_asks_for,
+        GIT,
     ),
 )
 MAY = (

@@ -10,7 +10,10 @@ from typing import NamedTuple
 from pipeline_steps.oci.registry import Registry
 from pipeline_steps.repositories.oci import OciRepository
 from tests.support import images
+from tests.support.bazaars import Branch
+from tests.support.gits import Repo
 from tests.support.release_line import PIPELINE, Line
+from tests.support.source_systems import SYSTEMS
 
 #: Variables by which builders are found.
 BUILDERS = ("DOCKER_HOST", "DOCKER_CONFIG", "BUILDX_CONFIG", "BUILDX_BUILDER")
@@ -26,17 +29,20 @@ REVIEW = {
     "CI_MERGE_REQUEST_IID": "4",
     "CI_MERGE_REQUEST_TARGET_BRANCH_NAME": "main",
 }
+#: What only git has, or CI of it: hidden edits, Git LFS, builds of tags and of merge requests.
+GIT = ("git",)
 IMAGES = "images: {app: {context: app}}\n"
 MAPPING = "images: {app: {image.repository: '{repository}', image.tag: '{tag}'}}"
 
 
 class Case(NamedTuple):
     """name: what is tried. run: tries it on a fresh line; what is wrong, "" when all is as it has
-    to be.
+    to be. systems: of the source, in which it can be tried.
     """
 
     name: str
     run: Callable[[Line], str]
+    systems: tuple[str, ...] = tuple(SYSTEMS)
 
 
 class Ended(NamedTuple):
@@ -55,7 +61,8 @@ def release(line: Line, *more: str, skip: Sequence[str] = (), **variables: str) 
     for step in (*BEFORE, *AFTER):
         if step in skip:
             continue
-        local = ["--local"] if step == "tag_release" else []
+        # Subversion has no tag that is not on its server.
+        local = ["--local"] if step == "tag_release" and not line.repo.tags_on_server else []
         done = line.run(step, *local, "--chart", line.chart, *more, **environment)
         if done.returncode:
             return Ended(done.returncode, done.stderr, published(line))
@@ -101,7 +108,8 @@ def with_image(line: Line, entry: str = IMAGES, more: str = "") -> None:
     pipeline = pipeline.replace("  - path: charts/*\n", f"  - path: charts/*\n    {MAPPING}\n")
     pipeline = pipeline.replace('snapshots"', f'snapshots", images: {line.host}/snap')
     line.repo.put("pipeline.yaml", f"{pipeline}{entry}{more}")
-    line.repo.put(".gitignore", ".env\n*.jar\n.pipeline\n*~\n")
+    for pattern in (".env", "*.jar", ".pipeline", "*~"):
+        line.repo.ignore(pattern)
     line.repo.put("charts/common/values.yaml", "image: {repository: x, tag: none}\n")
     line.repo.put("app/Dockerfile", "FROM scratch\nCOPY . /app/\n")
     line.repo.put("app/hello", "hello\n")
@@ -120,3 +128,13 @@ def image_files(line: Line) -> dict[str, TarInfo]:
     head = api.head("production/app", "1.0.0")
     assert head is not None
     return images.members(api, "production/app", head.digest)
+
+
+def add_ignored(line: Line, path: str) -> None:
+    """Have the next commit store a file that is ignored."""
+    if isinstance(line.repo, Repo):
+        line.repo.git("add", "-f", path)
+    elif isinstance(line.repo, Branch):
+        line.repo.brz("add", "-q", path)
+    else:
+        line.repo.svn("add", "-q", "--force", "--no-ignore", "--parents", path)

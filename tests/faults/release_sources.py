@@ -8,6 +8,7 @@ from pipeline_steps.charts.archive import unpack
 from tests.faults.release_runs import (
     AFTER,
     BEFORE,
+    GIT,
     MAPPING,
     TAG_BUILD,
     Case,
@@ -315,7 +316,7 @@ def modification_that_was_undone(line: Line) -> str:
     release(line, skip=AFTER)
     line.repo.put("app/hello", "another\n")
     release(line, skip=AFTER)
-    line.repo.git("checkout", "app/hello")
+    line.repo.put("app/hello", "hello\n")
     before = len(line.records("build_image"))
     ended = release(line)
     if wrong := passed(ended):
@@ -328,20 +329,20 @@ MUST_NOT = (
     Case("content changed after its test", changed_after_the_test),
     Case("a template edited and not committed", local_edit),
     Case("a template that is not tracked", untracked_template),
-    Case("an edit hidden by assume-unchanged", hidden_edit),
+    Case("an edit hidden by assume-unchanged", hidden_edit, GIT),
     Case("an ignored .env in the context of an image", ignored_file_in_the_image),
     Case("an untracked file in the context of an image", untracked_file_in_the_context),
     Case("an overlay with another context", overlay_that_changes_an_image),
     Case("an overlay with other values keys", overlay_that_changes_values),
-    Case("a tag build with a modified context", tag_build_of_modifications),
+    Case("a tag build with a modified context", tag_build_of_modifications, GIT),
     Case("two images with one values key", two_images_with_one_key),
     Case("a context that is a link out of the source", linked_context),
-    Case("a pointer of Git LFS", pointer_of_lfs),
+    Case("a pointer of Git LFS", pointer_of_lfs, GIT),
     Case("a generated file that the source tracks", generated_file_that_the_source_tracks),
     Case("a generated file that no stage made", generated_file_that_nobody_made),
     Case("a template that asks for the version", template_that_asks_for_the_version),
-    Case("an edit in a context hidden by assume-unchanged", hidden_edit_in_the_image),
-    Case("an edit hidden by a sparse checkout", edit_hidden_by_a_sparse_checkout),
+    Case("an edit in a context hidden by assume-unchanged", hidden_edit_in_the_image, GIT),
+    Case("an edit hidden by a sparse checkout", edit_hidden_by_a_sparse_checkout, GIT),
     Case("a Dockerfile that is a link out of the source", linked_dockerfile),
 )
 MAY = (
@@ -350,11 +351,11 @@ MAY = (
     Case("a glob written out", entries_written_out),
     Case("an editor's ignored backup", ignored_editor_file),
     Case("a generated jar, made again with another date", generated_jar),
-    Case("a smudged file of Git LFS", smudged_file_of_lfs),
-    Case("a checkout with CRLF line ends", crlf_checkout),
+    Case("a smudged file of Git LFS", smudged_file_of_lfs, GIT),
+    Case("a checkout with CRLF line ends", crlf_checkout, GIT),
     Case("an overlay that only names channels", overlay_that_names_channels),
-    Case("a sparse checkout without the files of chart and image", sparse_checkout),
-    Case("an amended commit message", amended_message),
+    Case("a sparse checkout without the files of chart and image", sparse_checkout, GIT),
+    Case("an amended commit message", amended_message, GIT),
     Case("modifications that are committed later", committed_after_a_local_test),
     Case("modifications that were undone", modification_that_was_undone),
     Case("the next version", next_version_after_a_release),

@@ -4,8 +4,8 @@ the command line.
 What is released is what was tested and what the source stores: each case changes one thing between
 the test and the release, or tries to bring in what nobody tested. A case that must not happen is
 refused by its code and its words, or released as the source has it; nothing is published otherwise.
-A neighbour that looks like one of them passes. Every case runs with charts in folders and with
-charts in a registry.
+A neighbour that looks like one of them passes. Every case runs with charts in folders and in a
+registry, and with the source in git, Bazaar and Subversion, as far as it can be tried there.
 """
 
 from __future__ import annotations
@@ -44,26 +44,26 @@ def released(_worlds: Sequence[World], settings: Settings) -> list[Figure]:
 
 
 def _tried(id: str, cases: Sequence[Case], what: str, settings: Settings) -> list[Figure]:
-    points = [(case, kind) for case in cases for kind in KINDS]
+    points = [(case, kind, system) for case in cases for kind in KINDS for system in case.systems]
     chosen = points
     if not settings.full:
         chosen = random.Random(settings.seed).sample(points, min(SAMPLED, len(points)))
 
-    def run(_number: int, point: tuple[Case, str]) -> str:
-        case, kind = point
+    def run(_number: int, point: tuple[Case, str, str]) -> str:
+        case, kind, system = point
         with tempfile.TemporaryDirectory(prefix="release-") as folder:
-            wrong = on_line(case, kind, Path(folder))
-        return f"{case.name} ({kind}): {wrong}" if wrong else ""
+            wrong = on_line(case, kind, system, Path(folder))
+        return f"{case.name} ({kind}, {system}): {wrong}" if wrong else ""
 
     wrong = spread(chosen, settings.workers, run)
     return [counted(id, f"{what} ({len(chosen)} of {len(points)})", chosen, wrong)]
 
 
-def on_line(case: Case, kind: str, folder: Path) -> str:
+def on_line(case: Case, kind: str, system: str, folder: Path) -> str:
     """Run a case on a line of its own, with a registry."""
     with registry(folder / "registry") as running:
         base = f"oci://{running.host}" if kind == "oci://" else f"file://{folder}"
-        line = Line(folder, base)
+        line = Line(folder, base, system)
         line.host = running.host
         try:
             return case.run(line)

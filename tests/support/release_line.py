@@ -14,6 +14,7 @@ from typing import Any
 
 from tests.support.gits import Repo
 from tests.support.helms import helm
+from tests.support.source_systems import SYSTEMS
 
 PIPELINE = """\
 charts:
@@ -34,16 +35,23 @@ class Line:
     """A checkout with one chart, and the command line on it.
 
     base: URL below which the channels keep charts; of the folder where none is given. host: of a
-    registry, where a test has one.
+    registry, where a test has one. system: of the source; `repo` has more methods than
+    `checkouts.Checkout` has where it is git.
     """
 
     host = ""
     chart = "common"
 
-    def __init__(self, folder: Path, base: str = "") -> None:
+    def __init__(self, folder: Path, base: str = "", system: str = "git") -> None:
         self.folder = folder
         self.base = base or f"file://{folder}"
-        self.repo = Repo(folder / "source", folder / "gitconfig")
+        self.system = system
+        self.repo: Any
+        if system == "git":
+            self.repo = Repo(folder / "source", folder / "gitconfig")
+        else:
+            self.repo = SYSTEMS[system].checkout(folder)
+            self.repo.ignore(".pipeline")
         for place in ("snapshots", "charts"):
             (folder / place).mkdir()
         self.configure()
@@ -64,7 +72,7 @@ class Line:
         return {
             "PATH": f"{helm(4).parent}:{os.environ['PATH']}",
             "HOME": str(self.folder),
-            "GIT_CONFIG_GLOBAL": str(self.repo.config),
+            **SYSTEMS[self.system].environment(self.folder),
             **variables,
         }
 

@@ -82,13 +82,15 @@ class WorkingCopy:
             self.svn("propdel", "-q", "svn:executable", place)
 
     def ignore(self, pattern: str) -> None:
-        self.svn("propset", "-q", "svn:global-ignores", pattern, ".")
+        name = "svn:global-ignores"
+        before = self.svn("propget", name, ".") if name in self.svn("proplist", ".") else ""
+        self.svn("propset", "-q", name, f"{before}\n{pattern}".strip(), ".")
 
     def commit(self, message: str = "change") -> str:
         """Commit everything as it stands, also nothing. Returns the revision's id."""
         for line in self.svn("status").splitlines():
-            if line.startswith("!"):
-                self.svn("rm", "-q", local(self.root / line[8:]))
+            if line[0] in "!~":  # missing, or of another kind now
+                self.svn("rm", "-q", "--keep-local", local(self.root / line[8:]))
         self.svn("add", "-q", "--force", ".")
         changes = self.svn("status", "-q")
         if not changes or changes.startswith(" M      .\n") or changes == "M      .":

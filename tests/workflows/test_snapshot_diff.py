@@ -14,7 +14,7 @@ NAMED = """metadata:
 
 
 def diff(line: Line) -> str:
-    return (line.repo.root / ".pipeline/diff/common.diff").read_text()
+    return Path(line.repo.root, ".pipeline/diff/common.diff").read_text()
 
 
 def test_snapshot_diff_compares_with_production(tmp_path: Path) -> None:
