@@ -179,7 +179,9 @@ def read_status(root: Path, folder: str) -> bytes:
     with scratch.folder("index") as scratch_folder:
         copied = scratch_folder / "index"
         try:
-            shutil.copyfile(index, copied)
+            # With its time, by which git knows which files were written in the same second as the
+            # index and have to be compared by their bytes.
+            shutil.copy2(index, copied)
         except OSError as error:
             raise files.failure(error, index) from error
         env = {"GIT_INDEX_FILE": str(copied)}
