@@ -1,36 +1,45 @@
-"""Report the verdict on the selected charts as an HTML page, as Markdown and as JUnit.
+"""Report the verdict on the selected charts to the review, and as HTML page, Markdown and JUnit.
 
+    pipeline-steps report --started
     pipeline-steps report
-    pipeline-steps report --started --output build/report
+    pipeline-steps report --output build/report
 
 Reads the records of check, build_image, snapshot and integration_test for the content of each
-selected chart. Writes report.md, report.html and report.xml into --output (.pipeline/report when
-not given), and a record. A bad verdict is no failure of this step: it exits with 0 and says
-negative or incomplete.
+selected chart. Writes report.md, report.html and report.xml into .pipeline/report, and a record.
+Where `review` names a review system, the verdict goes to exactly the revision that was tested: never
+to one that has a newer one, which is said. A review system that does not answer gets it from the
+next run; until then the exit code is 75 or 7. With --output the files are written there, and nothing
+is sent. A bad verdict is no failure of this step: it exits with 0 and says negative or incomplete.
 """
 
 from __future__ import annotations
 
 import logging
-import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from pipeline_steps.ci.detect import detect
 from pipeline_steps.cli.options import Option
+from pipeline_steps.cli.selection import affected
 from pipeline_steps.cli.step import Step, run_step
 from pipeline_steps.config.language import Config
-from pipeline_steps.reporting import report_page, verdict
+from pipeline_steps.reporting import delivery, report_page, review_text, verdict
+from pipeline_steps.reporting.delivery import Addressee, Target
 from pipeline_steps.reporting.report_page import Page
-from pipeline_steps.reviews.kinds import configured_system
-from pipeline_steps.state.attempt import record_attempt
+from pipeline_steps.reviews.review import ReviewSystem, Verdict
+from pipeline_steps.state.attempt import Attempt, record_attempt
 from pipeline_steps.state.origin import origin
 from pipeline_steps.state.record import Record, make_key
 from pipeline_steps.state.state import State
 from pipeline_steps.testing import pulls
 from pipeline_steps.toolbox import clock, files, junit
-from pipeline_steps.toolbox.errors import NotYet, PipelineError
-from pipeline_steps.workspace.checkout import open_checkout
+from pipeline_steps.toolbox.errors import (
+    EvidenceError,
+    NotYet,
+    PipelineError,
+    Temporary,
+    Unreachable,
+)
+from pipeline_steps.workspace.checkout import Checkout, open_checkout
 
 STEP = Step(
     "report",
@@ -40,10 +49,10 @@ STEP = Step(
     keywords=("plan",),
     options=(
         Option("started", "flag", "say that the tests have begun; no verdict yet"),
-        Option("output", "path", "folder for the page; default: .pipeline/report"),
+        Option("output", "path", "write the files into this folder, and send nothing"),
     ),
     reads=("check", "build_image", "snapshot", "integration_test"),
-    writes=("verdict", ".pipeline/report"),
+    writes=("verdict", "delivery", "review", ".pipeline/report"),
 )
 FORMAT = 1
 
@@ -59,44 +68,36 @@ def report(
     output: Path | None = None,
     plan: bool = False,
 ) -> Record | tuple[Record, ...]:
-    """Write the verdict on `charts` into a folder and record it.
+    """Report the verdict on `charts` to the review, write it into a folder, and record it.
 
-    The record's output "verdict" is positive, negative, incomplete or started.
+    The record's output "verdict" is positive, negative, incomplete or started; "review" is the URL
+    where it stands, "delivery" what came of it (see reviews.review.Delivery), or "files".
 
     Args:
         charts: names of the selected charts.
         started: report that tests have begun, without a verdict.
-        output: the folder; default: `report` beside the state file.
-        plan: log what would be written; returns ().
+        output: write the files into this folder, and send nothing; default: `report` beside the
+            state file.
+        plan: log what would be written and sent; returns ().
 
     Raises:
-        NotYet: a review system is configured and no folder is given, or an approval is required.
-        MachineError: the files cannot be written.
+        NotYet: an approval is required.
+        EvidenceError: what is checked out is not the review's.
+        Temporary, Unreachable: the review system does not answer; the verdict is kept.
+        MachineError: the files cannot be written, the review system takes no verdict.
     """
-    _refuse_not_yet(config, output)
-    folder = output or state.folder / "report"
-    if plan:
-        log.info("report: would write report.md, report.html and report.xml into %s", folder)
-        return ()
+    _refuse_not_yet(config)
     checkout = open_checkout(config)
-    target = detect(os.environ).target or ""
-    verdicts = [
-        verdict.chart_verdict(checkout, checkout.chart(name), config, state, target)
-        for name in charts
-    ]
-    build_url = (origin()["ci"] or {}).get("url", "")
-    page = Page(
-        verdicts, checkout.revision, build_url, started, diffs(verdicts, state), _notices(config)
-    )
-    contents = {chart_verdict.chart.name: chart_verdict.chart.content for chart_verdict in verdicts}
+    folder = output or state.folder / "report"
+    target = delivery.find_target(config, checkout, files_only=output is not None)
+    page = _page(config, state, checkout, charts, target, started)
+    if plan:
+        where = f", and tell {target.name}" if target.system else ""
+        log.info("report: would write report.md, report.html, report.xml into %s%s", folder, where)
+        return ()
+    contents = {each.chart.name: each.chart.content for each in page.verdicts}
     parameters = {"charts": contents, "started": started, "requires": list(config.review.requires)}
     key = make_key("report", FORMAT, parameters=parameters, content=None, consumed={})
-    uses = {
-        record.id: None
-        for chart_verdict in verdicts
-        for requirement in chart_verdict.requirements
-        for record in requirement.records
-    }
     with record_attempt(
         state,
         step="report",
@@ -104,14 +105,137 @@ def report(
         key=key,
         revision=checkout.revision,
         parameters=parameters,
-        uses=uses,
+        uses=_used_records(page),
     ) as attempt:
-        if charts or not (folder / "report.html").exists():
+        if charts or page.gaps or not (folder / "report.html").exists():
             write(page, folder)
             log.info("%s (%s)", page.headline, folder / "report.html")
         else:  # a page that says nothing would hide what the builds before found
             log.info("%s; %s stays as it was", page.headline, folder / "report.html")
-        return attempt.passed({"verdict": "started" if started else verdict.overall(verdicts)})
+        attempt.outputs = {"verdict": page.word}
+        return attempt.passed(_send(page, target, checkout, state, attempt))
+
+
+def _page(
+    config: Config,
+    state: State,
+    checkout: Checkout,
+    charts: tuple[str, ...],
+    target: Target,
+    started: bool,
+) -> Page:
+    verdicts = [
+        verdict.chart_verdict(checkout, checkout.chart(name), config, state, target.branch)
+        for name in charts
+    ]
+    return Page(
+        verdicts,
+        checkout.revision,
+        (origin()["ci"] or {}).get("url", ""),
+        started,
+        diffs(verdicts, state),
+        _notices(config),
+        _gaps(checkout, charts, target) if target.system and target.branch else (),
+    )
+
+
+def _gaps(checkout: Checkout, charts: tuple[str, ...], target: Target) -> tuple[str, ...]:
+    """Why a verdict on `charts` is none on the review: what it changes besides, and what is not
+    stored.
+    """
+    gaps = []
+    others = [name for name in affected(checkout, target.branch) if name not in charts]
+    if others:
+        names = ", ".join(others)
+        gaps.append(f"the review also changes {names}, which this report is not about")
+    modified = [path for name in charts for path in checkout.chart(name).modified]
+    if modified:
+        gaps.append(f"the checkout has local modifications: {', '.join(modified[:5])}")
+    return tuple(gaps)
+
+
+def _used_records(page: Page) -> dict[str, None]:
+    return {
+        record.id: None
+        for chart_verdict in page.verdicts
+        for requirement in chart_verdict.requirements
+        for record in requirement.records
+    }
+
+
+def _send(
+    page: Page, target: Target, checkout: Checkout, state: State, attempt: Attempt
+) -> dict[str, str]:
+    """Deliver the verdict, and those that were kept; returns the outputs that say so."""
+    if target.problem and not isinstance(target.problem, Temporary | Unreachable):
+        raise target.problem
+    system = target.system
+    if system is None:
+        if target.reason:
+            log.info("report: %s; files only", target.reason)
+        return {"delivery": "files"}
+    try:
+        addressee = delivery.address(
+            target.review, checkout.source, target.build, checkout.revision
+        )
+    except EvidenceError as error:  # of a review that nobody could be asked about, the cause
+        raise target.problem or error from error
+    verdict_of_page = _verdict(page, target, addressee, checkout, system)
+    attempt.parameters["review"] = {
+        "system": system.name,
+        "id": addressee.id,
+        "revision": addressee.revision,
+        "tested": addressee.tested,
+        "base": addressee.base,
+    }
+    try:
+        if target.problem:
+            raise target.problem
+        delivered = delivery.deliver(system, addressee, verdict_of_page, queued=target.build.queued)
+    except (Temporary, Unreachable):
+        if kept := delivery.keep(state.folder, system, addressee.id, verdict_of_page):
+            log.warning("report: kept in %s; the next report sends it", kept)
+        raise
+    delivery.forget(state.folder, addressee.id, addressee.revision)
+    delivery.log_delivery(addressee.id, delivered)
+    for review, sent in delivery.send_kept(state.folder, system, checkout.source):
+        delivery.log_delivery(review, sent)
+    return {"delivery": delivered.outcome, "review": delivered.url}
+
+
+def _verdict(
+    page: Page, target: Target, addressee: Addressee, checkout: Checkout, system: ReviewSystem
+) -> Verdict:
+    """What the review is told."""
+    reference = (
+        system.fetch_reference(target.review, addressee.revision)
+        if target.review
+        else addressee.revision
+    )
+    commands = review_text.commands(
+        page,
+        checkout.source.checkout_command(addressee.revision, reference),
+        checkout.config.evidence,
+    )
+    tested = review_text.About(
+        addressee.revision,
+        addressee.tested,
+        addressee.base,
+        target.branch,
+        target.build.queued,
+        commands,
+        system.abilities.folds,
+    )
+    is_whole = addressee.tested == addressee.revision and not page.started
+    return Verdict(
+        addressee.revision,
+        page.word,
+        review_text.summary(page),
+        review_text.text(page, tested, system.abilities.longest_text),
+        page.build,
+        # A merge has other line numbers than the review.
+        review_text.findings(checkout, page.verdicts) if is_whole else (),
+    )
 
 
 def diffs(verdicts: Sequence[verdict.ChartVerdict], state: State) -> dict[str, str]:
@@ -152,17 +276,10 @@ def _notices(config: Config) -> tuple[str, ...]:
         return ()
 
 
-def _refuse_not_yet(config: Config, output: Path | None) -> None:
-    review = config.review
-    approval = next((name for name in review.requires if name.startswith("approval")), None)
+def _refuse_not_yet(config: Config) -> None:
+    approval = next((name for name in config.review.requires if name.startswith("approval")), None)
     if approval:
         raise NotYet(f"review.requires {approval}", where=config.where("review.requires"))
-    system = configured_system(config)
-    if system is not None and output is None:
-        raise NotYet(
-            f"reporting to {system} (give --output FOLDER to get the page)",
-            where=config.where("review"),
-        )
 
 
 def main(argv: list[str] | None = None) -> int:

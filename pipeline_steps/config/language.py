@@ -317,11 +317,11 @@ class Review(Settings, frozen=True):
     """The review system, at most one, and what its verdict needs."""
 
     gerrit: GerritReview | None = None
-    """Not yet: `report` works with --output only.
+    """Changes of a Gerrit server get the verdict of `report`.
     Example: `gerrit: {url: "https://gerrit.example.com"}`"""
 
     gitea: GiteaReview | None = None
-    """Not yet: `report` works with --output only.
+    """Pull requests of a Gitea or Forgejo server get the verdict of `report`.
     Example: `gitea: {url: "https://git.example.com"}`"""
 
     github: GithubReview | None = None
@@ -331,7 +331,7 @@ class Review(Settings, frozen=True):
     """Not yet: `report` works with --output only. Example: `gitlab: {}`"""
 
     launchpad: LaunchpadReview | None = None
-    """Not yet: `report` works with --output only. Example: `launchpad: {}`"""
+    """Merge proposals on Launchpad get the verdict of `report`. Example: `launchpad: {}`"""
 
     requires: tuple[str, ...] = ("check", "integration_test")
     """Steps, and names given to `record`, without which the verdict is incomplete.

@@ -10,7 +10,7 @@ import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from types import MappingProxyType
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 from pipeline_steps.reporting.rendering import render
 from pipeline_steps.reporting.verdict import ChartVerdict, Word, overall
@@ -32,7 +32,7 @@ GOOD = frozenset({"positive", "passed"})
 _REASON_LINES = 12
 #: Characters of a diff that a page shows; reviews refuse long comments.
 _DIFF = 12_000
-_CHANGES = "What it renders otherwise than what is published"
+CHANGES = "What it renders otherwise than what is published"
 
 
 class Page(NamedTuple):
@@ -42,6 +42,7 @@ class Page(NamedTuple):
     started: tests have begun, there is no verdict yet.
     diffs: chart name → differences between the renderings of its snapshot and the published chart.
     notices: warnings that do not depend on the verdict.
+    gaps: why the verdict is not positive, though what is shown has passed.
     """
 
     verdicts: Sequence[ChartVerdict]
@@ -50,13 +51,22 @@ class Page(NamedTuple):
     started: bool
     diffs: Mapping[str, str] = MappingProxyType({})
     notices: Sequence[str] = ()
+    gaps: Sequence[str] = ()
+
+    @property
+    def word(self) -> Word | Literal["started"]:
+        """The verdict on all of it."""
+        if self.started:
+            return "started"
+        word = overall(self.verdicts)
+        return "incomplete" if self.gaps and word == "positive" else word
 
     @property
     def headline(self) -> str:
-        if not self.verdicts:
+        if not self.verdicts and not self.gaps:
             return "no chart affected"
         names = ", ".join(verdict.chart.name for verdict in self.verdicts)
-        return f"testing {names}" if self.started else WORDS[overall(self.verdicts)]
+        return f"testing {names}" if self.word == "started" else WORDS[self.word]
 
     @property
     def totals(self) -> str:
@@ -97,7 +107,7 @@ def _counts(numbers: Mapping[str, int]) -> str:
     return ", ".join(f"{number} {word}" for word, number in order) or "none"
 
 
-def _sections(page: Page) -> Iterator[Section]:
+def sections(page: Page) -> Iterator[Section]:
     """The charts, those that nobody has to look at last."""
     for verdict in sorted(page.verdicts, key=lambda verdict: _ORDER.index(verdict.word)):
         chart = verdict.chart
@@ -126,9 +136,10 @@ def markdown(page: Page) -> str:
         f"Revision {_code(page.revision)}" + _link(page.build),
         "",
         *([page.totals, ""] if page.totals else []),
+        *(f"Not positive: {_escape_markdown(gap)}\n" for gap in page.gaps),
         *(f"Note: {_escape_markdown(notice)}\n" for notice in page.notices),
     ]
-    for section in _sections(page):
+    for section in sections(page):
         lines += [
             f"## {_escape_markdown(': '.join(filter(None, (section.title, section.word))))}",
             "",
@@ -152,13 +163,13 @@ def html_page(page: Page) -> str:
     return render(
         "report.html",
         title=page.headline,
-        word="" if page.started or not page.verdicts else overall(page.verdicts),
+        word="" if page.started or not (page.verdicts or page.gaps) else page.word,
         totals=page.totals,
         revision=page.revision,
         build=page.build if page.build.startswith(("https://", "http://")) else "",
-        notices=page.notices,
-        sections=list(_sections(page)),
-        changes=_CHANGES,
+        notices=(*(f"not positive: {gap}" for gap in page.gaps), *page.notices),
+        sections=list(sections(page)),
+        changes=CHANGES,
     )
 
 
@@ -175,6 +186,8 @@ def cases(page: Page) -> Iterator[Case]:
             yield Case(name, outcome=outcome, text=text)
         if verdict.notice:
             yield Case(f"{verdict.chart.name} version", text=verdict.notice)
+    for gap in page.gaps:
+        yield Case(gap, outcome="error", text=gap)
 
 
 def _cut(diff: str) -> str:
@@ -192,7 +205,7 @@ def _folded(diff: str) -> list[str]:
     # A fence ends at a line of at least its length (CommonMark 0.31, section 4.5).
     fence = "`" * (2 + max([1, *(len(run) for run in re.findall("`+", diff))]))
     return [
-        f"<details><summary>{_CHANGES}</summary>",
+        f"<details><summary>{CHANGES}</summary>",
         "",
         f"{fence}diff",
         diff.rstrip("\n"),

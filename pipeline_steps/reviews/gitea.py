@@ -173,6 +173,7 @@ class GiteaReviews:
         approval_revisions=True,
         merges=True,
         longest_text=60_000,
+        folds=True,
     )
 
     def __init__(

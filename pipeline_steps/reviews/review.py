@@ -25,7 +25,8 @@ class Abilities(NamedTuple):
     edits_comments: a comment can be brought up to date; else each verdict leaves a message.
     approval_revisions: an approval names the revision it was given on.
     merges: it merges a pinned revision itself; else `merge` does it in a checkout.
-    longest_text: characters of a verdict's text that it takes.
+    longest_text: characters of a verdict's text that it takes, 4000 or more.
+    folds: its Markdown knows <details>, which hides what is long.
     """
 
     pending: bool
@@ -34,6 +35,7 @@ class Abilities(NamedTuple):
     approval_revisions: bool
     merges: bool
     longest_text: int
+    folds: bool = False
 
 
 class Review(NamedTuple):
@@ -73,7 +75,8 @@ class Finding(NamedTuple):
 class Verdict(NamedTuple):
     """What a review is told.
 
-    revision: the review's own revision that the verdict is about.
+    revision: the review's own revision that the verdict is about, or the commit that a merge queue
+        made of it, which is none of `Review.revisions` and gets a verdict, but no comment.
     summary: one line of at most 140 characters. text: Markdown, at most `Abilities.longest_text`.
     url: of the CI build, "" outside of CI.
     """
@@ -91,11 +94,11 @@ class Delivery(NamedTuple):
 
     outcome: "set"; "unchanged" if it was there already; "message" if only a message could be left
         (work in progress, a word without a state); "superseded" if the review has a newer revision,
-        and nothing was written.
-    url: of the verdict or the review. reason: why it is only a message, or superseded; else "".
+        "closed" if it is merged or abandoned; nothing was written.
+    url: of the verdict or the review. reason: why it is only a message, superseded or closed; else "".
     """
 
-    outcome: Literal["set", "unchanged", "message", "superseded"]
+    outcome: Literal["set", "unchanged", "message", "superseded", "closed"]
     url: str
     reason: str = ""
 

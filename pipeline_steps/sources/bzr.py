@@ -9,6 +9,7 @@ from __future__ import annotations
 import fnmatch
 import functools
 import re
+import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -57,6 +58,11 @@ class Bazaar:
     def fetch_command(self) -> str:
         """The command for the newest history."""
         return "brz update" if self._head["bound"] else "brz pull"
+
+    def checkout_command(self, revision: str, reference: str) -> str:
+        """A branch of its own, from where this one came."""
+        origin = self.remote_url or "."
+        return shlex.join(["brz", "branch", "-r", f"revid:{revision}", origin, "under-test"])
 
     @property
     def remote_url(self) -> str:

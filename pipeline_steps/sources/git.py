@@ -9,6 +9,7 @@ from __future__ import annotations
 import fnmatch
 import functools
 import re
+import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -367,6 +368,11 @@ class Git:
         if of_branch in remotes:
             return of_branch
         return remotes[0] if len(remotes) == 1 else "origin"
+
+    def checkout_command(self, revision: str, reference: str) -> str:
+        """Fetch the reference alone, and switch to the revision itself: the reference may move."""
+        fetch = shlex.join(["git", "fetch", self._remote(), reference])
+        return f"{fetch} && {shlex.join(['git', 'switch', '--detach', revision])}"
 
     @property
     def remote_url(self) -> str:

@@ -164,6 +164,12 @@ class Source(Tagged, Protocol):
     def fetch_command(self) -> str:
         """The command for the newest history."""
 
+    def checkout_command(self, revision: str, reference: str) -> str:
+        """The command that people type to check out a revision that is not here yet.
+
+        reference: that the remote gives it by, as git has them.
+        """
+
     @property
     def remote_url(self) -> str:
         """The URL that the checkout came from, to which tags are pushed: of git's remote, Bazaar's

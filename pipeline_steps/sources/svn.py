@@ -127,6 +127,10 @@ class Svn:
         named = layout.parse_revision(tag.revision) if tag else None
         return named or revision
 
+    def checkout_command(self, revision: str, reference: str) -> str:
+        """The working copy at the number of the revision."""
+        return f"svn update -r {self._parsed(revision).number}"
+
     @property
     def remote_url(self) -> str:
         """The URL of the folder that is checked out."""

@@ -39,6 +39,9 @@ NAMES: dict[type[msgspec.Struct], set[str]] = {
     language.Cluster: {"entry", "connection"},
     language.Check: {"check"},
     language.Review: {"review"},
+    language.GerritReview: {"settings"},
+    language.GiteaReview: {"settings"},
+    language.LaunchpadReview: {"settings"},
     language.Release: {"release"},
     language.Deployment: {"deployment"},
     Host: {"entry", "host", "host_settings"},
@@ -51,11 +54,8 @@ REFUSED: dict[str, dict[str, Any]] = {
     "tests.prepare": {"tests": {"prepare": ["ci/before.yaml"]}},
     "tests.upgrade_from": {"tests": {"upgrade_from": ["published"]}},
     "tests.breaking": {"tests": {"breaking": "skip"}},
-    "review.gerrit": {"review": {"gerrit": {"url": "https://gerrit.example.com"}}},
-    "review.gitea": {"review": {"gitea": {"url": "https://git.example.com"}}},
     "review.github": {"review": {"github": {}}},
     "review.gitlab": {"review": {"gitlab": {}}},
-    "review.launchpad": {"review": {"launchpad": {}}},
     "release.sign": {"release": {"sign": {"key": "releases"}}},
 }
 

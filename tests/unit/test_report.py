@@ -162,15 +162,36 @@ def test_report_without_charts_is_positive(world: World) -> None:
     assert world.page.startswith("# no chart affected")
 
 
-def test_report_to_gerrit_is_refused_without_output(tmp_path: Path) -> None:
-    world = World(
-        tmp_path, review={"gerrit": {"url": "https://gerrit.example.com"}, "requires": ["check"]}
-    )
-    with pytest.raises(NotYet, match="reporting to gerrit") as caught:
-        world.report()
-    assert caught.value.exit_code == 2
+def test_report_with_output_sends_nothing(tmp_path: Path) -> None:
+    review = {"gitea": {"url": "http://127.0.0.1:1", "repository": "a/b"}, "requires": ["check"]}
+    world = World(tmp_path, review=review)
     world.step("check")
-    assert verdict(world.report(output=tmp_path / "page")) == "positive"
+    record = world.report(output=tmp_path / "page")
+    assert (verdict(record), record.outputs["delivery"]) == ("positive", "files")
+
+
+@pytest.mark.parametrize(
+    ("variables", "words"),
+    [
+        ({"CI_COMMIT_TAG": "web-1.0.0"}, "a build of the tag web-1.0.0 is no review; files only"),
+        ({"CI_COMMIT_BRANCH": "main"}, "a build of the branch main is no review; files only"),
+    ],
+)
+def test_outside_of_a_review_only_files_are_written(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    variables: dict[str, str],
+    words: str,
+) -> None:
+    review = {"gitea": {"url": "http://127.0.0.1:1", "repository": "a/b"}, "requires": ["check"]}
+    world = World(tmp_path, review=review)
+    world.step("check")
+    for name, value in {"GITLAB_CI": "true", **variables}.items():
+        monkeypatch.setenv(name, value)
+    caplog.set_level("INFO")
+    assert world.report().outputs == {"verdict": "positive", "delivery": "files"}
+    assert words in caplog.text and world.page
 
 
 def test_required_approval_is_refused_by_report(tmp_path: Path) -> None:

@@ -1,0 +1,279 @@
+"""Bring a verdict to a review: to which one, on which of its revisions, and later when its system
+does not answer now.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import msgspec
+
+from pipeline_steps.ci.detect import Build, detect
+from pipeline_steps.config.language import Config
+from pipeline_steps.reviews.kinds import configured_system, open_review_system
+from pipeline_steps.reviews.review import Delivery, Finding, Review, ReviewSystem, Verdict, Word
+from pipeline_steps.sources.source import Source
+from pipeline_steps.toolbox import files
+from pipeline_steps.toolbox.errors import (
+    EvidenceError,
+    MachineError,
+    PipelineError,
+    Temporary,
+    Unreachable,
+    UsageError,
+)
+from pipeline_steps.workspace.checkout import Checkout
+
+#: Folder below the state folder, and how many verdicts it keeps.
+UNSENT, MAX_UNSENT = "unsent", 20
+#: A kept verdict is no longer than the longest text of a system, with findings.
+_MAX_BYTES = 2**21
+_OPEN = ("open", "draft")
+
+log = logging.getLogger("pipeline_steps.report")
+
+
+class Target(NamedTuple):
+    """Where a verdict goes. system: None for files only, and `reason` why.
+
+    problem: the review could not be asked for.
+    """
+
+    system: ReviewSystem | None
+    build: Build
+    review: Review | None = None
+    reason: str = ""
+    problem: PipelineError | None = None
+
+    @property
+    def branch(self) -> str:
+        """The branch that the review goes to, "" for none."""
+        return self.build.target or (self.review.target if self.review else "")
+
+    @property
+    def name(self) -> str:
+        """The review, for people."""
+        return self.review.url if self.review else f"review {self.build.review}"
+
+
+class Addressee(NamedTuple):
+    """The revision of a review that a verdict is about.
+
+    review: None when its server does not answer. id: as the CI gives it. revision: gets the
+    verdict. tested: what is checked out: `revision`, or a merge of it and `base`.
+    """
+
+    review: Review | None
+    id: str
+    revision: str
+    tested: str
+    base: str = ""
+
+
+class Unsent(msgspec.Struct, frozen=True):
+    """A verdict that could not be delivered, as it is kept."""
+
+    system: str
+    review: str
+    revision: str
+    word: Word
+    summary: str
+    text: str
+    url: str = ""
+    findings: tuple[tuple[str, int, str], ...] = ()
+
+
+def find_target(config: Config, checkout: Checkout, *, files_only: bool) -> Target:
+    """The review that this build is about. What goes wrong is in `problem`: the files of a report
+    are written all the same.
+    """
+    build = detect(os.environ)
+    name = configured_system(config)
+    if name is None or files_only:
+        return Target(None, build)
+    if build.tag or (build.branch and not build.review):
+        kind = f"tag {build.tag}" if build.tag else f"branch {build.branch}"
+        return Target(None, build, reason=f"a build of the {kind} is no review")
+    try:
+        system = open_review_system(config, checkout.source.remote_url)
+        assert system is not None
+    except PipelineError as error:
+        return Target(None, build, problem=error)
+    try:
+        review = find_review(system, build, checkout.revision)
+    except PipelineError as error:
+        return Target(system, build, problem=error)
+    if review is None:
+        reason = f"no open review on {name} has the revision {checkout.revision[:12]}"
+        return Target(None, build, reason=reason)
+    return Target(system, build, review)
+
+
+def find_review(system: ReviewSystem, build: Build, tested: str) -> Review | None:
+    """The review that `build` is about; in a shell an open one with `tested` as its head, None for
+    none.
+    """
+    if build.review:
+        return system.review(build.review)
+    revision = build.head or tested
+    reviews = [review for review in system.reviews_of(revision) if review.state in _OPEN]
+    current = [review for review in reviews if review.head == revision]
+    return next(iter(current or reviews), None)
+
+
+def address(review: Review | None, source: Source, build: Build, tested: str) -> Addressee:
+    """The revision of a review that a verdict about `tested` belongs to.
+
+    Raises EvidenceError when `tested` is neither a revision of the review nor a merge of one.
+    """
+    identity = review.id if review else build.review or ""
+    base = build.base or ""
+    if build.head and tested == build.head:
+        return Addressee(review, identity, tested, tested)
+    if build.is_test_merge and build.head and tested == build.revision:
+        return Addressee(review, identity, build.head, tested, base)
+    if review and tested in review.revisions:
+        return Addressee(review, identity, tested, tested)
+    # A CI that does not say which head it merged: the newest that the checkout contains.
+    merged = build.review and next(_contained(review, source), None)
+    if merged:
+        return Addressee(review, identity, merged, tested, base)
+    raise EvidenceError(
+        f"checked out is {tested[:12]}, which is neither a revision of review {identity} nor CI's "
+        "merge of one",
+        where=review.url if review else "",
+        advice="check out what CI says is tested; --output FOLDER writes files only",
+    )
+
+
+def _contained(review: Review | None, source: Source) -> Iterator[str]:
+    for revision in reversed(review.revisions if review else ()):
+        try:
+            if source.base(revision) == revision:
+                yield revision
+        except (UsageError, MachineError):  # not fetched here, so it is not part of the checkout
+            continue
+
+
+def deliver(
+    system: ReviewSystem, addressee: Addressee, verdict: Verdict, *, queued: bool
+) -> Delivery:
+    """Deliver a verdict to a review that was asked for, unless it is closed or has a newer
+    revision.
+
+    queued: the revision is one that a merge queue made.
+    """
+    review = addressee.review
+    assert review is not None
+    if review.state not in _OPEN:
+        return Delivery("closed", review.url, f"the review is {review.state}")
+    if review.head != verdict.revision and not queued:
+        problem = f"the review has a newer revision, {review.head[:12]}"
+        return Delivery("superseded", review.url, problem)
+    return system.deliver(review, verdict)
+
+
+def log_delivery(review: str, delivery: Delivery) -> None:
+    """Say what came of a verdict."""
+    words = {
+        "set": "the verdict is set",
+        "unchanged": "the verdict is there already",
+        "message": "only a message is left",
+        "superseded": "no verdict is set",
+        "closed": "no verdict is set",
+    }[delivery.outcome]
+    reason = f": {delivery.reason}" if delivery.reason else ""
+    log.info("review %s: %s%s (%s)", review, words, reason, delivery.url)
+
+
+def keep(folder: Path, system: ReviewSystem, identity: str, verdict: Verdict) -> Path | None:
+    """Keep a verdict for the next run, in place of one on the same revision; the oldest of more
+    than MAX_UNSENT are dropped. None: a word that the tests have begun is not worth it.
+
+    folder: of the state file.
+    """
+    if verdict.word == "started" or not identity:
+        return None
+    place = files.created_folder(folder / UNSENT)
+    findings = tuple((each.path, each.line, each.message) for each in verdict.findings)
+    unsent = Unsent(system.name, identity, *verdict[:5], findings)
+    path = _path(folder, identity, verdict.revision)
+    files.write(path, msgspec.json.encode(unsent))
+    kept = sorted(place.glob("*.json"), key=lambda each: each.stat().st_mtime_ns)
+    for each in kept[:-MAX_UNSENT]:
+        log.warning("report: a verdict that could not be sent is dropped: %s", each.name)
+        files.remove(each)
+    return path
+
+
+def _path(folder: Path, identity: str, revision: str) -> Path:
+    name = hashlib.sha256(f"{identity}\n{revision}".encode()).hexdigest()[:24]
+    return folder / UNSENT / f"{name}.json"
+
+
+def forget(folder: Path, identity: str, revision: str) -> None:
+    """Drop what is kept about a revision: a later verdict on it was delivered."""
+    path = _path(folder, identity, revision)
+    if path.exists():
+        files.remove(path)
+
+
+def send_kept(folder: Path, system: ReviewSystem, source: Source) -> Iterator[tuple[str, Delivery]]:
+    """Deliver what runs before could not, if it is still current: review and what came of it.
+
+    A revision on which this account has set a verdict since keeps that. Nothing is raised: what
+    cannot be delivered now stays, what never can is dropped, and both are logged.
+    """
+    for path in sorted((folder / UNSENT).glob("*.json")):
+        try:
+            unsent = _read(path, source)
+            if unsent is None or unsent.system != system.name:
+                continue
+            review = system.review(unsent.review)
+            delivery = _deliver_kept(system, review, unsent)
+        except (Unreachable, Temporary) as error:
+            log.warning("report: a kept verdict is still not sent: %s", error)
+            return
+        except PipelineError as error:
+            log.warning("report: a kept verdict cannot be sent and is dropped: %s", error)
+            files.remove(path)
+            continue
+        files.remove(path)
+        yield unsent.review, delivery
+
+
+def _deliver_kept(system: ReviewSystem, review: Review, unsent: Unsent) -> Delivery:
+    findings = tuple(Finding(*each) for each in unsent.findings)
+    verdict = Verdict(
+        unsent.revision, unsent.word, unsent.summary, unsent.text, unsent.url, findings
+    )
+    addressee = Addressee(review, unsent.review, unsent.revision, unsent.revision)
+    if review.head == unsent.revision and system.verdict(review, unsent.revision) in (
+        "positive",
+        "negative",
+    ):
+        return Delivery("unchanged", review.url, "it got a verdict since")
+    return deliver(system, addressee, verdict, queued=False)
+
+
+def _read(path: Path, source: Source) -> Unsent | None:
+    """A kept verdict; None for a file that is not one of ours, which is left alone."""
+    place = path.resolve()
+    if path.is_symlink() or (
+        place.is_relative_to(source.root)
+        and source.is_tracked(place.relative_to(source.root).as_posix())
+    ):
+        log.warning("report: %s is tracked by the source: it is no verdict of a run here", path)
+        return None
+    try:
+        if path.stat().st_size > _MAX_BYTES:
+            raise msgspec.DecodeError("too long")
+        return msgspec.json.decode(path.read_bytes(), type=Unsent)
+    except (OSError, msgspec.DecodeError) as error:
+        log.warning("report: cannot read the kept verdict %s: %s", path, error)
+        return None

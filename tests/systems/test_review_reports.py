@@ -1,0 +1,338 @@
+"""The step `report` against real review systems: a build of a review checks a chart and tells it."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any, NamedTuple
+
+import pytest
+
+from tests.support import gerrits
+from tests.support.gits import Repo
+from tests.support.helms import chart_files, helm
+from tests.support.review_systems import SYSTEMS, GerritWorld, Proposed, World
+
+ROOT = Path(__file__).resolve().parents[2]
+PASSWORD = "BOT_PASSWORD"
+BROKEN = "{{ .Values.nothing.at.all }}\n"
+
+
+class Build(NamedTuple):
+    """What a test needs of a system beside `World`.
+
+    repo: a clone with the remote. review, hosts: sections of pipeline.yaml. secret: of the bot.
+    variables: of a CI build of a review. push_main: brings a commit to main.
+    """
+
+    repo: Repo
+    review: Mapping[str, Any]
+    hosts: Mapping[str, Any]
+    secret: str
+    variables: Callable[[Proposed], Mapping[str, str]]
+    push_main: Callable[[str], None]
+
+
+def gerrit_build(world: World) -> Build:
+    assert isinstance(world, GerritWorld)
+    project = world.project
+
+    def variables(proposed: Proposed) -> Mapping[str, str]:
+        return {
+            "JENKINS_URL": "https://ci.example.com/",
+            "BUILD_TAG": "jenkins-charts-7",
+            "BUILD_URL": "https://ci.example.com/job/charts/7/",
+            "GERRIT_EVENT_TYPE": "patchset-created",
+            "GERRIT_CHANGE_NUMBER": proposed.id,
+            "GERRIT_PATCHSET_REVISION": proposed.revision,
+            "GERRIT_BRANCH": "main",
+            "GERRIT_PROJECT": project.name,
+        }
+
+    def push_main(revision: str) -> None:
+        project.repo.git("push", "-q", project.url("admin"), f"{revision}:refs/heads/main")
+
+    return Build(
+        project.repo,
+        {"gerrit": {"url": world.gerrit.url}},
+        {world.gerrit.host: {"username": world.bot, "password": f"${{{PASSWORD}}}"}},
+        gerrits.PEOPLE[world.bot],
+        variables,
+        push_main,
+    )
+
+
+BUILDS = {"gerrit": gerrit_build}
+
+
+class Agent:
+    """A clone in which CI builds reviews; main has a chart and pipeline.yaml."""
+
+    def __init__(self, world: World, build: Build, folder: Path) -> None:
+        self.world, self.build, self.repo, self.folder = world, build, build.repo, folder
+        (folder / "tmp").mkdir()
+        self.configure()
+        self.repo.git("checkout", "-q", "--detach", "origin/main")
+        for name, text in self.files.items():
+            self.repo.put(name, text)
+        self.repo.commit("begin")
+        build.push_main("HEAD")
+        self.repo.git("fetch", "-q", "origin", "+refs/heads/*:refs/remotes/origin/*")
+
+    def configure(self, **more: object) -> None:
+        """The files of main, with other sections in pipeline.yaml."""
+        charts = {f"charts/web/{name}": text for name, text in chart_files().items()}
+        sections = {
+            "charts": [{"path": "charts/*"}],
+            "review": {**self.build.review, "requires": ["check"]},
+            "hosts": self.build.hosts,
+            **more,
+        }
+        self.files = {**charts, "pipeline.yaml": json.dumps(sections)}
+
+    def propose(self, text: str = "image: other\n", **more: Any) -> Proposed:
+        """A review that changes the chart's values."""
+        return self.world.propose({"charts/web/values.yaml": text}, **more)
+
+    def checked(self, proposed: Proposed) -> None:
+        """Check out a review and check its chart."""
+        self.repo.git("checkout", "-q", "--detach", proposed.revision)
+        self.run(proposed, "check")
+
+    def run(self, proposed: Proposed, *words: str, **more: str) -> subprocess.CompletedProcess[str]:
+        environment = {
+            "PATH": f"{helm(4).parent}:{os.environ['PATH']}",
+            "HOME": str(self.folder),
+            "TMPDIR": str(self.folder / "tmp"),
+            "GIT_CONFIG_GLOBAL": str(self.repo.config),
+            "PYTHONPATH": str(ROOT),
+            PASSWORD: self.build.secret,
+            **self.build.variables(proposed),
+            **more,
+        }
+        command = [sys.executable, "-m", "pipeline_steps", *words]
+        return subprocess.run(
+            command, cwd=self.repo.root, env=environment, capture_output=True, text=True
+        )
+
+    def report(
+        self,
+        proposed: Proposed,
+        *words: str,
+        code: int = 0,
+        variables: Mapping[str, str] = MappingProxyType({}),
+    ) -> str:
+        """What `report` says; it must end with `code` and nothing may show the password."""
+        completed = self.run(proposed, "report", *words, **variables)
+        assert completed.returncode == code, completed.stderr
+        assert self.build.secret not in completed.stdout + completed.stderr
+        return completed.stderr
+
+    @property
+    def last(self) -> Any:
+        """The newest record."""
+        lines = (self.repo.root / ".pipeline/state.jsonl").read_bytes().splitlines()
+        return json.loads(lines[-1])
+
+    @property
+    def unsent(self) -> list[Path]:
+        return [*(self.repo.root / ".pipeline/unsent").glob("*.json")]
+
+
+@pytest.fixture(params=BUILDS)
+def agent(request: pytest.FixtureRequest, tmp_path: Path) -> Agent:
+    world = SYSTEMS[request.param](request, tmp_path)
+    folder = tmp_path / "agent"
+    folder.mkdir()
+    return Agent(world, BUILDS[request.param](world), folder)
+
+
+def test_a_verdict_comes_to_the_review_and_again_changes_nothing(agent: Agent) -> None:
+    proposed = agent.propose()
+    agent.repo.git("checkout", "-q", "--detach", proposed.revision)
+    agent.report(proposed, "--started")
+    assert agent.world.shown(proposed) is None
+    assert any("tests have begun" in text for text in agent.world.texts(proposed))
+    agent.report(proposed)
+    assert agent.world.shown(proposed) is None, "nothing is checked yet: that is no vote"
+    assert any("**incomplete" in text for text in agent.world.texts(proposed))
+
+    agent.checked(proposed)
+    assert "the verdict is set" in agent.report(proposed)
+    assert agent.world.shown(proposed) == "positive"
+    texts = agent.world.texts(proposed)
+    [text] = [text for text in texts if "**passed" in text]
+    assert f"Tested: `{proposed.revision}`, the revision of this review." in text
+    assert "--chart web" in text and f"git switch --detach {proposed.revision}" in text
+    outputs = agent.last["outputs"]
+    assert (outputs["verdict"], outputs["delivery"]) == ("positive", "set")
+    assert outputs["review"].startswith("http")
+    assert agent.last["parameters"]["review"]["revision"] == proposed.revision
+
+    assert "the verdict is there already" in agent.report(proposed)
+    assert agent.world.texts(proposed) == texts
+    assert agent.last["outputs"]["delivery"] == "unchanged"
+
+
+def test_the_command_in_the_text_checks_out_what_was_tested(agent: Agent) -> None:
+    proposed = agent.propose()
+    agent.checked(proposed)
+    agent.report(proposed)
+    [text] = [text for text in agent.world.texts(proposed) if "**passed" in text]
+    command = re.search(r"^git fetch .*$", text, re.MULTILINE)
+    assert command
+    agent.repo.git("checkout", "-q", "--detach", "origin/main")
+    subprocess.run(["sh", "-c", command[0]], cwd=agent.repo.root, check=True, capture_output=True)
+    assert agent.repo.git("rev-parse", "HEAD") == proposed.revision
+
+
+def test_a_failure_is_a_vote_against_it_with_its_line(agent: Agent) -> None:
+    proposed = agent.world.propose({"charts/web/templates/broken.yaml": f"a: 1\nb: {BROKEN}"})
+    agent.checked(proposed)
+    agent.report(proposed)
+    assert agent.world.shown(proposed) == "negative"
+    assert agent.last["outputs"]["verdict"] == "negative"
+    told = [text for text in agent.world.texts(proposed) if "**failed" in text]
+    assert "nil pointer" in told[-1]
+    if agent.world.opened().abilities.line_comments:
+        path, line, message = agent.world.line_comments(proposed)[0]
+        assert (path, line) == ("charts/web/templates/broken.yaml", 2)
+        assert "nil pointer" in message
+
+
+def test_a_push_in_the_middle_of_the_test_leaves_the_newer_revision_alone(agent: Agent) -> None:
+    first = agent.propose()
+    agent.checked(first)
+    second = agent.propose("image: newer\n", earlier=first)
+    agent.repo.git("checkout", "-q", "--detach", first.revision)
+    said = agent.report(first)
+    assert "no verdict is set: the review has a newer revision" in said
+    assert agent.world.shown(second) is None
+    assert not any("**passed" in text for text in agent.world.texts(second))
+    assert agent.last["outputs"]["delivery"] == "superseded"
+
+
+def test_a_review_that_changes_no_chart_passes(agent: Agent) -> None:
+    proposed = agent.world.propose({"README": "words"})
+    agent.repo.git("checkout", "-q", "--detach", proposed.revision)
+    agent.report(proposed)
+    assert agent.world.shown(proposed) == "positive"
+    assert any("no chart affected" in text for text in agent.world.texts(proposed))
+
+
+def test_a_part_of_what_the_review_changes_does_not_pass(agent: Agent) -> None:
+    other = {f"charts/api/{name}": text for name, text in chart_files(name="api").items()}
+    proposed = agent.world.propose({**other, "charts/web/values.yaml": "image: other\n"})
+    agent.checked(proposed)
+    agent.report(proposed, "--chart", "web")
+    assert agent.world.shown(proposed) is None
+    assert agent.last["outputs"]["verdict"] == "incomplete"
+    assert "the review also changes api" in agent.world.texts(proposed)[-1]
+    agent.report(proposed)
+    assert agent.world.shown(proposed) == "positive"
+
+
+def test_a_chart_that_was_changed_here_does_not_pass(agent: Agent) -> None:
+    proposed = agent.propose()
+    agent.repo.git("checkout", "-q", "--detach", proposed.revision)
+    agent.repo.put("charts/web/values.yaml", "image: of nobody\n")
+    agent.run(proposed, "check")
+    agent.report(proposed)
+    assert agent.world.shown(proposed) is None
+    assert "local modifications: charts/web/values.yaml" in agent.world.texts(proposed)[-1]
+
+
+def test_what_is_not_the_reviews_own_is_refused(agent: Agent) -> None:
+    proposed = agent.propose()
+    agent.repo.git("checkout", "-q", "--detach", "origin/main")
+    agent.repo.put("charts/web/values.yaml", "image: of nobody\n")
+    agent.repo.commit("not proposed")
+    said = agent.report(proposed, code=4)
+    assert "which is neither a revision of review" in said
+    assert agent.world.shown(proposed) is None
+    assert (agent.repo.root / ".pipeline/report/report.md").exists()
+
+
+def test_a_closed_review_is_left_alone(agent: Agent) -> None:
+    proposed = agent.propose()
+    agent.checked(proposed)
+    agent.world.close(proposed)
+    before = agent.world.texts(proposed)
+    assert "no verdict is set: the review is closed" in agent.report(proposed)
+    assert agent.world.texts(proposed) == before
+
+
+def test_a_draft_gets_a_message_and_its_verdict_when_it_is_ready(agent: Agent) -> None:
+    proposed = agent.propose(draft=True)
+    agent.checked(proposed)
+    agent.report(proposed)
+    assert any("**passed" in text for text in agent.world.texts(proposed))
+    agent.world.make_ready(proposed)
+    agent.report(proposed)
+    assert agent.world.shown(proposed) == "positive"
+
+
+def test_in_a_shell_the_review_of_what_is_checked_out_is_told(agent: Agent) -> None:
+    proposed = agent.propose()
+    agent.checked(proposed)
+    shell = dict.fromkeys(agent.build.variables(proposed), "")
+    agent.report(proposed, variables=shell)
+    assert agent.world.shown(proposed) == "positive"
+    agent.repo.git("checkout", "-q", "--detach", "origin/main")
+    assert "no open review on" in agent.report(proposed, variables=shell)
+    assert agent.last["outputs"]["delivery"] == "files"
+
+
+def test_a_verdict_that_cannot_be_sent_is_sent_by_the_next_run(agent: Agent) -> None:
+    proposed, other = agent.propose(), agent.propose("image: another\n")
+    agent.checked(proposed)
+    # As if the server were down: nothing listens there.
+    config = agent.folder / "down.yaml"
+    config.write_text(json.dumps(unreachable(agent.build.review)))
+    said = agent.report(proposed, "--config", str(config), code=7)
+    assert "kept in" in said and len(agent.unsent) == 1
+    assert agent.last["result"] == "infrastructure"
+    assert (agent.repo.root / ".pipeline/report/report.md").read_text().startswith("# passed")
+
+    agent.checked(other)
+    said = agent.report(other)
+    assert said.count("the verdict is set") == 2
+    assert agent.world.shown(proposed) == agent.world.shown(other) == "positive"
+    assert agent.unsent == []
+
+
+def test_a_kept_verdict_on_a_revision_that_was_replaced_is_not_sent(agent: Agent) -> None:
+    first = agent.propose()
+    agent.checked(first)
+    config = agent.folder / "down.yaml"
+    config.write_text(json.dumps(unreachable(agent.build.review)))
+    agent.report(first, "--config", str(config), code=7)
+    second = agent.propose("image: newer\n", earlier=first)
+    agent.checked(second)
+    assert "no verdict is set: the review has a newer revision" in agent.report(second)
+    assert agent.world.shown(second) == "positive" and agent.unsent == []
+
+
+def test_a_kept_verdict_that_the_review_brings_is_not_sent(agent: Agent) -> None:
+    first = agent.propose("image: {\n")
+    agent.repo.git("checkout", "-q", "--detach", first.revision)
+    planted = {"system": next(iter(agent.build.review)), "review": first.id, "text": "planted",
+               "revision": first.revision, "word": "positive", "summary": "passed"}  # fmt: skip
+    second = agent.world.propose({".pipeline/unsent/a.json": json.dumps(planted)})
+    agent.repo.git("checkout", "-q", "--detach", second.revision)
+    said = agent.report(second)
+    assert "is tracked by the source" in said
+    assert agent.world.shown(first) is None
+    assert not any("planted" in text for text in agent.world.texts(first))
+
+
+def unreachable(review: Mapping[str, Any]) -> dict[str, Any]:
+    """The section `review` with a port where nothing listens."""
+    (name, settings), *_ = review.items()
+    return {"review": {name: {**settings, "url": "http://127.0.0.1:9"}, "requires": ["check"]}}
