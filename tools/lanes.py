@@ -38,7 +38,10 @@ ALL_PACKAGES = (
 )
 BASE_PROGRAMS = ("helm4", "helm3")
 #: Small ones first; act takes minutes.
-DEFINITION_PROGRAMS = ("gitlab-ci-local", "groovy-cps", "actionlint", "act")
+DEFINITION_PROGRAMS = (
+    *("github-description", "github-graphql"),
+    *("gitlab-ci-local", "groovy-cps", "actionlint", "act"),
+)
 BUILT_PROGRAMS = (*systems.ENGINE_PROGRAMS, "crane", *DEFINITION_PROGRAMS)
 
 

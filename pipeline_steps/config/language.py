@@ -278,6 +278,10 @@ class GithubReview(Settings, frozen=True):
     """The name of the check run, or the context of the status, as branch protection names it.
     Example: `name: charts`"""
 
+    merge_method: Literal["merge", "squash", "rebase"] | None = None
+    """How `merge` merges; default: the first of these that repository and rulesets allow.
+    Example: `merge_method: squash`"""
+
 
 class GitlabReview(Settings, frozen=True):
     """Merge requests on GitLab. The token in `hosts` needs the scope `api`: a job token can write

@@ -36,7 +36,12 @@ def open_review_system(config: Config, remote: str) -> ReviewSystem | None:
     name = configured_system(config)
     if name is None:
         return None
-    openers = {"gerrit": _gerrit, "gitea": _gitea, "launchpad": _launchpad}
+    openers = {
+        "gerrit": _gerrit,
+        "gitea": _gitea,
+        "github": _github,
+        "launchpad": _launchpad,
+    }
     if name not in openers:
         raise NotYet(f"reviews on {name}", where=config.where(f"review.{name}"))
     return openers[name](config, remote)
@@ -82,3 +87,11 @@ def _launchpad(config: Config, remote: str) -> ReviewSystem:
     settings = config.review.launchpad
     assert settings is not None, "the caller looked"
     return launchpad.Launchpad(settings, config.hosts, remote)
+
+
+def _github(config: Config, remote: str) -> ReviewSystem:
+    from pipeline_steps.reviews.github import GithubReviews
+
+    settings = config.review.github
+    assert settings is not None, "the caller looked"
+    return GithubReviews(settings, config.hosts, remote)

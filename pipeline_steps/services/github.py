@@ -14,7 +14,7 @@ import re
 from collections.abc import Container, Iterator, Mapping
 from email.utils import parsedate_to_datetime
 from typing import Any, TypeVar
-from urllib.parse import urljoin, urlsplit
+from urllib.parse import quote, urljoin, urlsplit
 
 import msgspec
 
@@ -47,6 +47,8 @@ _NEXT = re.compile(r'<([^>]*)>\s*;[^,]*rel="next"')
 #: Bytes of an error's body that are understood, and pages of a list that are read: GitHub has no
 #: more than 100.
 _WORDS, _MOST_PAGES = 64 * 1024, 1000
+#: Rights as GitHub names them, like "contents=write; workflows=write".
+_RIGHTS = re.compile(r"[\w=,; ]{1,200}", re.ASCII)
 #: Characters of a token; a line break would split the header.
 _TOKEN = re.compile(r"[\x21-\x7e]+")
 
@@ -122,13 +124,32 @@ def uploads_url(api: str) -> str:
     return web_url(api).replace("://", "://uploads.", 1)
 
 
+def graphql_url(api: str) -> str:
+    """The address for GraphQL of an API.
+
+    >>> graphql_url("https://api.github.com"), graphql_url("https://git.example.com/api/v3")
+    ('https://api.github.com/graphql', 'https://git.example.com/api/graphql')
+    """
+    return f"{api.removesuffix('/v3')}/graphql"
+
+
+def segment(text: str) -> str:
+    """A text as one segment of a path.
+
+    >>> segment("feature/a b")
+    'feature%2Fa%20b'
+    """
+    return quote(text, safe="")
+
+
 class Github:
     """Client for one repository, "owner/name"; paths are relative to it.
 
-    $GITHUB_API_URL selects the GitHub instance. The token is the password that `hosts` has for the
-    repository or the API's host, else $GITHUB_TOKEN. Without a token, requests are anonymous.
+    The token is the password that `hosts` has for the repository or the API's host, else
+    $GITHUB_TOKEN. Without a token, requests are anonymous.
 
-    budget: seconds for all tries of a request.
+    api: root of the API; "" for $GITHUB_API_URL, else that of github.com. budget: seconds for all
+    tries of a request.
     """
 
     def __init__(
@@ -136,23 +157,26 @@ class Github:
         repository: str,
         hosts: Mapping[str, Host],
         *,
+        api: str = "",
         environ: Mapping[str, str] | None = None,
         budget: float = http.BUDGET,
     ) -> None:
         variables = os.environ if environ is None else environ
-        self._api = (variables.get("GITHUB_API_URL") or PUBLIC).rstrip("/")
-        host = self._api.partition("://")[2].partition("/")[0]
+        # The configuration beats the variables of the CI, which may be another GitHub's.
+        self.api = (api or variables.get("GITHUB_API_URL") or PUBLIC).rstrip("/")
+        host = self.api.partition("://")[2].partition("/")[0]
         _, entry = table.entry_for(hosts, host)
         local = host.startswith(("localhost:", "127.", "[::1]"))
-        plain = self._api.startswith("http://") and (entry.plain_http or local)
-        if not plain and not self._api.startswith("https://"):
+        plain = self.api.startswith("http://") and (entry.plain_http or local)
+        if not plain and not self.api.startswith("https://"):
+            name = "review.github.api_url" if api else "GITHUB_API_URL"
             raise ConfigurationError(
-                "GITHUB_API_URL is not an https:// URL", where=http.safe_url(self._api)
+                f"{name} is not an https:// URL", where=http.safe_url(self.api)
             )
         self.repository = repository
-        self.web = web_url(self._api)
+        self.web = web_url(self.api)
         self.budget = budget
-        self._root = f"{self._api}/repos/{repository}"
+        self._root = f"{self.api}/repos/{repository}"
         self._client = http.Client(ca_file=entry.ca_file, timeout=TIMEOUT, later=temporary_error)
         # Asked once per client, and only after a 404.
         self._repository_once = functools.cache(lambda: self.call("GET", ""))
@@ -178,14 +202,16 @@ class Github:
         allowed: Container[int] = (),
         cap: int = http.CAP,
         idempotent: bool | None = None,
+        right: str = "contents, write",
     ) -> http.Response:
         """The answer to a request: 2xx, or a status in `allowed`.
 
         Args:
-            path: relative to the repository, or a URL that GitHub gave.
+            path: relative to the repository, or a URL of the API.
             body: bytes are sent as they are, anything else as JSON.
             allowed: statuses that the caller handles.
             idempotent: whether to repeat it when the answer is lost; None decides by the method.
+            right: what the token needs, for the error where GitHub does not say it.
 
         Raises:
             AccessRefused: 401, 403, and 404, because GitHub hides what a login may not see.
@@ -194,7 +220,7 @@ class Github:
         """
         url = path if "://" in path else f"{self._root}{path}"
         # Links and upload URLs come from answers; a manipulated one must not get the token.
-        if http.origin(url) not in (http.origin(self._api), http.origin(uploads_url(self._api))):
+        if http.origin(url) not in (http.origin(self.api), http.origin(uploads_url(self.api))):
             problem = (
                 f"GitHub names a URL of another host, which gets no token: {http.safe_url(url)}"
             )
@@ -215,17 +241,53 @@ class Github:
             idempotent=idempotent,
         )
         if not 200 <= answer.status < 300 and answer.status not in allowed:
-            raise error_for(answer)
+            raise error_for(answer, right)
         return answer
+
+    def graphql(self, query: str, variables: Mapping[str, Any], kind: type[T]) -> T:
+        """The `data` of a GraphQL query, for what REST does not offer. Raises MachineError with
+        GitHub's words when it has errors.
+        """
+        body = {"query": query, "variables": dict(variables)}
+        answer = self.call("POST", graphql_url(self.api), body=body, idempotent=False)
+        content = decode(answer, _GraphqlAnswer)
+        if content.errors or content.data is None:
+            words = "; ".join(error.message for error in content.errors or ()) or "no data"
+            forbidden = any(error.type == "FORBIDDEN" for error in content.errors or ())
+            kind_of_error = AccessRefused if forbidden else MachineError
+            raise kind_of_error(f"GitHub refuses: {words[:500]}", where=http.safe_url(answer.url))
+        try:
+            return msgspec.convert(content.data, kind)
+        except msgspec.ValidationError as error:
+            raise MachineError(
+                f"not the answer GitHub documents: {error}", where=http.safe_url(answer.url)
+            ) from error
+
+    def get(self, path: str, kind: type[T], *, right: str = "contents, read") -> T:
+        """What is at a path, as a value of `kind`."""
+        return decode(self.call("GET", path, right=right), kind)
 
     def public(self, url: str, *, cap: int = http.CAP) -> http.Response:
         """The answer that anybody gets at a URL: sent without the token, any status."""
         return self._client.request("GET", url, cap=cap, budget=self.budget)
 
-    def pages(self, path: str, kind: type[T]) -> Iterator[T]:
-        """The items of a list, as values of `kind`, from all its pages."""
+    def pages(
+        self,
+        path: str,
+        kind: type[T],
+        *,
+        inside: str = "",
+        allowed: Container[int] = (),
+        right: str = "contents, read",
+    ) -> Iterator[T]:
+        """The items of a list, as values of `kind`, from all its pages.
+
+        inside: the field with the list, where an answer is an object. allowed: statuses for "there
+        are none".
+        """
         separator = "&" if "?" in path else "?"
-        url = f"{self._root}{path}{separator}per_page=100"
+        root = "" if "://" in path else self._root
+        url = f"{root}{path}{separator}per_page=100"
         visited: set[str] = set()
         while url not in visited:
             visited.add(url)
@@ -233,8 +295,10 @@ class Github:
                 raise MachineError(
                     f"more than {_MOST_PAGES} pages are not read", where=http.safe_url(url)
                 )
-            answer = self.call("GET", url)
-            yield from decode(answer, list[kind])  # type: ignore[valid-type]
+            answer = self.call("GET", url, allowed=allowed, right=right)
+            if not 200 <= answer.status < 300:
+                return
+            yield from _items(answer, kind, inside)
             next_link = _NEXT.search(answer.headers.get("link", ""))
             if next_link:
                 url = urljoin(url, next_link[1])
@@ -242,6 +306,23 @@ class Github:
     def require_visible(self) -> None:
         """Raise AccessRefused unless the repository is visible: only then does 404 mean absent."""
         self._repository_once()
+
+
+class _GraphqlError(msgspec.Struct):
+    message: str = ""
+    type: str = ""
+
+
+class _GraphqlAnswer(msgspec.Struct):
+    data: dict[str, Any] | None = None
+    errors: tuple[_GraphqlError, ...] | None = None
+
+
+def _items(answer: http.Response, kind: type[T], inside: str) -> list[T]:
+    if not inside:
+        return decode(answer, list[kind])  # type: ignore[valid-type]
+    fields = decode(answer, dict[str, msgspec.Raw])
+    return decode(answer._replace(body=bytes(fields.get(inside, b"null"))), list[kind])  # type: ignore[valid-type]
 
 
 def decode(answer: http.Response, kind: type[T]) -> T:
@@ -254,8 +335,12 @@ def decode(answer: http.Response, kind: type[T]) -> T:
         ) from error
 
 
-def error_for(answer: http.Response) -> PipelineError:
-    """The error for an unexpected status."""
+def error_for(answer: http.Response, right: str = "contents, write") -> PipelineError:
+    """The error for an unexpected status.
+
+    GitHub names the right that a fine-grained token or an app lacks in x-accepted-github-permissions
+    ("Troubleshooting the REST API"); else it is `right`.
+    """
     error = http.error_for_status(answer, explain)
     token = "set GITHUB_TOKEN, or name a token as password in `hosts`"
     if answer.status == 404:
@@ -269,7 +354,8 @@ def error_for(answer: http.Response) -> PipelineError:
             error.what, where=error.where, advice="the repository was renamed: write its new name"
         )
     if isinstance(error, AccessRefused):
-        error.advice = (
-            token if answer.status == 401 else "the token needs the right: contents, write"
-        )
+        named = answer.headers.get("x-accepted-github-permissions", "")
+        rights = named.replace("=", ", ") if _RIGHTS.fullmatch(named) else right
+        needs = f"the token needs the right: {rights}"
+        error.advice = token if answer.status == 401 else needs
     return error

@@ -1,5 +1,5 @@
 """A double of GitHub's REST API that keeps state: releases, their assets, contents, git objects,
-rate limits.
+rate limits. `github_reviews` adds pull requests.
 
 It answers as GitHub's published description says (the OpenAPI document of version 2022-11-28; what
 that leaves open is said where it stands) at the addresses of GitHub Enterprise: /api/v3,
@@ -22,13 +22,13 @@ import struct
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from email.utils import formatdate
-from typing import Any, Literal, NamedTuple
-from urllib.parse import parse_qs, quote, unquote, urlsplit
+from typing import Any, Literal, NamedTuple, Protocol
+from urllib.parse import parse_qs, quote, unquote, urlencode, urlsplit
 
 VERSION = "2022-11-28"
-WRITE, READ = "token-that-may-write", "token-that-may-read"
+WRITE, READ, APP = "token-that-may-write", "token-that-may-read", "token-of-an-app"
 #: Told in `Authorization` and nowhere else; tests look for them in everything that is printed.
-TOKENS: Mapping[str, Literal["write", "read"]] = {WRITE: "write", READ: "read"}
+TOKENS: Mapping[str, Literal["write", "read"]] = {WRITE: "write", READ: "read", APP: "write"}
 JSON_LIMIT = 2**20
 
 #: drop: nothing is done, the connection breaks. lose: it is done, the connection breaks before the
@@ -73,6 +73,7 @@ class Repository:
         self.private = private
         self.releases: dict[int, dict[str, Any]] = {}
         self.assets: dict[int, dict[str, Any]] = {}
+        self.reviews: Any = None  # PullRequests, where github_reviews made them
         self.data: dict[int, bytes] = {}
         self.blobs: dict[str, bytes] = {}
         self.trees: dict[str, dict[str, str]] = {}
@@ -139,15 +140,35 @@ def route(method: str, path: str) -> Callable[[Route], Route]:
     return register
 
 
+ServerRoute = Callable[["Github", Request, "re.Match[str]"], Answer]
+#: Paths outside of repositories.
+SERVER_ROUTES: list[tuple[str, re.Pattern[str], ServerRoute]] = []
+
+
+class NotAsDescribed(Exception):
+    """A request or an answer that GitHub's description does not have."""
+
+
+class Description(Protocol):
+    """GitHub's published description; see github_description."""
+
+    def check_request(
+        self, method: str, path: str, query: Mapping[str, str], body: bytes
+    ) -> None: ...
+
+    def complete(self, method: str, path: str, status: int, body: Any) -> Any: ...
+
+
 class Github:
     """The servers. fault: asked before each request to the API is answered; an Answer takes the
     place of GitHub's.
 
     plus: the letter that is stored for + in names of assets. digests: does it compute those of
-    assets?
+    assets? description: judges every request and every answer, and completes answers.
     """
 
     def __init__(self) -> None:
+        self.description: Description | None = None
         self.repositories: dict[str, Repository] = {}
         self.requests: list[Request] = []
         self.wrong: list[str] = []
@@ -191,7 +212,24 @@ class Github:
                 answer = self._answer(request, half=fault == "half")
             except Refused as refused:
                 answer = refused.answer
+            if self.description:
+                answer = self._judged(request, answer)
             return None if fault == "lose" else answer
+
+    def _judged(self, request: Request, answer: Answer) -> Answer:
+        """The complete answer; what is not as described is noted in `wrong`."""
+        found = re.fullmatch(r"/api/v3(/(?:repos|orgs|user).*)", request.path)
+        if found is None or self.description is None:
+            return answer
+        method, path = request.method, found[1]
+        try:
+            if answer.status < 400:
+                self.description.check_request(method, path, request.query, request.body)
+            body = self.description.complete(method, path, answer.status, answer.body)
+        except NotAsDescribed as error:
+            self.wrong.append(str(error))
+            return Answer(501, {"message": str(error)})
+        return answer._replace(body=body)
 
     def _answer(self, request: Request, *, half: bool) -> Answer:
         if found := re.fullmatch(r"/([^/]+/[^/]+)/releases/download/(.+)/([^/]+)", request.path):
@@ -204,6 +242,9 @@ class Github:
                 else None
             )
             return Answer(404) if data is None else Answer(200, data)
+        for method, pattern, answer in SERVER_ROUTES:
+            if method == request.method and (match := pattern.fullmatch(request.path)):
+                return answer(self, request, match)
         if not (
             found := re.fullmatch(r"/api/(?:v3|(uploads))/repos/([^/]+/[^/]+)(/.*)?", request.path)
         ):
@@ -323,7 +364,8 @@ class Github:
         size, number = int(request.query.get("per_page", 30)), int(request.query.get("page", 1))
         if size > 100:
             raise self._not_understood(request, "a page has at most 100 items")
-        following = f"{self.web}{request.path}?per_page={size}&page={number + 1}"
+        query = urlencode({**request.query, "per_page": size, "page": number + 1})
+        following = f"{self.web}{quote(request.path)}?{query}"
         more = {"Link": f'<{following}>; rel="next"'} if len(items) > size * number else {}
         return Answer(200, items[size * (number - 1) : size * number], more)
 
@@ -332,7 +374,17 @@ class Github:
 def _describe_repository(
     hub: Github, repository: Repository, request: Request, match: re.Match[str]
 ) -> Answer:
-    return Answer(200, {"full_name": hub.name(repository), "private": repository.private})
+    right = TOKENS.get(request.headers.get("Authorization", "").removeprefix("Bearer "))
+    settings = repository.reviews.settings if repository.reviews and right == "write" else {}
+    about = {
+        "full_name": hub.name(repository),
+        "private": repository.private,
+        "permissions": {
+            "admin": False, "maintain": False, "push": right == "write", "triage": False,
+            "pull": True,
+        },
+    }  # fmt: skip
+    return Answer(200, {**about, **settings})
 
 
 @route("GET", "/releases")

@@ -9,11 +9,13 @@ from typing import Any, NamedTuple, Protocol
 import pytest
 
 from pipeline_steps.auth.hosts import Host
-from pipeline_steps.config.language import Approval, GerritReview
+from pipeline_steps.config.language import Approval, GerritReview, GithubReview
 from pipeline_steps.reviews.gerrit import GerritReviews
+from pipeline_steps.reviews.github import GithubReviews
 from pipeline_steps.reviews.launchpad import Launchpad
 from pipeline_steps.reviews.review import ReviewSystem, Word
-from tests.support import gerrits, launchpads, lp_projects
+from tests.support import gerrits, github, launchpads, lp_projects
+from tests.support.github_reviews import APPROVED_ONCE, CHECKED, PullRequests, rule
 
 
 class Proposed(NamedTuple):
@@ -139,6 +141,96 @@ class GerritWorld:
         return self.project.repo.git("rev-list", "--parents", "-n", "1", revision).split()[1:]
 
 
+class GithubWorld:
+    """See `World`. A double, judged by GitHub's published description."""
+
+    author, approver, bot, stranger = "alice", "bob", "ci-account", "reader"
+    group = "approvers"
+    approval = Approval()
+    target = "main"
+
+    def __init__(self, hub: github.Github, folder: Path, app: bool, method: str) -> None:
+        self.hub, self.app, self.method = hub, app, method
+        self.bot = "github-actions[bot]" if app else self.bot
+        self.state = PullRequests(folder / "hosted.git")
+        self.name = f"team/{folder.name}"
+        hub.repository(self.name).reviews = self.state
+        self.state.people |= {"alice": "write", "bob": "write"}
+        self.state.teams = {"approvers": ["bob"]}
+        self.state.rules = [
+            rule("pull_request", APPROVED_ONCE),
+            rule("required_status_checks", CHECKED),
+        ]
+
+    def opened(self, account: str = "", password: str = "") -> GithubReviews:
+        tokens = {"": github.APP if self.app else github.WRITE, "reader": github.READ}
+        token = password or tokens.get(account, github.WRITE)
+        settings = GithubReview(
+            self.name, f"{self.hub.web}/api/v3",
+            verdict="check" if self.app else "status", merge_method=self.method,  # type: ignore[arg-type]
+        )  # fmt: skip
+        host = self.hub.web.partition("://")[2]
+        return GithubReviews(settings, {host: Host("ci", token)}, environ={}, budget=10)
+
+    def propose(
+        self, files: Mapping[str, str], *, earlier: Proposed | None = None, draft: bool = False
+    ) -> Proposed:
+        branch = f"change-{len(self.state.pulls) + 1}"
+        number = 0
+        if earlier:
+            number = earlier.handle
+            branch = self.state.pulls[number]["branch"]
+        revision = self.state.git.commit(branch, files)
+        number = number or self.state.open("alice", branch, title="Change the chart", draft=draft)
+        return Proposed(str(number), revision, number)
+
+    def make_ready(self, proposed: Proposed) -> None:
+        self.state.pulls[proposed.handle]["draft"] = False
+
+    def approve(self, proposed: Proposed, by: str) -> None:
+        self.state.say(proposed.handle, by, "APPROVED")
+
+    def reject(self, proposed: Proposed, by: str) -> None:
+        self.state.say(proposed.handle, by, "CHANGES_REQUESTED")
+
+    def close(self, proposed: Proposed) -> None:
+        self.state.pulls[proposed.handle]["state"] = "closed"
+
+    def shown(self, proposed: Proposed) -> Word | None:
+        head = self.state.head(self.state.pulls[proposed.handle])
+        said = self.state.passing(head, "pipeline-steps")
+        return {"success": "positive", "failure": "negative"}.get(said or "")  # type: ignore[return-value]
+
+    def texts(self, proposed: Proposed) -> list[str]:
+        comments = self.state.comments.values()
+        return [each["body"] for each in comments if each["issue"] == proposed.id]
+
+    def line_comments(self, proposed: Proposed) -> list[tuple[str, int, str]]:
+        """Annotations that "Files changed" shows: those of files that the pull request changes."""
+        files = self.state.git.git("diff", "--name-only", "main", proposed.revision).split()
+        runs = [run for run in self.state.checks.values() if run["head_sha"] == proposed.revision]
+        return [
+            (each["path"], each["start_line"], each["message"])
+            for each in runs[-1]["output"]["annotations"]
+            if each["path"] in files
+        ]
+
+    def tip(self) -> str:
+        return self.state.git.tip("main")
+
+    def has_parents(self, revision: str) -> list[str]:
+        return self.state.git.git("rev-list", "--parents", "-n", "1", revision).split()[1:]
+
+
+def github_world(
+    *, app: bool = False, method: str = "merge"
+) -> Callable[[pytest.FixtureRequest, Path], World]:
+    def world(request: pytest.FixtureRequest, folder: Path) -> World:
+        return GithubWorld(request.getfixturevalue("judged_github"), folder, app, method)
+
+    return world
+
+
 class LaunchpadWorld:
     """See `World`; on a double of Launchpad, with a real code host."""
 
@@ -228,6 +320,10 @@ SYSTEMS: dict[str, Callable[[pytest.FixtureRequest, Path], World]] = {
     "gerrit": gerrit("MERGE_IF_NECESSARY"),
     "gerrit-cherry-pick": gerrit("CHERRY_PICK"),
     "gerrit-rebase": gerrit("REBASE_IF_NECESSARY"),
+    "github": github_world(),
+    "github_app": github_world(app=True),
+    "github-squash": github_world(method="squash"),
+    "github-rebase": github_world(method="rebase"),
 }
 #: Those that leave the merging to `merge`, and where whoever has an account may set a verdict.
 WITHOUT_MERGES: dict[str, Callable[[pytest.FixtureRequest, Path], World]] = {

