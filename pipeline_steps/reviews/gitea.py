@@ -18,6 +18,7 @@ import msgspec
 
 from pipeline_steps.auth.hosts import Host
 from pipeline_steps.config.language import Approval, GiteaReview
+from pipeline_steps.reviews.findings import with_findings
 from pipeline_steps.reviews.review import Abilities, Delivery, Review, State, Verdict, Vote, Word
 from pipeline_steps.services.gitea import Gitea, decode, explain, segment
 from pipeline_steps.toolbox import clock, http, retry
@@ -41,7 +42,7 @@ _WORDS: Mapping[str, Word] = {"success": "positive", "failure": "negative", "err
 _STARTED = "started: "
 #: Gitea computes in the background whether a pull request can be merged, and says "try again later"
 #: until then, but also when there are conflicts. Seconds until the latter is assumed.
-MERGEABLE_WITHIN = 20.0
+MERGEABLE_WITHIN = 10.0
 #: Seconds until a push stands in the timeline, where Gitea writes it in the background.
 PUSH_TAKEN_IN = 5.0
 _NUMBER = re.compile(r"#?(\d{1,10})")
@@ -347,7 +348,7 @@ class GiteaReviews:
 
     def _put_comment(self, review: Review, verdict: Verdict) -> tuple[_Comment, bool]:
         """Our one comment with the verdict's text, and whether anything was written."""
-        body = f"{self._marker}\n{verdict.text}".strip()
+        body = f"{self._marker}\n{with_findings(verdict.text, verdict.findings)}".strip()
         ours = self._comments(review)
         if len(ours) == 1 and ours[0].body.strip() == body:
             return ours[0], False

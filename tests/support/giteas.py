@@ -23,6 +23,8 @@ from tools.gitea import gitea
 #: proposes, `core` may approve, `stranger` has no rights in any repository.
 ADMIN = "root-of-all"
 PEOPLE = ("ci", "member", "core", "stranger")
+#: A team that has only `core` in it.
+TEAM = "acme/approvers"
 #: What a token needs for all that steps do, and no more.
 RIGHTS = ("write:repository", "write:issue", "read:user")
 
@@ -47,6 +49,10 @@ class Forge:
         for name in PEOPLE:
             self.add_person(name)
         self.tokens["core"] = self.token("core", "all")  # makes the repositories
+        self.call("POST", "/orgs", "core", {"username": "acme"})
+        fields = {"name": "approvers", "units": ["repo.code"], "permission": "write"}
+        team = self.call("POST", "/orgs/acme/teams", "core", fields)["id"]
+        self.call("PUT", f"/teams/{team}/members/core", "core")
 
     def add_person(self, name: str) -> None:
         """A user with the token that a step needs."""
@@ -132,15 +138,20 @@ class Repository:
         """Like Forge.call, below this repository."""
         return self.forge.call(method, f"/repos/{self.name}{path}", who, fields)
 
+    def commit(self, branch: str, files: Mapping[str, str], message: str) -> str:
+        """Commit files to a branch, which begins at main; nothing is pushed."""
+        known = self.checkout.git("branch", "--list", branch)
+        start = [branch] if known else ["-B", branch, "origin/main"]
+        self.checkout.git("checkout", "-q", *start)
+        for path, text in files.items():
+            self.checkout.put(path, text)
+        return self.checkout.commit(message)
+
     def propose(
         self, branch: str, files: Mapping[str, str], title: str = "A change"
     ) -> PullRequest:
         """Commit files to a new branch from main, push it, and propose it as `member`."""
-        self.checkout.git("checkout", "-q", "-B", branch, "origin/main")
-        for path, text in files.items():
-            self.checkout.put(path, text)
-        head = self.checkout.commit(title)
-        self.checkout.git("push", "-q", "origin", branch)
+        head = self.push(branch, self.commit(branch, files, title))
         fields = {"head": branch, "base": "main", "title": title}
         # Gitea takes in a pushed branch in the background.
         for _ in range(200):
@@ -150,10 +161,11 @@ class Repository:
             time.sleep(0.05)
         raise AssertionError(f"Gitea does not see the branch {branch}")
 
-    def push(self, branch: str, *, force: bool = False) -> str:
-        """Push what is checked out to a branch; its commit."""
-        self.checkout.git("push", "-q", *(["--force"] if force else []), "origin", f"HEAD:{branch}")
-        return self.checkout.git("rev-parse", "HEAD")
+    def push(self, branch: str, revision: str = "HEAD", *, force: bool = False) -> str:
+        """Push a revision to a branch; its commit."""
+        options = ["--force"] if force else []
+        self.checkout.git("push", "-q", *options, "origin", f"{revision}:refs/heads/{branch}")
+        return self.checkout.git("rev-parse", revision)
 
     def settle(self, number: int, commit: str) -> None:
         """Wait until Gitea has taken in a push to a pull request, which it does in the background."""

@@ -9,12 +9,13 @@ from typing import Any, NamedTuple, Protocol
 import pytest
 
 from pipeline_steps.auth.hosts import Host
-from pipeline_steps.config.language import Approval, GerritReview, GithubReview
+from pipeline_steps.config.language import Approval, GerritReview, GiteaReview, GithubReview
 from pipeline_steps.reviews.gerrit import GerritReviews
+from pipeline_steps.reviews.gitea import GiteaReviews
 from pipeline_steps.reviews.github import GithubReviews
 from pipeline_steps.reviews.launchpad import Launchpad
 from pipeline_steps.reviews.review import ReviewSystem, Word
-from tests.support import gerrits, github, launchpads, lp_projects
+from tests.support import gerrits, giteas, github, launchpads, lp_projects
 from tests.support.github_reviews import APPROVED_ONCE, CHECKED, PullRequests, rule
 
 
@@ -231,6 +232,72 @@ def github_world(
     return world
 
 
+class GiteaWorld:
+    """See `World`; main is protected: an approval and the verdict are needed."""
+
+    target = "main"
+    author, approver, bot, stranger = "member", "core", "ci", "stranger"
+    group = giteas.TEAM
+    approval = Approval()
+
+    def __init__(self, forge: giteas.Forge, folder: Path, style: str) -> None:
+        self.repository = forge.repository(folder)
+        self.repository.call("PATCH", "", "core", {"default_merge_style": style})
+        checks = {"enable_status_check": True, "status_check_contexts": [GiteaReview("").name]}
+        self.repository.protect(required_approvals=1, block_on_rejected_reviews=True, **checks)
+        self.changes = 0
+
+    def opened(self, account: str = "", password: str = "") -> GiteaReviews:
+        forge, name = self.repository.forge, account or self.bot
+        host = Host(username=name, password=password or forge.tokens[name])
+        settings = GiteaReview(forge.url)
+        return GiteaReviews(settings, self.repository.name, {forge.host: host}, environ={})
+
+    def propose(
+        self, files: Mapping[str, str], *, earlier: Proposed | None = None, draft: bool = False
+    ) -> Proposed:
+        if earlier:
+            head = self.repository.commit(earlier.handle, files, "Change it again")
+            return earlier._replace(revision=self.repository.push(earlier.handle, head))
+        self.changes += 1
+        branch = f"change-{self.changes}"
+        title = "WIP: Change the chart" if draft else "Change the chart"
+        pull = self.repository.propose(branch, files, title)
+        return Proposed(str(pull.number), pull.head, branch)
+
+    def make_ready(self, proposed: Proposed) -> None:
+        fields = {"title": "Change the chart"}
+        self.repository.call("PATCH", f"/pulls/{proposed.id}", "member", fields)
+
+    def approve(self, proposed: Proposed, by: str) -> None:
+        self.repository.review(int(proposed.id), by)
+
+    def reject(self, proposed: Proposed, by: str) -> None:
+        self.repository.review(int(proposed.id), by, "REQUEST_CHANGES")
+
+    def close(self, proposed: Proposed) -> None:
+        self.repository.call("PATCH", f"/pulls/{proposed.id}", "member", {"state": "closed"})
+
+    def shown(self, proposed: Proposed) -> Word | None:
+        head = self.repository.pull(int(proposed.id))["head"]["sha"]
+        states = [each["status"] for each in self.repository.statuses(head)]
+        words: dict[str, Word] = {"success": "positive", "failure": "negative"}
+        return words.get(*states) if states else None
+
+    def texts(self, proposed: Proposed) -> list[str]:
+        return [each["body"] for each in self.repository.comments(int(proposed.id))]
+
+    def line_comments(self, proposed: Proposed) -> list[tuple[str, int, str]]:
+        return []
+
+    def tip(self) -> str:
+        self.repository.checkout.git("fetch", "-q", "origin")
+        return self.repository.checkout.git("rev-parse", "origin/main")
+
+    def has_parents(self, revision: str) -> list[str]:
+        return self.repository.checkout.git("show", "-s", "--format=%P", revision).split()
+
+
 class LaunchpadWorld:
     """See `World`; on a double of Launchpad, with a real code host."""
 
@@ -315,11 +382,21 @@ def gerrit(submit_type: str) -> Callable[[pytest.FixtureRequest, Path], World]:
     return world
 
 
+def gitea(style: str) -> Callable[[pytest.FixtureRequest, Path], World]:
+    def world(request: pytest.FixtureRequest, folder: Path) -> World:
+        return GiteaWorld(request.getfixturevalue("forge"), folder, style)
+
+    return world
+
+
 #: name → a new project on it. How a system merges is part of what it is: each way is a row.
 SYSTEMS: dict[str, Callable[[pytest.FixtureRequest, Path], World]] = {
     "gerrit": gerrit("MERGE_IF_NECESSARY"),
     "gerrit-cherry-pick": gerrit("CHERRY_PICK"),
     "gerrit-rebase": gerrit("REBASE_IF_NECESSARY"),
+    "gitea": gitea("merge"),
+    "gitea-rebase": gitea("rebase"),
+    "gitea-squash": gitea("squash"),
     "github": github_world(),
     "github_app": github_world(app=True),
     "github-squash": github_world(method="squash"),
