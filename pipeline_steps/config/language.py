@@ -329,7 +329,7 @@ class Review(Settings, frozen=True):
     Example: `gitea: {url: "https://git.example.com"}`"""
 
     github: GithubReview | None = None
-    """Not yet: `report` works with --output only. Example: `github: {}`"""
+    """Pull requests on GitHub get the verdict of `report`. Example: `github: {}`"""
 
     gitlab: GitlabReview | None = None
     """Not yet: `report` works with --output only. Example: `gitlab: {}`"""
