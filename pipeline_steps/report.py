@@ -51,6 +51,7 @@ STEP = Step(
         Option("started", "flag", "say that the tests have begun; no verdict yet"),
         Option("output", "path", "write the files into this folder, and send nothing"),
     ),
+    doctor_needs=("review system",),
     reads=("check", "build_image", "snapshot", "integration_test"),
     writes=("verdict", "delivery", "review", ".pipeline/report"),
 )

@@ -50,6 +50,7 @@ Need = Literal[
     "snapshot charts",
     "production images",
     "production charts",
+    "review system",
 ]
 #: Options that say which charts are selected.
 SELECTING = ("chart", "all", "since", "shard")

@@ -20,12 +20,14 @@ from pipeline_steps.images import builders, docker
 from pipeline_steps.images.buildx import Buildx
 from pipeline_steps.oci.registry import connect
 from pipeline_steps.repositories.kinds import open_writable
+from pipeline_steps.reviews.kinds import open_review_system
 from pipeline_steps.sources.kinds import open_source
 from pipeline_steps.testing import pulls
 from pipeline_steps.toolbox import process
 from pipeline_steps.toolbox.errors import ConfigurationError, MachineError, ToolMissing
 
 ABSENT = "pipeline-steps-doctor"
+ABSENT_REVISION = "0" * 40
 
 
 #: System of a checkout → its program, and Debian's package.
@@ -138,6 +140,18 @@ def evidence(config: Config | None) -> str:
     return f"{', '.join(urls)} answers" if urls else "no evidence store is configured"
 
 
+def review_system(config: Config | None) -> str:
+    """The review system answers and takes the login, asked for a revision that does not exist; none
+    is fine.
+    """
+    configured = _configured(config)
+    system = open_review_system(configured, open_source(configured.root).remote_url)
+    if system is None:
+        return "no review system is configured"
+    system.reviews_of(ABSENT_REVISION)
+    return f"{system.name} answers"
+
+
 def cluster(config: Config | None) -> str:
     """Every configured cluster answers this account. Raises ConfigurationError, MachineError."""
     configured = _configured(config)
@@ -191,6 +205,7 @@ PROBES: dict[str, Probe] = {
     "source": source,
     "state folder": state,
     "evidence store": evidence,
+    "review system": review_system,
     "helm": helm,
     "engine": engine,
     "buildx": buildx,

@@ -108,7 +108,7 @@ class GerritReviews:
     def _number(self, id: str) -> int:
         """The number of a change, from what a CI or a person gives: the number, our id, a URL."""
         name, _, number = id.rpartition("~")
-        if name and name.split("~")[0] != self.project:
+        if name and name.partition("~")[0] != self.project:
             raise UsageError(
                 f"change {id} belongs to another project than {self.project}",
                 where=self._gerrit.url,
@@ -170,6 +170,8 @@ class GerritReviews:
             return tuple(map(self._review, changes))
         # A merge that Gerrit made belongs to no change; what it merged is its second parent.
         commit = self._commit(revision)
+        if commit is None:
+            self._require_project()
         if commit is None or len(commit.parents) != 2:
             return ()
         return tuple(
@@ -177,6 +179,17 @@ class GerritReviews:
             for change in self._with_patch_set(commit.parents[1].commit)
             if change.status == "MERGED" and not change.submitted_as
         )
+
+    def _require_project(self) -> None:
+        """Raise UsageError when the account does not see the project: then it sees no change."""
+        path = f"/projects/{quote(self.project, safe='')}"
+        if self._gerrit.find(path, dict[str, Any]) is None:
+            raise UsageError(
+                f"the project {self.project} does not exist, or {self._gerrit.account} may not see "
+                "it",
+                where=self._gerrit.url,
+                advice="check review.gerrit.project, and the right Read on refs/heads/*",
+            )
 
     def _with_patch_set(self, revision: str) -> list[Change]:
         query = f'project:"{self.project}" commit:{revision}'

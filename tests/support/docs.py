@@ -103,6 +103,7 @@ ELSEWHERE = {
 }
 #: Page → the test that runs it from its first line to its last.
 RUN_WHOLE = {
+    "docs/how-to/gerrit.md": "tests/systems/test_gerrit.py::test_the_how_to_does_what_it_says",
     "docs/tutorial.md": "tests/workflows/test_demo.py::test_the_tutorial_does_what_it_says",
     "docs/how-to/bazaar.md": (
         "tests/workflows/test_every_source.py::test_the_page_about_bazaar_does_what_it_says"

@@ -31,6 +31,7 @@ from pipeline_steps.toolbox.errors import (
     Unreachable,
     UsageError,
 )
+from tests.support import docs
 from tests.support.examples import FULL
 from tests.support.gerrits import PEOPLE, Change, Gerrit, Project, vote
 from tests.support.registries import free_port
@@ -94,6 +95,7 @@ def test_a_verdict_lands_on_its_patch_set_or_nowhere(project: Project) -> None:
             assert match[1] == revisions[message["_revision_number"] - 1]
             assert f"Patch Set {message['_revision_number']}: Verified+1\n" in message["message"]
     assert landed == len(outcomes) - outcomes.count("superseded")
+    assert not FULL or 0 < landed < len(outcomes), "some came before, some after the push"
     # Gerrit's own notes say the same of every vote.
     noted = re.findall(r"of ([0-9a-f]{40})\n(?:.*\n)*?Patch-set: (\d+)\n", project.meta(change))
     assert [(revisions[int(number) - 1]) for _, number in noted] == [sha for sha, _ in noted]
@@ -474,6 +476,58 @@ def test_a_restart_in_the_middle_is_waited_for(project: Project) -> None:
         assert delivering.result().outcome == "set"
     assert project.votes(change) == {"ci": 1}
     assert sum("3 tests" in each["message"] for each in project.messages(change)) == 1
+
+
+def test_doctor_asks_the_server(project: Project) -> None:
+    config = project.repo.root / "pipeline.yaml"
+    for name, settings, code, words in (
+        ("ci", "", 0, "gerrit answers"),
+        ("ci", ", project: nope", 2, "the project nope does not exist, or ci may not see it"),
+        ("nobody", "", 7, "nobody or its password is wrong"),
+    ):
+        config.write_text(
+            f"charts: [{{path: charts/*}}]\nreview: {{gerrit: {{url: '{project.gerrit.url}'{settings}}}}}\n"
+            f"hosts: {{'{project.gerrit.host}': {{username: {name}, password: '${{PSW}}'}}}}\n"
+        )
+        command = [sys.executable, "-m", "pipeline_steps", "doctor", "--for", "report"]
+        environment = {**os.environ, "PSW": PEOPLE["ci"]}
+        completed = subprocess.run(
+            command, cwd=project.repo.root, env=environment, capture_output=True, text=True
+        )
+        assert completed.returncode == code, completed.stdout + completed.stderr
+        assert words in completed.stdout
+
+
+def test_the_how_to_does_what_it_says(gerrit: Gerrit, tmp_path: Path) -> None:
+    project = gerrit.project(tmp_path)
+    page = docs.ROOT / "docs/how-to/gerrit.md"
+    commands = [line for line in docs.scripts(page) if not line.startswith("pipeline-steps")]
+    script = "set -eu\n" + "\n".join(commands)
+    for shown, real in {
+        "https://gerrit.example.com": gerrit.url,
+        "accounts/ci ": "accounts/builder ",
+        "accounts/ci/": "accounts/builder/",
+        '"ci"': '"builder"',
+        "ci-bots": f"builders-{project.name[-1]}",
+        "projects/charts": f"projects/{project.quoted}",
+    }.items():
+        assert shown in script
+        script = script.replace(shown, real)
+    name, password = server.ADMIN
+    (tmp_path / ".netrc").write_text(f"machine 127.0.0.1 login {name} password {password}\n")
+    environment = {**os.environ, "HOME": str(tmp_path)}
+    completed = subprocess.run(
+        ["/bin/sh", "-c", script], env=environment, capture_output=True, text=True
+    )
+    assert completed.returncode == 0, completed.stderr
+    [generated] = re.findall(r'^"(\S{20,})"$', completed.stdout, re.MULTILINE)
+    change = project.push({"a": "1"})
+    hosts = {gerrit.host: Host(username="builder", password=generated)}
+    system = GerritReviews(GerritReview(url=gerrit.url), project.name, hosts)
+    deliver(system, change)
+    assert project.votes(change) == {"builder": 1}
+    project.vote(change, "bob", Code_Review=2)
+    assert merge(system, change) == project.tip()
 
 
 # -- the server of these tests ---

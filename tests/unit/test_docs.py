@@ -108,7 +108,10 @@ def ours(line: str) -> list[tuple[str, list[str]]]:
 
 def one_of_ours(words: list[str]) -> tuple[str, list[str]] | None:
     """What a simple command calls, when that is `pipeline-steps` or a module of ours."""
-    program, *rest = itertools.dropwhile(re.compile(r"\w+=").match, words)
+    command = list(itertools.dropwhile(re.compile(r"\w+=").match, words))
+    if not command:
+        return None
+    program, *rest = command
     rest = list(
         itertools.takewhile(lambda word: word != "--", rest)
     )  # what follows is another program's
