@@ -39,6 +39,9 @@ def call(Map settings) {
 }
 
 private void build(Map settings, Map job) {
+    if (job.kind == 'review') {
+        stage('Start') { sh 'pipeline-steps report --started' }
+    }
     stage('Check') { sh 'pipeline-steps check' }
     stage('Build') { sh 'pipeline-steps build_image && pipeline-steps snapshot' }
     stage('Test') { test(settings, job) }

@@ -14,6 +14,8 @@ _PROGRAM = """\
 #!{python} -I
 import fcntl, json, os, pathlib, sys
 note = {{"argv": sys.argv[1:], "folder": os.getcwd(), "environment": dict(os.environ)}}
+kubeconfig = pathlib.Path(os.environ.get("CI_KUBECONFIG", "."))
+note["kubeconfig"] = kubeconfig.read_text() if kubeconfig.is_file() else ""
 with open({log!r}, "a") as log:
     fcntl.flock(log, fcntl.LOCK_EX)
     log.write(json.dumps(note) + "\\n")
@@ -27,9 +29,12 @@ sys.exit({exits!r}.get(sys.argv[1], 0))
 
 
 class Call(NamedTuple):
+    """One call of pipeline-steps. kubeconfig: what was in the file $CI_KUBECONFIG at the time."""
+
     argv: list[str]
     folder: str
     environment: dict[str, str]
+    kubeconfig: str
 
 
 class Recorder:

@@ -114,7 +114,7 @@ def test_a_patch_set_is_tested_in_shards_with_the_accounts_of_reviews(jenkins: J
     build = jenkins.run("reviews/charts", review(jenkins))
     assert build.result == "SUCCESS", build.log
     shards = ["integration_test --retry-infrastructure 2"] * 4
-    before = ["check", "build_image", "snapshot"]
+    before = ["report --started", "check", "build_image", "snapshot"]
     assert jenkins.recorder.lines == [*before, *shards, "report"]
     assert set(jenkins.seen()) == {"patch set"}, "not the branch that has the Jenkinsfile"
     environments = [call.environment for call in jenkins.recorder.calls]
@@ -122,8 +122,8 @@ def test_a_patch_set_is_tested_in_shards_with_the_accounts_of_reviews(jenkins: J
     assert {each["PIPELINE_STEPS_SITE"] for each in environments} == {"/etc/reviews.yaml"}
     assert not any("PROD_PSW" in each for each in environments)
     given = [each.get("PIPELINE_STEPS_SHARD") for each in environments]
-    assert sorted(given[3:7], key=str) == ["1/4", "2/4", "3/4", "4/4"]
-    assert len({call.folder for call in jenkins.recorder.calls[3:7]}) == 4, "an agent each"
+    assert sorted(given[4:8], key=str) == ["1/4", "2/4", "3/4", "4/4"]
+    assert len({call.folder for call in jenkins.recorder.calls[4:8]}) == 4, "an agent each"
     assert ".pipeline/junit/integration_test1-of-4.xml" in build.reports, "brought back from them"
     assert (build.archive / ".pipeline/junit/check.xml").exists()
     assert SECRET not in build.log
