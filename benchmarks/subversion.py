@@ -1,34 +1,28 @@
 """Subversion: a history of 10,000 revisions, and 1,000 chart versions from tags, against svn alone.
 
-    python -m benchmarks.subversion        # these rows alone; SHORT=1: a tenth of it
-
-The loop (`svn export` of a tag's chart, `helm package`) is measured on a sample of the versions, and
-its time for all is the mean of these times the versions.
+python -m benchmarks.subversion        # these rows alone; SHORT=1: a tenth of it
 """
 
 from __future__ import annotations
 
-import os
 import shutil
-import statistics
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import IO
 
-from benchmarks.rows import Row, alone, alternately, once
-from pipeline_steps.config.config_file import load
-from pipeline_steps.sources import kinds
-from pipeline_steps.workspace.checkout import Checkout
-
-SCALE = 10 if os.environ.get("SHORT") else 1
-CHARTS, VERSIONS, REVISIONS = 20, 50 // SCALE, 10_000 // SCALE
-SAMPLE, ROUNDS = 20, 5
-HELM = os.environ.get("HELM", "helm")
-_TEXT = "\n".join(f"line {number}: {{{{ .Values.key{number} }}}}" for number in range(40))
-_PIPELINE = "charts:\n  - path: charts/*\n"
+from benchmarks import long_histories
+from benchmarks.long_histories import (
+    CHANGED,
+    CHARTS,
+    PIPELINE,
+    REVISIONS,
+    VERSIONS,
+    chart_files,
+    run,
+)
+from benchmarks.rows import Row, alone
 
 
 def make(folder: Path, charts: int, versions: int, revisions: int) -> str:
@@ -59,7 +53,7 @@ def _write(stream: IO[bytes], charts: int, versions: int, revisions: int) -> Non
             _node(stream, *node, number)
 
     commit(*(("folder", name, None) for name in ("trunk", "tags", "branches", "trunk/charts")),
-           ("add", "trunk/pipeline.yaml", _PIPELINE.encode()))  # fmt: skip
+           ("add", "trunk/pipeline.yaml", PIPELINE.encode()))  # fmt: skip
     for version in range(versions):
         for chart in range(charts):
             name = f"chart-{chart:03}"
@@ -75,13 +69,8 @@ def _files(name: str, version: int) -> Iterator[tuple[str, str, bytes | None]]:
     if not version:
         yield "folder", folder, None
         yield "folder", f"{folder}/templates", None
-    metadata = f"apiVersion: v2\nname: {name}\nversion: 1.{version}.0\n"
-    yield action, f"{folder}/Chart.yaml", metadata.encode()
-    yield action, f"{folder}/values.yaml", f"number: {version}\n".encode()
-    for part in range(20):
-        if not version or part == version % 20:
-            text = f"# {name} {version} {part}\n{_TEXT}\n"
-            yield action, f"{folder}/templates/part-{part}.txt", text.encode()
+    for path, text in chart_files(name, version):
+        yield action, f"trunk/{path}", text.encode()
 
 
 def _node(stream: IO[bytes], action: str, path: str, data: bytes | None, number: int) -> None:
@@ -111,113 +100,43 @@ def _properties(values: dict[str, str]) -> bytes:
     return "".join(lines).encode() + b"PROPS-END\n"
 
 
-def run(*argv: str | Path, cwd: Path | None = None) -> None:
-    """Run a program that must succeed."""
-    command = [str(each) for each in argv]
-    completed = subprocess.run(command, cwd=cwd, capture_output=True, text=True)
-    if completed.returncode:
-        raise SystemExit(f"{' '.join(command)} failed: {completed.stderr}")
+class Rebuild(long_histories.Rebuild):
+    system = "svn"
+
+    def export(self, tag: str, chart: str, place: Path) -> None:
+        run("svn", "export", "--quiet", f"{self.url}/tags/{tag}/charts/{chart}", place)
 
 
-class Rebuild:
-    """A repository of charts made from tags, by us and by the loop."""
-
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
-        self.url = make(folder / "tagged", CHARTS, VERSIONS, 0)
-        self._out = folder / "ours"
-
-    def ours(self) -> None:
-        words = ["--source", self.url, "--charts", "charts/*", "--tags", "{name}-{version}"]
-        command = [sys.executable, "-m", "pipeline_steps", "regenerate", *words, "--quiet"]
-        run(*command, "--to", self._out.as_uri(), cwd=self._folder)
-
-    def clean(self) -> None:
-        for name in ("ours", ".pipeline"):
-            shutil.rmtree(self._folder / name, ignore_errors=True)
-
-    def loop(self) -> float:
-        """Seconds of the plain loop for all versions."""
-        versions = [(chart, version) for chart in range(CHARTS) for version in range(VERSIONS)]
-        step = max(1, len(versions) // SAMPLE)
-        sample, start = versions[::step], time.perf_counter()
-        for chart, version in sample:
-            tag, place = f"chart-{chart:03}-1.{version}.0", self._folder / "exported"
-            path = f"{self.url}/tags/{tag}/charts/chart-{chart:03}"
-            run("svn", "export", "--quiet", path, place)
-            run(HELM, "package", place, "--destination", self._folder / "theirs")
-            shutil.rmtree(place)
-        return (time.perf_counter() - start) / len(sample) * len(versions)
-
-    def rows(self) -> list[Row]:
-        times, again, loops = [], [], []
-        for _ in range(3):
-            self.clean()
-            loops.append(self.loop())
-            times.append(once(self.ours))
-            again.append(once(self.ours))
-        loop, total = statistics.median(loops), f"{CHARTS * VERSIONS:,} versions"
-        return [
-            Row(f"regenerate {total} from svn / loop", statistics.median(times), loop, 0.1),
-            Row(f"the same again, svn, {total} / loop", statistics.median(again), loop, 0.01),
-        ]
-
-
-class History:
-    """A working copy of a long history: what steps ask, and the commands that read the same."""
+class History(long_histories.History):
+    system = "svn"
 
     def __init__(self, folder: Path) -> None:
         self._url = make(folder / "long", CHARTS, 2, REVISIONS)
-        self._copy = folder / "copy"
-        self._export = folder / "plain"
-        run("svn", "checkout", "--quiet", f"{self._url}/trunk", self._copy)
-        self._base = REVISIONS - 10
-
-    def content(self) -> None:
-        with kinds.share_sources():
-            assert Checkout(load(start=self._copy, environ={})).chart("chart-000").content
+        checkout = folder / "copy"
+        run("svn", "checkout", "--quiet", f"{self._url}/trunk", checkout)
+        super().__init__(folder, checkout, str(REVISIONS - CHANGED))
 
     def plain_content(self) -> None:
-        shutil.rmtree(self._export, ignore_errors=True)
-        run("svn", "info", self._copy)
-        run("svn", "status", self._copy)
-        run("svn", "export", "--quiet", self._copy / "charts/chart-000", self._export)
-
-    def selection(self) -> None:
-        with kinds.share_sources():
-            source = kinds.open_source(self._copy)
-            assert source.changed(source.revision(str(self._base)), source.revision(), "")
+        shutil.rmtree(self.exported, ignore_errors=True)
+        run("svn", "info", self.checkout)
+        run("svn", "status", self.checkout)
+        run("svn", "export", "--quiet", self.checkout / "charts/chart-000", self.exported)
 
     def plain_selection(self) -> None:
-        run("svn", "info", self._copy)
-        run("svn", "info", "-r", str(self._base), self._copy)
-        run("svn", "diff", "--summarize", "-r", f"{self._base}:{REVISIONS}", f"{self._url}/trunk")
-
-    def version(self) -> None:
-        with kinds.share_sources():
-            checkout = Checkout(load(start=self._copy, environ={}))
-            assert checkout.mainline_position(checkout.chart("chart-000"))
+        run("svn", "info", self.checkout)
+        run("svn", "info", "-r", self.base, self.checkout)
+        run("svn", "diff", "--summarize", "-r", f"{self.base}:{REVISIONS}", f"{self._url}/trunk")
 
     def plain_version(self) -> None:
         self.plain_content()
-        run("svn", "log", "--limit", "1", self._copy / "charts/chart-000")
-        run("svn", "log", "--limit", "1", self._copy / "pipeline.yaml")
-
-    def rows(self) -> list[Row]:
-        pairs = {
-            "content": (self.content, self.plain_content),
-            "selection": (self.selection, self.plain_selection),
-            "version": (self.version, self.plain_version),
-        }
-        return [
-            Row(f"svn, {REVISIONS:,} revisions: {name} / commands", *alternately(*pair, ROUNDS), 2)
-            for name, pair in pairs.items()
-        ]
+        run("svn", "log", "--limit", "1", self.checkout / "charts/chart-000")
+        run("svn", "log", "--limit", "1", self.checkout / "pipeline.yaml")
 
 
 def rows(folder: Path) -> list[Row]:
     """All rows; `folder` is empty."""
-    return [*History(folder).rows(), *Rebuild(folder).rows()]
+    tagged = make(folder / "tagged", CHARTS, VERSIONS, 0)
+    return [*History(folder).rows(), *Rebuild(folder, tagged).rows()]
 
 
 if __name__ == "__main__":
