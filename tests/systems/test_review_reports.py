@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import socket
 import subprocess
 import sys
 from collections.abc import Callable, Mapping
@@ -17,7 +18,7 @@ import pytest
 from tests.support import gerrits
 from tests.support.gits import Repo
 from tests.support.helms import chart_files, helm
-from tests.support.review_systems import SYSTEMS, GerritWorld, Proposed, World
+from tests.support.review_systems import SYSTEMS, GerritWorld, GiteaWorld, Proposed, World
 
 ROOT = Path(__file__).resolve().parents[2]
 PASSWORD = "BOT_PASSWORD"
@@ -68,7 +69,45 @@ def gerrit_build(world: World) -> Build:
     )
 
 
-BUILDS = {"gerrit": gerrit_build}
+def gitea_build(world: World) -> Build:
+    assert isinstance(world, GiteaWorld)
+    repository, forge = world.repository, world.repository.forge
+
+    def variables(proposed: Proposed) -> Mapping[str, str]:
+        event = repository.checkout.root.parent / f"event-{proposed.revision}.json"
+        head, base = {"sha": proposed.revision}, {"sha": world.tip()}
+        pull_request = {"number": int(proposed.id), "head": head, "base": base}
+        event.write_text(json.dumps({"pull_request": pull_request}))
+        return {
+            "GITHUB_ACTIONS": "true",
+            "GITEA_ACTIONS": "true",
+            "GITHUB_EVENT_NAME": "pull_request",
+            "GITHUB_EVENT_PATH": str(event),
+            "GITHUB_SERVER_URL": forge.url,
+            "GITHUB_REPOSITORY": repository.name,
+            "GITHUB_RUN_ID": "7",
+            "GITHUB_RUN_NUMBER": "7",
+            "GITHUB_SHA": proposed.revision,
+            "GITHUB_REF": f"refs/pull/{proposed.id}/head",
+            "GITHUB_BASE_REF": "main",
+        }
+
+    def push_main(revision: str) -> None:
+        repository.call("DELETE", "/branch_protections/main", "core")
+        url = repository.clone_url("core")
+        repository.checkout.git("push", "-q", url, f"{revision}:refs/heads/main")
+
+    return Build(
+        repository.checkout,
+        {"gitea": {"url": forge.url}},
+        {forge.host: {"username": world.bot, "password": f"${{{PASSWORD}}}"}},
+        forge.tokens[world.bot],
+        variables,
+        push_main,
+    )
+
+
+BUILDS = {"gerrit": gerrit_build, "gitea": gitea_build}
 
 
 class Agent:
@@ -336,3 +375,35 @@ def unreachable(review: Mapping[str, Any]) -> dict[str, Any]:
     """The section `review` with a port where nothing listens."""
     (name, settings), *_ = review.items()
     return {"review": {name: {**settings, "url": "http://127.0.0.1:9"}, "requires": ["check"]}}
+
+
+def test_a_patch_to_the_policy_changes_nothing_for_its_own_build(agent: Agent) -> None:
+    """It names a server of its own for the login, a repository of its own, and asks for less."""
+    with socket.create_server(("127.0.0.1", 0)) as evil:
+        host = f"127.0.0.1:{evil.getsockname()[1]}"
+        (name, settings), *_ = agent.build.review.items()
+        (login, *_) = agent.build.hosts.values()
+        agent.configure(
+            review={name: {**settings, "url": f"http://{host}"}, "requires": []},
+            hosts={host: {**login, "plain_http": True}},
+            approvals={"code": {"by": [agent.world.author], "not_by": []}},
+            clusters={"mine": {"kubeconfig": "ci/kubeconfig"}},
+            channels={
+                "snapshot": {"charts": f"file://{agent.folder}/evil"},
+                "production": {"charts": f"file://{agent.folder}/evil", "requires": []},
+            },
+            evidence=f"file://{agent.folder}/evil-evidence",
+        )
+        broken = {"charts/web/templates/broken.yaml": BROKEN}
+        proposed = agent.world.propose({**agent.files, **broken})
+        agent.checked(proposed)
+        said = agent.report(proposed)
+        evil.setblocking(False)
+        with pytest.raises(BlockingIOError):
+            evil.accept()
+    changed = "this review changes channels, hosts, clusters, review, approvals, evidence"
+    assert changed in said
+    assert agent.world.shown(proposed) == "negative", "check is required, as on main"
+    snapshot = agent.run(proposed, "snapshot")
+    assert snapshot.returncode == 2 and "snapshot.charts is missing" in snapshot.stderr
+    assert not [*agent.folder.glob("evil*")]
