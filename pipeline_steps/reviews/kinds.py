@@ -40,6 +40,7 @@ def open_review_system(config: Config, remote: str) -> ReviewSystem | None:
         "gerrit": _gerrit,
         "gitea": _gitea,
         "github": _github,
+        "gitlab": _gitlab,
         "launchpad": _launchpad,
     }
     if name not in openers:
@@ -95,3 +96,11 @@ def _github(config: Config, remote: str) -> ReviewSystem:
     settings = config.review.github
     assert settings is not None, "the caller looked"
     return GithubReviews(settings, config.hosts, remote)
+
+
+def _gitlab(config: Config, remote: str) -> ReviewSystem:
+    from pipeline_steps.reviews.gitlab import GitlabReviews
+
+    settings = config.review.gitlab
+    assert settings is not None, "the caller looked"
+    return GitlabReviews(settings, config.hosts, remote)

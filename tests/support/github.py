@@ -177,8 +177,8 @@ class Github:
         self.digests = True
         self.ids = itertools.count(1)
         self._lock = threading.Lock()
-        self._api = _server(self._answer_api)
-        self._store = _server(self._answer_store)
+        self._api = running_server(self._answer_api)
+        self._store = running_server(self._answer_store)
         self.web = f"http://127.0.0.1:{self._api.server_port}"
 
     @property
@@ -661,7 +661,7 @@ def _new_commit(
 Serve = Callable[[str, str, Mapping[str, str], bytes], Answer | None]
 
 
-def _server(serve: Serve) -> http.server.ThreadingHTTPServer:
+def running_server(serve: Serve) -> http.server.ThreadingHTTPServer:
     """A running server on a free port of this machine; where `serve` has no answer, the connection
     breaks.
     """

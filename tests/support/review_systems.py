@@ -9,13 +9,20 @@ from typing import Any, NamedTuple, Protocol
 import pytest
 
 from pipeline_steps.auth.hosts import Host
-from pipeline_steps.config.language import Approval, GerritReview, GiteaReview, GithubReview
+from pipeline_steps.config.language import (
+    Approval,
+    GerritReview,
+    GiteaReview,
+    GithubReview,
+    GitlabReview,
+)
 from pipeline_steps.reviews.gerrit import GerritReviews
 from pipeline_steps.reviews.gitea import GiteaReviews
 from pipeline_steps.reviews.github import GithubReviews
+from pipeline_steps.reviews.gitlab import GitlabReviews
 from pipeline_steps.reviews.launchpad import Launchpad
 from pipeline_steps.reviews.review import ReviewSystem, Word
-from tests.support import gerrits, giteas, github, launchpads, lp_projects
+from tests.support import gerrits, giteas, github, gitlabs, launchpads, lp_projects
 from tests.support.github_reviews import APPROVED_ONCE, CHECKED, PullRequests, rule
 
 
@@ -298,6 +305,83 @@ class GiteaWorld:
         return self.repository.checkout.git("show", "-s", "--format=%P", revision).split()
 
 
+class GitlabWorld:
+    """See `World`. A double, written after GitLab's documentation."""
+
+    author, approver, bot, stranger = "alice", "bob", "ci", "eve"
+    group = "team/approvers"
+    approval = Approval()
+    target = "main"
+
+    def __init__(self, hub: gitlabs.Gitlab, folder: Path, method: str) -> None:
+        self.hub = hub
+        self.name = f"team/{folder.name}"
+        self.state = hub.projects[self.name] = gitlabs.Project(folder / "hosted.git")
+        self.state.people |= {"alice": 30, "bob": 30}
+        self.state.groups = {self.group: ["bob"]}
+        self.state.method = method
+        self.state.approvals_needed, self.state.pipeline_must_succeed = 1, True
+
+    def opened(self, account: str = "", password: str = "") -> GitlabReviews:
+        token = password or f"token-of-{account or self.bot}"
+        host = self.hub.url.partition("://")[2]
+        settings = GitlabReview(self.hub.url, self.name)
+        return GitlabReviews(settings, {host: Host("ci", token)}, environ={}, budget=10)
+
+    def propose(
+        self, files: Mapping[str, str], *, earlier: Proposed | None = None, draft: bool = False
+    ) -> Proposed:
+        if earlier:
+            number = earlier.handle
+            revision = self.state.git.commit(self.state.requests[number]["branch"], files)
+            self.state.pushed(number)
+        else:
+            branch = f"change-{len(self.state.requests) + 1}"
+            revision = self.state.git.commit(branch, files)
+            number = self.state.open("alice", branch, title="Change the chart", draft=draft)
+        return Proposed(str(number), revision, number)
+
+    def make_ready(self, proposed: Proposed) -> None:
+        self.state.requests[proposed.handle]["draft"] = False
+
+    def approve(self, proposed: Proposed, by: str) -> None:
+        self.state.approve(proposed.handle, by)
+
+    def reject(self, proposed: Proposed, by: str) -> None:
+        self.state.request_changes(proposed.handle, by)
+
+    def close(self, proposed: Proposed) -> None:
+        self.state.requests[proposed.handle]["state"] = "closed"
+
+    def shown(self, proposed: Proposed) -> Word | None:
+        head = self.state.requests[proposed.handle]["sha"]
+        said = self.state.passing(head, "pipeline-steps")
+        return {"success": "positive", "failed": "negative"}.get(said or "")  # type: ignore[return-value]
+
+    def texts(self, proposed: Proposed) -> list[str]:
+        return [
+            note["body"]
+            for note in self.state.notes
+            if note["iid"] == proposed.handle and not note["system"]
+        ]
+
+    def line_comments(self, proposed: Proposed) -> list[tuple[str, int, str]]:
+        return []
+
+    def tip(self) -> str:
+        return self.state.git.tip("main")
+
+    def has_parents(self, revision: str) -> list[str]:
+        return self.state.git.git("rev-list", "--parents", "-n", "1", revision).split()[1:]
+
+
+def gitlab_world(method: str = "merge") -> Callable[[pytest.FixtureRequest, Path], World]:
+    def world(request: pytest.FixtureRequest, folder: Path) -> World:
+        return GitlabWorld(request.getfixturevalue("gitlab"), folder, method)
+
+    return world
+
+
 class LaunchpadWorld:
     """See `World`; on a double of Launchpad, with a real code host."""
 
@@ -401,6 +485,9 @@ SYSTEMS: dict[str, Callable[[pytest.FixtureRequest, Path], World]] = {
     "github_app": github_world(app=True),
     "github-squash": github_world(method="squash"),
     "github-rebase": github_world(method="rebase"),
+    "gitlab": gitlab_world(),
+    "gitlab-squash": gitlab_world("squash"),
+    "gitlab-rebase": gitlab_world("rebase"),
 }
 #: Those that leave the merging to `merge`, and where whoever has an account may set a verdict.
 WITHOUT_MERGES: dict[str, Callable[[pytest.FixtureRequest, Path], World]] = {

@@ -1,0 +1,297 @@
+"""Merge requests of GitLab.
+
+The verdict is an external commit status, which joins the pipeline of its commit. GitLab's API names
+no commit of an approval; but it says when it was given, and when each version of the merge request
+came: an approval counts for the version that was the newest then. Source: GitLab documentation 18,
+"Merge requests API", "Merge request approvals API", "Commits API", "Notes API", "Merge trains API".
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping
+from datetime import datetime, timezone
+
+import msgspec
+
+from pipeline_steps.auth.hosts import Host
+from pipeline_steps.config.language import Approval, GitlabReview
+from pipeline_steps.reviews.findings import with_findings
+from pipeline_steps.reviews.gitlab_merges import MergeRequest, Merges
+from pipeline_steps.reviews.gitlab_verdicts import Notes, Statuses
+from pipeline_steps.reviews.remotes import project_path
+from pipeline_steps.reviews.review import Abilities, Delivery, Review, State, Verdict, Vote, Word
+from pipeline_steps.services.gitlab import PUBLIC, Gitlab, decode, segment
+from pipeline_steps.toolbox import http, retry
+from pipeline_steps.toolbox.errors import AccessRefused, ConfigurationError, UsageError
+
+_NUMBER = re.compile(r"!?(\d{1,10})")
+#: Access levels from which members may push, and so approve ("Members API").
+_DEVELOPER = 30
+#: The system note of an approval, where `approved_at` is not told (before GitLab 18).
+_APPROVED = "approved this merge request"
+
+
+class _Person(msgspec.Struct):
+    id: int
+    username: str
+
+
+class _Version(msgspec.Struct):
+    """A version of a merge request: what was pushed."""
+
+    id: int
+    head_commit_sha: str
+    created_at: datetime
+
+
+class _Approver(msgspec.Struct):
+    user: _Person
+    approved_at: datetime | None = None
+
+
+class _Approvals(msgspec.Struct):
+    approved_by: tuple[_Approver, ...] = ()
+
+
+class _Reviewer(msgspec.Struct):
+    user: _Person
+    state: str
+    created_at: datetime | None = None
+
+
+class _Note(msgspec.Struct):
+    body: str
+    created_at: datetime
+    system: bool = False
+    author: _Person | None = None
+
+
+class _Member(msgspec.Struct):
+    username: str
+    access_level: int
+    state: str = "active"
+
+
+class _Access(msgspec.Struct):
+    access_level: int
+
+
+class _Permissions(msgspec.Struct):
+    project_access: _Access | None = None
+    group_access: _Access | None = None
+
+
+class _Project(msgspec.Struct):
+    permissions: _Permissions | None = None
+
+
+class GitlabReviews:
+    """The merge requests of one project; see ReviewSystem."""
+
+    name = "gitlab"
+    abilities = Abilities(
+        pending=True,
+        line_comments=False,
+        edits_comments=True,
+        approval_revisions=False,
+        merges=True,
+        longest_text=100_000,
+    )
+
+    def __init__(
+        self,
+        settings: GitlabReview,
+        hosts: Mapping[str, Host],
+        remote: str = "",
+        *,
+        environ: Mapping[str, str] | None = None,
+        budget: float = retry.BUDGET,
+    ) -> None:
+        """Raises ConfigurationError when the project cannot be told. remote: the URL that the
+        checkout came from.
+        """
+        variables = os.environ if environ is None else environ
+        # The configuration beats the variables of the CI; for a fork those name the fork.
+        project = (
+            settings.project
+            or variables.get("CI_MERGE_REQUEST_PROJECT_PATH")
+            or variables.get("CI_PROJECT_PATH")
+            or project_path(remote)
+        )
+        if not project:
+            raise ConfigurationError(
+                f"the checkout's remote {http.safe_url(remote) or 'is not known and'} names no "
+                "project of GitLab",
+                where="review.gitlab",
+                advice="write project: GROUP/NAME",
+            )
+        url = settings.url or variables.get("CI_SERVER_URL") or PUBLIC
+        self._gitlab = Gitlab(url, project, hosts, environ=variables, budget=budget)
+        self._statuses = Statuses(self._gitlab, settings.name)
+        self._notes = Notes(self._gitlab, settings.name)
+        self._merges = Merges(self._gitlab, self._merge_request)
+
+    def review(self, id: str) -> Review:
+        """See ReviewSystem; id is a number or the URL of a page."""
+        number = _NUMBER.fullmatch(id.removeprefix(f"{self._gitlab.page}/-/merge_requests/"))
+        if number is None:
+            raise UsageError(
+                "not a merge request of this project",
+                where=id,
+                advice=f"give its number, or a URL like {self._gitlab.page}/-/merge_requests/1",
+            )
+        return self._described(self._merge_request(number[1]))
+
+    def _merge_request(self, number: str) -> MergeRequest:
+        answer = self._gitlab.call("GET", f"/merge_requests/{number}", allowed=(404,))
+        if answer.status == 404:
+            self._gitlab.require_visible()
+            where = f"{self._gitlab.page}/-/merge_requests/{number}"
+            raise UsageError("there is no such merge request", where=where)
+        return decode(answer, MergeRequest)
+
+    def _described(self, request: MergeRequest) -> Review:
+        head = request.sha or ""
+        heads = (each.head_commit_sha for each in self._versions(str(request.iid)))
+        author = request.author.username if request.author else ""
+        states: Mapping[str, State] = {"merged": "merged", "closed": "closed"}
+        state = states.get(request.state, "draft" if request.draft else "open")
+        return Review(
+            system=self.name,
+            id=str(request.iid),
+            url=request.web_url,
+            title=request.title,
+            author=author,
+            uploader=author,  # GitLab does not say who pushed
+            target=request.target_branch,
+            head=head,
+            revisions=(*dict.fromkeys(sha for sha in heads if sha != head), head),
+            state=state,
+            merged=request.merged_revision,
+        )
+
+    def _versions(self, number: str) -> list[_Version]:
+        """Oldest first."""
+        versions = self._gitlab.pages(f"/merge_requests/{number}/versions", _Version)
+        return sorted(versions, key=lambda version: version.id)
+
+    def reviews_of(self, revision: str) -> tuple[Review, ...]:
+        """See ReviewSystem. The lists lack fields, so each is asked for."""
+        path = f"/repository/commits/{segment(revision)}/merge_requests"
+        numbers = [each.iid for each in self._gitlab.pages(path, _Listed, allowed=(404,))]
+        if not numbers:
+            self._gitlab.require_visible()
+        reviews = [self._described(self._merge_request(str(number))) for number in numbers]
+        return tuple(sorted(reviews, key=lambda review: -int(review.id)))
+
+    def fetch_reference(self, review: Review, revision: str) -> str:
+        """See ReviewSystem. GitLab's repositories give any commit by its id, former heads too."""
+        return f"refs/merge-requests/{review.id}/head" if revision == review.head else revision
+
+    def deliver(self, review: Review, verdict: Verdict) -> Delivery:
+        """See ReviewSystem. Where the project has no pipeline for a fork's commit, there is nothing
+        that a status could join: the note is what is left.
+        """
+        head = self._merge_request(review.id).sha or ""
+        if head != verdict.revision:
+            reason = f"the merge request has a newer revision, {head[:12]}"
+            return Delivery("superseded", review.url, reason)
+        changed = self._statuses.set(verdict)
+        text = with_findings(verdict.text, verdict.findings)
+        edited = self._notes.put(review.id, review.url, text)
+        if changed is None:
+            reason = "the project has neither a branch nor a pipeline with this commit"
+            return Delivery("message", review.url, reason)
+        return Delivery("set" if changed or edited else "unchanged", review.url)
+
+    def verdict(self, review: Review, revision: str) -> Word | None:
+        """See ReviewSystem."""
+        return self._statuses.word(revision)
+
+    def votes(self, review: Review, approval: Approval) -> tuple[Vote, ...]:
+        """See ReviewSystem. A request for changes names neither commit nor time: it blocks until it
+        is taken back.
+        """
+        votes: dict[str, Vote] = {}
+        approvals = self._gitlab.get(f"/merge_requests/{review.id}/approvals", _Approvals)
+        if approvals.approved_by:
+            times = self._approval_times(review.id)
+            versions = self._versions(review.id)
+            for approver in approvals.approved_by:
+                given = approver.approved_at or times.get(approver.user.username)
+                votes[approver.user.username] = self._vote(approver.user, given, versions)
+        reviewers = self._gitlab.pages(
+            f"/merge_requests/{review.id}/reviewers", _Reviewer, allowed=(404,)
+        )
+        for reviewer in reviewers:
+            if reviewer.state == "requested_changes" and self._may_push(reviewer.user):
+                name = reviewer.user.username
+                votes[name] = Vote(name, "", "reject", _rfc3339(reviewer.created_at))
+        return tuple(vote for _, vote in sorted(votes.items()))
+
+    def _vote(self, user: _Person, given: datetime | None, versions: list[_Version]) -> Vote:
+        reason = "" if self._may_push(user) else "no right to push to the project"
+        if given is None:
+            reason = reason or "GitLab does not say when it was given, and so not on what"
+            return Vote(user.username, "", "approve", "", reason)
+        before = [version for version in versions if version.created_at <= given]
+        revision = before[-1].head_commit_sha if before else ""
+        return Vote(user.username, revision, "approve", _rfc3339(given), reason)
+
+    def _approval_times(self, number: str) -> dict[str, datetime]:
+        """Account → when it approved last, from system notes."""
+        times: dict[str, datetime] = {}
+        path = f"/merge_requests/{number}/notes?sort=asc&order_by=created_at"
+        for note in self._gitlab.pages(path, _Note):
+            if note.system and note.author and note.body == _APPROVED:
+                times[note.author.username] = note.created_at
+        return times
+
+    def _may_push(self, user: _Person) -> bool:
+        answer = self._gitlab.call("GET", f"/members/all/{user.id}", allowed=(404,))
+        if answer.status == 404:
+            self._gitlab.require_visible()
+            return False
+        member = decode(answer, _Member)
+        return member.state == "active" and member.access_level >= _DEVELOPER
+
+    def members(self, group: str) -> frozenset[str]:
+        """See ReviewSystem; a group is its full path, and has those of the groups above it."""
+        path = f"{self._gitlab.api}/groups/{segment(group)}/members/all"
+        try:
+            people = list(self._gitlab.pages(path, _Member))
+        except AccessRefused as refusal:
+            refusal.advice = (
+                f"there is no group {group}, or the token needs the scope read_api and an account "
+                "that sees it; or name the people one by one"
+            )
+            raise
+        return frozenset(person.username for person in people if person.state == "active")
+
+    def merge(self, review: Review, revision: str, message: str) -> str:
+        """See ReviewSystem.
+
+        Where the project has merge trains, the revision is put into one, and Temporary says so
+        until the train has merged it.
+        """
+        return self._merges.merge(review, revision, message)
+
+    def access(self) -> str:
+        """What this token may do, as far as GitLab tells. Raises AccessRefused."""
+        permissions = self._gitlab.get("", _Project).permissions or _Permissions()
+        levels = (permissions.project_access, permissions.group_access)
+        level = max((each.access_level for each in levels if each), default=0)
+        advice = "report needs Developer, merge what the target's protection asks for"
+        return f"{self._gitlab.page} answers, {self._gitlab.login} has level {level} ({advice})"
+
+
+class _Listed(msgspec.Struct):
+    iid: int
+
+
+def _rfc3339(time: datetime | None) -> str:
+    if time is None:
+        return ""
+    return time.astimezone(timezone.utc).isoformat().replace("+00:00", "Z")

@@ -1,0 +1,161 @@
+"""Merging a merge request of GitLab at a pinned revision, or putting it into a merge train."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import msgspec
+
+from pipeline_steps.reviews.review import Review
+from pipeline_steps.services.gitlab import Gitlab, decode, explain
+from pipeline_steps.toolbox import http, retry
+from pipeline_steps.toolbox.errors import (
+    AccessRefused,
+    Conflict,
+    NotApproved,
+    PipelineError,
+    Temporary,
+)
+
+#: Values of detailed_merge_status that pass by themselves ("Merge status"), and seconds until one
+#: of them is taken for GitLab's last word.
+_COMPARING = ("checking", "unchecked", "preparing", "approvals_syncing", "mergeable")
+COMPARED_WITHIN = 20.0
+_RIGHT = "the scope api, its account the right to merge into the target"
+
+
+class _Person(msgspec.Struct):
+    username: str
+
+
+class MergeRequest(msgspec.Struct):
+    """sha: the head; none while the source branch is empty."""
+
+    iid: int
+    title: str
+    state: str
+    web_url: str
+    target_branch: str
+    sha: str | None = None
+    author: _Person | None = None
+    draft: bool = False
+    merge_commit_sha: str | None = None
+    squash_commit_sha: str | None = None
+    detailed_merge_status: str = ""
+
+    @property
+    def merged_revision(self) -> str:
+        """The revision on the target, "" unless it is merged. A fast-forward makes no commit."""
+        if self.state != "merged":
+            return ""
+        return self.merge_commit_sha or self.squash_commit_sha or self.sha or ""
+
+
+class _Project(msgspec.Struct):
+    merge_trains_enabled: bool = False
+
+
+class Merges:
+    """request: asks for a merge request."""
+
+    def __init__(self, gitlab: Gitlab, request: Callable[[str], MergeRequest]) -> None:
+        self._gitlab, self._request = gitlab, request
+
+    def merge(self, review: Review, revision: str, message: str) -> str:
+        """See ReviewSystem. How it is merged is the project's setting."""
+        merged = self._merged(review, revision)
+        if merged:
+            return merged
+        if self._gitlab.get("", _Project).merge_trains_enabled:
+            raise self._boarded(review, revision)
+        fields = {
+            "sha": revision,
+            "merge_commit_message": message,
+            "squash_commit_message": message,
+        }
+
+        def merge_once() -> str:
+            path = f"/merge_requests/{review.id}/merge"
+            answer = self._gitlab.call(
+                "PUT", path, body=fields, allowed=(405, 409, 422), right=_RIGHT
+            )
+            # An earlier try may have merged it, and its answer got lost.
+            merged = self._merged(review, revision)
+            if merged:
+                return merged
+            raise self._refusal(answer, review)
+
+        return retry.call(merge_once, budget=COMPARED_WITHIN, on=(_NotCompared,), longest=2.0)
+
+    def _merged(self, review: Review, revision: str) -> str:
+        """The revision on the target if it is merged at this one, "" if it is open at this one."""
+        request = self._request(review.id)
+        if request.sha != revision:
+            raise Conflict(
+                f"the merge request is at {(request.sha or 'nothing')[:12]}, not at "
+                f"{revision[:12]} which was to be merged",
+                where=review.url,
+                advice="test and approve the new revision",
+            )
+        if request.state == "closed":
+            raise Conflict("the merge request is closed", where=review.url, advice="reopen it")
+        return request.merged_revision
+
+    def _refusal(self, answer: http.Response, review: Review) -> PipelineError:
+        """The error for a merge that did not happen."""
+        if answer.status < 300:
+            return _NotCompared("GitLab is still merging it", where=review.url)
+        words = explain(answer.body)
+        status = self._request(review.id).detailed_merge_status
+        if answer.status == 409:
+            return Conflict(
+                f"GitLab does not merge it: {words}",
+                where=review.url,
+                advice="test and approve the new revision",
+            )
+        if status in ("conflict", "need_rebase", "broken_status"):
+            return Conflict(
+                "it conflicts with the target, or must be rebased onto it",
+                where=review.url,
+                advice="rebase it",
+            )
+        if status in _COMPARING:
+            return _NotCompared(
+                f"GitLab does not merge it yet: {status}", where=review.url, advice="run it again"
+            )
+        reason = status.replace("_", " ") or words
+        return NotApproved(f"GitLab does not merge it: {reason}", where=review.url)
+
+    def _boarded(self, review: Review, revision: str) -> PipelineError:
+        """What to raise: it is on a merge train at this revision, or the reason why not."""
+        path = f"/merge_trains/merge_requests/{review.id}"
+        fields = {"sha": revision, "auto_merge": True}
+        answer = self._gitlab.call(
+            "POST", path, body=fields, allowed=(400, 403, 409), idempotent=True, right=_RIGHT
+        )
+        words = explain(answer.body) if answer.status >= 400 else ""
+        if answer.status == 403:
+            return AccessRefused(words, where=review.url, advice=f"the token needs {_RIGHT}")
+        if answer.status >= 400 and not self._rides(path):
+            self._merged(review, revision)  # raises Conflict when the head has moved
+            status = self._request(review.id).detailed_merge_status.replace("_", " ")
+            return NotApproved(
+                f"the merge train does not take it: {words} ({status})", where=review.url
+            )
+        return Temporary(
+            "it is on the merge train, and not merged yet",
+            where=review.url,
+            advice="run merge again when the train has merged it",
+        )
+
+    def _rides(self, path: str) -> bool:
+        answer = self._gitlab.call("GET", path, allowed=(404,), right=_RIGHT)
+        return answer.status != 404 and decode(answer, _Ride).status in ("idle", "fresh", "stale")
+
+
+class _Ride(msgspec.Struct):
+    status: str = ""
+
+
+class _NotCompared(Temporary):
+    """GitLab is still comparing the merge request with its target."""

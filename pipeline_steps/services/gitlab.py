@@ -1,0 +1,277 @@
+"""Client for GitLab's REST API of one project: login, paging, errors, rate limits.
+
+The token goes only to the API's own origin. Source: GitLab documentation 18, "REST API" and "Rate
+limits"; the same for gitlab.com and self-managed ones.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import json
+import os
+import re
+from collections.abc import Container, Iterator, Mapping
+from email.utils import parsedate_to_datetime
+from typing import Any, TypeVar
+from urllib.parse import quote, urljoin
+
+import msgspec
+
+from pipeline_steps.auth import hosts as table
+from pipeline_steps.auth.credentials import from_hosts
+from pipeline_steps.auth.hosts import Host
+from pipeline_steps.toolbox import http, json_reader
+from pipeline_steps.toolbox.errors import (
+    AccessRefused,
+    ConfigurationError,
+    MachineError,
+    PipelineError,
+    Temporary,
+)
+from pipeline_steps.toolbox.redact import register
+
+T = TypeVar("T")
+
+PUBLIC = "https://gitlab.com"
+#: The variable with the token where `hosts` has none. Not CI_JOB_TOKEN: it can write no notes.
+VARIABLE = "GITLAB_TOKEN"
+#: Seconds to wait after a limit that does not say how long it lasts.
+_PAUSE = 60.0
+_NEXT = re.compile(r'<([^>]*)>\s*;[^,]*rel="next"')
+#: Bytes of an error's body that are understood, and pages of a list that are read.
+_WORDS, _MOST_PAGES = 64 * 1024, 1000
+#: Characters of a token; a line break would split the header.
+_TOKEN = re.compile(r"[\x21-\x7e]+")
+_PATH = re.compile(r"(?:(?!\.+/)[\w.-]+/)+(?!\.+$)[\w.-]+", re.ASCII)
+
+
+def explain(body: bytes) -> str:
+    """GitLab's error message, or the first words of another body. A message may name fields.
+
+    >>> explain(b'{"message": {"name": ["is too long"]}}')
+    'name: is too long'
+    >>> explain(b'{"error": "insufficient_scope", "error_description": "needs more"}')
+    'needs more'
+    """
+    with contextlib.suppress(ValueError, AttributeError, TypeError, KeyError):
+        content = json_reader.decode(body[:_WORDS])
+        told = content.get("message") or content.get("error_description") or content["error"]
+        if isinstance(told, dict):
+            told = "; ".join(f"{name}: {_listed(words)}" for name, words in told.items())
+        return _listed(told)[:500]
+    return http.excerpt(body)
+
+
+def _listed(words: object) -> str:
+    return ", ".join(map(str, words)) if isinstance(words, list) else str(words)
+
+
+def temporary_error(answer: http.Response) -> Temporary | None:
+    """The error for "try again later", else None. Rate limits are 429; RateLimit-Reset says when
+    they end, in seconds since 1970.
+    """
+    if answer.status not in http.TEMPORARY:
+        return None
+    error = http.error_for_status(answer, explain)
+    pause = http.retry_after(answer.headers)
+    if pause is None and answer.status == 429:
+        pause = _seconds_until_reset(answer.headers)
+    return Temporary(error.what, where=error.where, retry_after=pause)
+
+
+def _seconds_until_reset(headers: Mapping[str, str]) -> float:
+    """Seconds until the rate limit is reset, by the server's own clock.
+
+    >>> date = "Thu, 01 Jan 2026 00:00:00 GMT"
+    >>> _seconds_until_reset({"ratelimit-reset": "1767225607", "date": date})
+    7.0
+    """
+    try:
+        then = float(headers["ratelimit-reset"])
+        return max(0.0, then - parsedate_to_datetime(headers["date"]).timestamp())
+    except (KeyError, ValueError, TypeError):
+        return _PAUSE
+
+
+def segment(text: str) -> str:
+    """A text as one segment of a path.
+
+    >>> segment("group/charts")
+    'group%2Fcharts'
+    """
+    return quote(text, safe="")
+
+
+class Gitlab:
+    """Client for one project, "group/name"; paths are relative to it.
+
+    The token is the password that `hosts` has for the project or the host, else $GITLAB_TOKEN.
+    Without a token, requests are anonymous.
+
+    Args:
+        url: the server's address, with the path it is served under.
+        budget: seconds for all tries of a request.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        project: str,
+        hosts: Mapping[str, Host],
+        *,
+        environ: Mapping[str, str] | None = None,
+        budget: float = http.BUDGET,
+    ) -> None:
+        self.url = url.rstrip("/")
+        if not _PATH.fullmatch(project):
+            raise ConfigurationError(
+                "not a project of GitLab", where=project, advice="write group/name"
+            )
+        self._place = self.url.partition("://")[2]
+        _, entry = table.entry_for(hosts, self._place)
+        local = self._place.startswith(("localhost:", "127.", "[::1]"))
+        plain = self.url.startswith("http://") and (entry.plain_http or local)
+        if not plain and not self.url.startswith("https://"):
+            raise ConfigurationError(
+                "not an https:// URL", where=http.safe_url(self.url), advice="a token would be read"
+            )
+        self.project = project
+        self.page = f"{self.url}/{project}"
+        self.budget = budget
+        self.api = f"{self.url}/api/v4"
+        self._root = f"{self.api}/projects/{segment(project)}"
+        self._client = http.Client(ca_file=entry.ca_file, later=temporary_error)
+        variables = os.environ if environ is None else environ
+        self._token = functools.cache(lambda: self._find_token(hosts, variables))
+        # Asked once per client, and only after a 404.
+        self._project_once = functools.cache(lambda: self.call("GET", ""))
+        self._login_once = functools.cache(lambda: self.get(f"{self.api}/user", _User).username)
+
+    def _find_token(self, hosts: Mapping[str, Host], environ: Mapping[str, str]) -> str:
+        host, _, path = self._place.partition("/")
+        login = from_hosts(host, f"{path}/{self.project}".lstrip("/"), hosts)
+        token = login.password if login else register(environ.get(VARIABLE, "").strip())
+        if token and not _TOKEN.fullmatch(token):
+            raise ConfigurationError(
+                "the token for GitLab has characters that no token has", where=self._place
+            )
+        return token
+
+    @property
+    def login(self) -> str:
+        """The name of the account that the token belongs to. Raises AccessRefused without one."""
+        return self._login_once()
+
+    def call(
+        self,
+        method: str,
+        path: str,
+        *,
+        body: Mapping[str, Any] | None = None,
+        allowed: Container[int] = (),
+        idempotent: bool | None = None,
+        right: str = "the scope api",
+    ) -> http.Response:
+        """The answer to a request: 2xx, or a status in `allowed`.
+
+        Args:
+            path: relative to the project, or a URL of this API.
+            allowed: statuses that the caller handles.
+            idempotent: whether to repeat it when the answer is lost; None decides by the method.
+            right: what the token needs, for the error.
+
+        Raises:
+            AccessRefused: 401, 403, and 404, because GitLab hides what a login may not see.
+            Temporary: a rate limit, or a temporary status until the budget is used up.
+            MachineError: another status.
+        """
+        url = path if "://" in path else f"{self._root}{path}"
+        # Links come from answers; a manipulated one must not get the token.
+        if not url.startswith(f"{self.api}/") or http.origin(url) != http.origin(self.api):
+            problem = (
+                f"GitLab names a URL outside its API, which gets no token: {http.safe_url(url)}"
+            )
+            raise MachineError(problem, where=self._root)
+        headers = {"Accept": "application/json"}
+        if token := self._token():
+            headers["Authorization"] = f"Bearer {token}"
+        data = None if body is None else json.dumps(body).encode()
+        if data is not None:
+            headers["Content-Type"] = "application/json"
+        answer = self._client.request(
+            method, url, headers=headers, body=data, budget=self.budget, idempotent=idempotent
+        )
+        if not 200 <= answer.status < 300 and answer.status not in allowed:
+            raise error_for(answer, right)
+        return answer
+
+    def get(self, path: str, kind: type[T], *, right: str = "the scope read_api") -> T:
+        """What is at a path, as a value of `kind`."""
+        return decode(self.call("GET", path, right=right), kind)
+
+    def pages(
+        self,
+        path: str,
+        kind: type[T],
+        *,
+        allowed: Container[int] = (),
+        right: str = "the scope read_api",
+    ) -> Iterator[T]:
+        """The items of a list, as values of `kind`, from all its pages. allowed: statuses for
+        "there are none".
+        """
+        separator = "&" if "?" in path else "?"
+        root = "" if "://" in path else self._root
+        url = f"{root}{path}{separator}per_page=100"
+        visited: set[str] = set()
+        while url not in visited:
+            visited.add(url)
+            if len(visited) > _MOST_PAGES:
+                raise MachineError(
+                    f"more than {_MOST_PAGES} pages are not read", where=http.safe_url(url)
+                )
+            answer = self.call("GET", url, allowed=allowed, right=right)
+            if not 200 <= answer.status < 300:
+                return
+            yield from decode(answer, list[kind])  # type: ignore[valid-type]
+            next_link = _NEXT.search(answer.headers.get("link", ""))
+            if next_link:
+                url = urljoin(url, next_link[1])
+
+    def require_visible(self) -> None:
+        """Raise AccessRefused unless the project is visible: only then does 404 mean absent."""
+        self._project_once()
+
+
+class _User(msgspec.Struct):
+    username: str
+
+
+def decode(answer: http.Response, kind: type[T]) -> T:
+    """The JSON of an answer as a value of `kind`. Raises MachineError when it does not match."""
+    try:
+        return msgspec.json.decode(answer.body, type=kind)
+    except (msgspec.DecodeError, RecursionError) as error:
+        raise MachineError(
+            f"not the answer GitLab documents: {error}", where=http.safe_url(answer.url)
+        ) from error
+
+
+def error_for(answer: http.Response, right: str = "the scope api") -> PipelineError:
+    """The error for an unexpected status."""
+    error = http.error_for_status(answer, explain)
+    token = f"set {VARIABLE}, or name a token as password in `hosts`; a job token is not enough"
+    if answer.status == 404:
+        return AccessRefused(
+            error.what,
+            where=error.where,
+            advice=f"it does not exist, or this login may not see it: {token}",
+        )
+    if 300 <= answer.status < 400:
+        return MachineError(
+            error.what, where=error.where, advice="the project was renamed: write its new path"
+        )
+    if isinstance(error, AccessRefused):
+        error.advice = token if answer.status == 401 else f"the token needs {right}"
+    return error

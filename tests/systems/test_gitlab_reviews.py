@@ -1,0 +1,284 @@
+"""What only GitLab has, of reviews: on a double written after its documentation."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import pytest
+
+from pipeline_steps.auth.hosts import Host
+from pipeline_steps.config.language import Approval, GitlabReview
+from pipeline_steps.reviews.gitlab import GitlabReviews
+from pipeline_steps.reviews.review import Verdict, Word
+from pipeline_steps.toolbox.errors import (
+    AccessRefused,
+    ConfigurationError,
+    Conflict,
+    MachineError,
+    NotApproved,
+    Temporary,
+)
+from tests.support.github import Answer, Request
+from tests.support.gitlabs import JOB, STRANGER, WRITE, Gitlab, Project
+
+NAME = "group/sub/charts"
+ANY = Approval()
+
+
+class Place:
+    """A GitLab with one merge request, number 1 by alice, of the branch `fix`."""
+
+    def __init__(self, hub: Gitlab, folder: Path) -> None:
+        self.hub = hub
+        self.name = f"{NAME}-{folder.name}"
+        self.project = hub.projects[self.name] = Project(folder / "hosted.git")
+        self.project.people |= {"alice": 30, "bob": 30, "carol": 50, "mallory": 20}
+        self.head = self.project.git.commit("fix", {"charts/web/Chart.yaml": "name: web\n"})
+        self.project.open("alice", "fix", title="Fix web")
+
+    def reviews(self, token: str = WRITE, *, budget: float = 0) -> GitlabReviews:
+        settings = GitlabReview(self.hub.url, self.name)
+        return GitlabReviews(settings, {}, environ={"GITLAB_TOKEN": token}, budget=budget)
+
+    def verdict(self, word: Word = "positive", text: str = "All **good**") -> Verdict:
+        return Verdict(self.head, word, "2 charts", text, "https://ci.example.com/1")
+
+
+@pytest.fixture
+def place(gitlab: Gitlab, tmp_path: Path, request: pytest.FixtureRequest) -> Place:
+    request.addfinalizer(lambda: setattr(gitlab, "fault", lambda _: None))
+    return Place(gitlab, tmp_path)
+
+
+@pytest.mark.parametrize("word", ["positive", "negative", "incomplete", "started"])
+def test_a_pipeline_that_must_succeed_does_for_a_positive_verdict_only(
+    place: Place, word: Word
+) -> None:
+    reviews = place.reviews()
+    review = reviews.review("1")
+    reviews.deliver(review, place.verdict(word))
+    passes = place.project.passing(place.head, "pipeline-steps") == "success"
+    assert passes == (word == "positive")
+    assert reviews.verdict(review, place.head) == word
+
+
+def test_a_running_status_gets_other_words_although_gitlab_keeps_it(place: Place) -> None:
+    reviews = place.reviews()
+    review = reviews.review("1")
+    for word in ("started", "incomplete", "started"):
+        assert reviews.deliver(review, place.verdict(word)).outcome == "set"
+        assert reviews.verdict(review, place.head) == word
+    states = [status["status"] for status in place.project.statuses]
+    assert states == ["canceled", "canceled", "running"]
+
+
+def test_an_approval_counts_for_the_version_that_was_there_when_it_was_given(place: Place) -> None:
+    place.project.approve(1, "bob")
+    newer = place.project.git.commit("fix", {"b": "c"})
+    place.project.pushed(1)
+    place.project.approve(1, "carol")
+    for tells in (True, False):
+        place.project.tells_times = tells
+        reviews = place.reviews()
+        review = reviews.review("1")
+        votes = {vote.account: vote.revision for vote in reviews.votes(review, ANY)}
+        assert votes == {"bob": place.head, "carol": newer}
+        assert review.revisions == (place.head, newer)
+
+
+def test_an_approval_of_which_gitlab_tells_no_time_names_no_revision(place: Place) -> None:
+    place.project.approve(1, "bob")
+    place.project.tells_times = False
+    place.project.notes.clear()
+    reviews = place.reviews()
+    (vote,) = reviews.votes(reviews.review("1"), ANY)
+    assert vote.revision == ""
+    assert "does not say when" in vote.reason
+
+
+def test_a_person_with_a_note_of_the_same_words_did_not_approve(place: Place) -> None:
+    place.project.tells_times = False
+    place.project.comment(1, "bob", "approved this merge request")
+    reviews = place.reviews()
+    assert reviews.votes(reviews.review("1"), ANY) == ()
+
+
+def test_only_people_who_may_push_approve_and_block(place: Place) -> None:
+    for name in ("bob", "mallory", "nobody"):
+        place.project.approve(1, name)
+    place.project.request_changes(1, "carol")
+    place.project.request_changes(1, "visitor")
+    reviews = place.reviews()
+    votes = {
+        vote.account: (vote.word, vote.reason) for vote in reviews.votes(reviews.review("1"), ANY)
+    }
+    assert votes == {
+        "bob": ("approve", ""),
+        "carol": ("reject", ""),
+        "mallory": ("approve", "no right to push to the project"),
+        "nobody": ("approve", "no right to push to the project"),
+    }
+
+
+def test_the_note_of_somebody_with_our_marker_is_left_alone(place: Place) -> None:
+    forged = place.project.comment(
+        1, "mallory", "<!-- pipeline-steps: pipeline-steps -->\nall good"
+    )
+    before = dict(forged)
+    reviews = place.reviews()
+    review = reviews.review("1")
+    reviews.deliver(review, place.verdict(text="one"))
+    reviews.deliver(review, place.verdict(text="two"))
+    assert forged == before
+    assert [note["body"].partition("\n")[2] for note in place.project.notes] == ["all good", "two"]
+
+
+def test_the_commit_of_a_fork_without_a_pipeline_gets_the_note_only(place: Place) -> None:
+    place.project.forks.add(place.head)
+    reviews = place.reviews()
+    delivery = reviews.deliver(reviews.review("1"), place.verdict())
+    assert delivery.outcome == "message"
+    assert "neither a branch nor a pipeline" in delivery.reason
+    assert len(place.project.notes) == 1
+
+
+def test_a_job_token_is_told_what_it_cannot(place: Place) -> None:
+    reviews = place.reviews(JOB)
+    with pytest.raises(AccessRefused, match="a job token is not enough"):
+        reviews.deliver(reviews.review("1"), place.verdict())
+    assert not place.project.statuses
+
+
+@pytest.mark.parametrize("method", ["merge", "squash", "rebase", "fast-forward"])
+def test_what_is_merged_belongs_to_its_merge_request_however_it_was_merged(
+    place: Place, method: str
+) -> None:
+    place.project.method = method
+    if method != "fast-forward":
+        place.project.git.commit("main", {"other": "x"})
+    reviews = place.reviews()
+    merged = reviews.merge(reviews.review("1"), place.head, "Fix web")
+    assert place.project.git.tip("main") == merged
+    (review,) = reviews.reviews_of(merged)
+    assert (review.id, review.state, review.merged) == ("1", "merged", merged)
+    assert reviews.merge(review, place.head, "again") == merged
+
+
+def test_a_branch_that_must_be_rebased_is_no_missing_approval(place: Place) -> None:
+    place.project.method = "fast-forward"
+    place.project.git.commit("main", {"other": "x"})
+    reviews = place.reviews()
+    with pytest.raises(Conflict, match="must be rebased"):
+        reviews.merge(reviews.review("1"), place.head, "no")
+
+
+def test_what_gitlab_waits_for_is_told_in_its_words(place: Place) -> None:
+    place.project.approvals_needed = 1
+    reviews = place.reviews()
+    with pytest.raises(NotApproved, match="not approved"):
+        reviews.merge(reviews.review("1"), place.head, "no")
+    place.project.approvals_needed, place.project.pipeline_must_succeed = 0, True
+    with pytest.raises(NotApproved, match="ci must pass"):
+        reviews.merge(reviews.review("1"), place.head, "no")
+
+
+def test_a_merge_whose_answer_is_lost_is_done_once(place: Place) -> None:
+    lost: list[int] = []
+
+    def lose(request: Request) -> str | None:
+        if request.method == "PUT" and not lost:
+            lost.append(request.number)
+            return "lose"
+        return None
+
+    reviews = place.reviews(budget=20)
+    reviews.review("1")
+    place.hub.fault = lose
+    merged = reviews.merge(reviews.review("1"), place.head, "once")
+    assert (lost != [], place.project.git.tip("main")) == (True, merged)
+
+
+def test_a_merge_train_is_boarded_at_the_pinned_revision(place: Place) -> None:
+    place.project.trains = []
+    reviews = place.reviews()
+    review = reviews.review("1")
+    for _ in range(2):
+        with pytest.raises(Temporary, match="on the merge train"):
+            reviews.merge(review, place.head, "queued")
+    assert place.project.trains == [1]
+    place.project.merge(1)
+    assert reviews.merge(review, place.head, "queued") == place.project.git.tip("main")
+
+
+def test_a_merge_train_that_does_not_take_it_is_quoted(place: Place) -> None:
+    place.project.trains = []
+    place.project.requests[1]["draft"] = True
+    reviews = place.reviews()
+    review = reviews.review("1")
+    with pytest.raises(NotApproved, match="draft status"):
+        reviews.merge(review, place.head, "no")
+    place.project.git.commit("fix", {"b": "c"})
+    place.project.pushed(1)
+    with pytest.raises(Conflict):
+        reviews.merge(review, place.head, "no")
+    assert place.project.trains == []
+
+
+def test_the_configured_server_beats_the_variables_and_gets_its_own_token(place: Place) -> None:
+    elsewhere = {
+        "CI_SERVER_URL": "https://gitlab.com", "CI_PROJECT_PATH": "other/place",
+        "GITLAB_TOKEN": "of-another-gitlab",
+    }  # fmt: skip
+    hosts = {f"{place.hub.url.partition('://')[2]}/group": Host("ci", WRITE)}
+    settings = GitlabReview(place.hub.url, place.name)
+    reviews = GitlabReviews(settings, hosts, environ=elsewhere, budget=0)
+    page = f"{place.hub.url}/{place.name}/-/merge_requests/1"
+    begin = len(place.hub.requests)
+    assert reviews.review(page).title == "Fix web"
+    told = {each.headers["Authorization"] for each in place.hub.requests[begin:]}
+    assert told == {f"Bearer {WRITE}"}
+
+
+def test_the_project_comes_from_the_merge_request_before_the_fork(place: Place) -> None:
+    variables = {
+        "CI_SERVER_URL": place.hub.url, "CI_MERGE_REQUEST_PROJECT_PATH": place.name,
+        "CI_PROJECT_PATH": "mallory/charts", "GITLAB_TOKEN": WRITE,
+    }  # fmt: skip
+    reviews = GitlabReviews(GitlabReview(), {}, environ=variables, budget=0)
+    assert reviews.review("!1").author == "alice"
+    with pytest.raises(ConfigurationError, match="names no project"):
+        GitlabReviews(GitlabReview(), {}, environ={})
+    with pytest.raises(ConfigurationError, match="https"):
+        GitlabReviews(GitlabReview("http://git.example.com", "a/b"), {}, environ={})
+
+
+def test_a_link_to_another_place_gets_no_token(place: Place) -> None:
+    away = {"Link": '<http://127.0.0.1:9/api/v4/projects/1/notes>; rel="next"'}
+    place.hub.fault = lambda each: (
+        Answer(200, [], away) if each.path.endswith("/versions") else None
+    )
+    with pytest.raises(MachineError, match="outside its API"):
+        place.reviews().review("1")
+
+
+def test_a_rate_limit_is_waited_for_and_told(place: Place) -> None:
+    limited = Answer(429, {"message": "Retry later"}, {"Retry-After": "1"})
+    first: list[Request] = []
+
+    def once(request: Request) -> Answer | None:
+        first.append(request)
+        return limited if len(first) == 1 else None
+
+    place.hub.fault = once
+    start = time.monotonic()
+    assert place.reviews(budget=10).review("1").title == "Fix web"
+    assert time.monotonic() - start > 0.9
+    place.hub.fault = lambda _: limited
+    with pytest.raises(Temporary, match="Retry later"):
+        place.reviews().review("1")
+
+
+def test_the_rights_of_the_token_are_told(place: Place) -> None:
+    assert "ci has level 40" in place.reviews().access()
+    assert "eve has level 0" in place.reviews(STRANGER).access()
