@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import bisect
 import functools
+import itertools
 import posixpath
 import re
 from collections.abc import Sequence
 
 from pipeline_steps.toolbox.errors import ConfigurationError
+
+#: Patterns that one with braces may stand for.
+_MOST_EXPANDED = 1000
 
 
 def relative_path(path: str, *, base: str = "", where: str = "") -> str:
@@ -31,20 +35,28 @@ def relative_path(path: str, *, base: str = "", where: str = "") -> str:
 
 
 def expand_braces(pattern: str) -> list[str]:
-    """All patterns that result from expanding braces.
+    """All patterns that result from expanding braces, in their order. Raises ConfigurationError when
+    they are too many: each pair of braces multiplies them.
 
     >>> expand_braces("charts/{api,worker}/{x,y}")
     ['charts/api/x', 'charts/api/y', 'charts/worker/x', 'charts/worker/y']
     """
-    braces = re.search(r"\{([^{}]*)\}", pattern)
-    if not braces:
-        return [pattern]
-    before, after = pattern[: braces.start()], pattern[braces.end() :]
-    return [
-        expanded
-        for part in braces[1].split(",")
-        for expanded in expand_braces(f"{before}{part}{after}")
-    ]
+    expanded, waiting = list[str](), [pattern]
+    while waiting:
+        current = waiting.pop()
+        braces = re.search(r"\{([^{}]*)\}", current)
+        if not braces:
+            expanded.append(current)
+            continue
+        before, after = current[: braces.start()], current[braces.end() :]
+        waiting += [f"{before}{part}{after}" for part in reversed(braces[1].split(","))]
+        if len(expanded) + len(waiting) > _MOST_EXPANDED:
+            raise ConfigurationError(
+                f"the braces stand for more than {_MOST_EXPANDED} patterns",
+                where=pattern[:100],
+                advice="use *, or write several patterns",
+            )
+    return expanded
 
 
 def is_glob(pattern: str) -> bool:
@@ -62,16 +74,23 @@ def glob_pattern(glob: str) -> re.Pattern[str]:
     (True, True)
     """
     signs = {"**/": "(?:.*/)?", "**": ".*", "*": "[^/]*", "?": "[^/]"}
-    parts = re.split(r"(\*\*/|\*\*|\*|\?|\[[^\]/]+\])", glob)
-    return re.compile(
-        "".join(signs.get(p, _characters(p) if p.startswith("[") else re.escape(p)) for p in parts),
-        re.S,
-    )
+    texts_and_signs = re.split(r"(\*\*/|\*\*|\*|\?|\[[^\]/]+\])", glob)
+    texts = map(re.escape, texts_and_signs[::2])
+    expressions = (signs.get(sign) or _characters(sign) for sign in texts_and_signs[1::2])
+    pairs = itertools.zip_longest(texts, expressions, fillvalue="")
+    return re.compile("".join(itertools.chain.from_iterable(pairs)), re.S)
 
 
 def _characters(part: str) -> str:
-    body = part[1:-1].replace("\\", "\\\\").replace("[", "\\[")
-    return f"[^/{body[1:]}]" if body[0] in "!^" and len(body) > 1 else f"[{body}]"
+    """One of the characters between brackets, never a slash; an upside-down range holds nothing."""
+    body = part[1:-1]
+    negated = body[0] in "!^" and len(body) > 1
+    pairs = re.findall(r"(.)(?:-(.))?", body[1:] if negated else body, re.DOTALL)
+    ranges = [(low, high or low) for low, high in pairs if low <= (high or low)]
+    if not ranges:
+        return "[^/]" if negated else "(?!)"
+    inside = "".join(f"{re.escape(low)}-{re.escape(high)}" for low, high in ranges)
+    return f"(?!/)[{'^' if negated else ''}{inside}]"
 
 
 def paths_below(paths: Sequence[str], folder: str) -> Sequence[str]:

@@ -17,6 +17,10 @@ from pipeline_steps.toolbox import wildcards
 from pipeline_steps.toolbox.errors import ConfigurationError
 
 #: Never part of a context, at any depth: our own state and the sources' bookkeeping.
+#: What is between the brackets of a character class; the ] that ends it is neither the first nor
+#: behind a backslash.
+_CLASS = re.compile(r"(\^?\]?(?:\\.|[^\]\\])*)\]", re.DOTALL)
+_PLAIN, _ESCAPED = r"(?<!\\)[\[&~|]", r"\\\g<0>"
 ALWAYS_IGNORED = frozenset({".pipeline", ".git", ".bzr", ".svn"})
 FILE = ".dockerignore"
 
@@ -135,11 +139,13 @@ def pieces(pattern: str) -> list[str]:
             result.append(re.escape(pattern[position]))
             position += 1
         elif character == "[":
-            end = pattern.find("]", position + 1)
-            if end < 0:
+            inside = _CLASS.match(pattern, position)
+            if inside is None:
                 raise re.error("[ without ]")
-            result.append(f"[{pattern[position:end]}]")
-            position = end + 1
+            # [ & ~ | have a meaning in brackets for Python only.
+            result.append(f"[{re.sub(_PLAIN, _ESCAPED, inside[1])}]")
+            re.compile(result[-1])
+            position = inside.end()
         else:
             result.append(re.escape(character))
     return result

@@ -14,6 +14,8 @@ from pipeline_steps.toolbox.errors import MachineError
 
 #: Properties that say what a file or folder is; others change no content.
 EXECUTABLE, SPECIAL, EXTERNALS = "svn:executable", "svn:special", "svn:externals"
+#: Of a size; and of the text of one window, of which Subversion writes 100 KiB at most.
+_MOST_DIGITS, _LARGEST_WINDOW = 19, 2**24
 
 
 class StoredFile(NamedTuple):
@@ -92,8 +94,8 @@ class Record(NamedTuple):
 def records(stream: IO[bytes]) -> Iterator[Record]:
     """The records of revisions and nodes. Raises MachineError for what ends early."""
     while (headers := _headers(stream)) is not None:
-        properties = _exactly(stream, int(headers.get("Prop-content-length", 0)))
-        text = _exactly(stream, int(headers.get("Text-content-length", 0)))
+        properties = _exactly(stream, _size(headers.get("Prop-content-length", "0")))
+        text = _exactly(stream, _size(headers.get("Text-content-length", "0")))
         if "Node-path" in headers or "Revision-number" in headers:
             yield Record(headers, properties, text)
 
@@ -120,6 +122,12 @@ def _exactly(stream: IO[bytes], size: int) -> bytes:
     if len(data) != size:
         raise _broken("it ends in the middle of a record")
     return data
+
+
+def _size(written: str) -> int:
+    if not written.isdecimal() or len(written) > _MOST_DIGITS:
+        raise _broken(f"a size is {written[:80]!r}")
+    return int(written)
 
 
 def _broken(problem: str) -> MachineError:
@@ -157,13 +165,14 @@ class Replay:
             if path != self._branch and not path.startswith(f"{self._branch}/"):
                 return
             path = path[len(self._branch) + 1 :]
-        action = headers["Node-action"]
+        action = headers.get("Node-action", "")
         if action == "delete":
             self._put(path, None)
             return
         node = self.folder.at(path) if self.folder and action == "change" else None
         if "Node-copyfrom-path" in headers:
-            node = self._copied(headers["Node-copyfrom-path"], int(headers["Node-copyfrom-rev"]))
+            copied_revision = _size(headers.get("Node-copyfrom-rev", ""))
+            node = self._copied(headers["Node-copyfrom-path"], copied_revision)
         if action == "change" and node is None:
             raise _broken(f"it changes {record.path}, which is not there")
         kind = headers.get("Node-kind") or ("dir" if isinstance(node, Folder) else "file")
@@ -217,19 +226,22 @@ def _changed_properties(record: Record) -> dict[str, str | None]:
         changes = {EXECUTABLE: None, SPECIAL: None, EXTERNALS: None}
     data, position = record.properties, 0
     while not data.startswith(b"PROPS-END", position):
-        end = data.index(b"\n", position)
-        kind, size = data[position:end].split()
-        name = data[end + 1 : end + 1 + int(size)].decode("utf-8", "surrogateescape")
-        position = end + int(size) + 2
-        if kind == b"D":
-            changes[name] = None
-            continue
-        end = data.index(b"\n", position)
-        size = data[position:end].split()[1]
-        value = data[end + 1 : end + 1 + int(size)]
-        changes[name] = value.decode("utf-8", "surrogateescape")
-        position = end + int(size) + 2
+        kind, name, position = _property_part(data, position)
+        changes[name] = None
+        if kind != "D":
+            _, changes[name], position = _property_part(data, position)
     return changes
+
+
+def _property_part(data: bytes, position: int) -> tuple[str, str, int]:
+    """K, V or D, the name or value behind its length, and where the next part begins."""
+    line, end, _ = data[position : position + _MOST_DIGITS + 3].partition(b"\n")
+    kind, _, written = line.decode("utf-8", "surrogateescape").partition(" ")
+    if not end:
+        raise _broken("its properties end early")
+    start = position + len(line) + 1
+    stop = start + _size(written)
+    return kind, data[start:stop].decode("utf-8", "surrogateescape"), stop + 1
 
 
 def apply_delta(delta: bytes, base: bytes) -> bytes:
@@ -249,24 +261,28 @@ def apply_delta(delta: bytes, base: bytes) -> bytes:
             number, position = _number(delta, position)
             numbers.append(number)
         source_start, source_size, size, code_size, new_size = numbers
+        if size > _LARGEST_WINDOW:
+            raise _broken(f"a difference has a window of {size} bytes")
         code = delta[position : position + code_size]
         new = delta[position + code_size : position + code_size + new_size]
         position += code_size + new_size
-        window = _window(code, new, base[source_start : source_start + source_size])
+        window = _window(code, new, base[source_start : source_start + source_size], size)
         if len(window) != size:
             raise _broken("a difference gives a text of another size")
         result += window
     return bytes(result)
 
 
-def _window(code: bytes, new: bytes, source: bytes) -> bytearray:
-    """The bytes that the instructions of a window give."""
+def _window(code: bytes, new: bytes, source: bytes, most: int) -> bytearray:
+    """The bytes that the instructions of a window give. most: bytes that it may have."""
     target, position, new_position = bytearray(), 0, 0
     while position < len(code):
         kind, size = code[position] >> 6, code[position] & 0x3F
         position += 1
         if not size:
             size, position = _number(code, position)
+        if len(target) + size > most:
+            raise _broken("a difference gives more than it says")
         if kind == 2:
             target += new[new_position : new_position + size]
             new_position += size
@@ -276,6 +292,8 @@ def _window(code: bytes, new: bytes, source: bytes) -> bytearray:
             target += source[start : start + size]
         elif start + size <= len(target):
             target += target[start : start + size]
+        elif start >= len(target):
+            raise _broken("a difference copies what is not there yet")
         else:  # it copies what it is about to write
             for offset in range(start, start + size):
                 target.append(target[offset])
@@ -284,10 +302,10 @@ def _window(code: bytes, new: bytes, source: bytes) -> bytearray:
 
 def _number(data: bytes, position: int) -> tuple[int, int]:
     """A number of 7 bits a byte, the highest first, and where it ends."""
-    number = 0
-    while True:
-        byte = data[position]
+    number, start = 0, position
+    for byte in data[start : start + _MOST_DIGITS]:
         position += 1
         number = number << 7 | byte & 0x7F
         if byte < 0x80:
             return number, position
+    raise _broken("a number in a difference does not end")

@@ -27,9 +27,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from pipeline_steps.auth.token import Challenge
-from pipeline_steps.charts import archive, read, values
+from pipeline_steps.charts import archive, paths, read, values
 from pipeline_steps.charts import ignore as helmignore
-from pipeline_steps.images import dockerfile, image_layers
+from pipeline_steps.images import dockerfile, image_layers, shell_words
 from pipeline_steps.images import ignore as dockerignore
 from pipeline_steps.oci import registry
 from pipeline_steps.oci.manifest import OCI_INDEX, OCI_MANIFEST, Manifest
@@ -37,7 +37,7 @@ from pipeline_steps.repositories import chartmuseum, index_rows
 from pipeline_steps.repositories.github_assets import Release
 from pipeline_steps.repositories.index import Index
 from pipeline_steps.services import github
-from pipeline_steps.sources import git_objects
+from pipeline_steps.sources import git_objects, svn_dump
 from pipeline_steps.state import record
 from pipeline_steps.toolbox import http, redact
 from pipeline_steps.toolbox.errors import PipelineError
@@ -112,6 +112,35 @@ def ignore_files(data: bytes) -> None:
         rules = helmignore.parse(data, ".helmignore")
         assert isinstance([rules.left_out(path) for path in paths], list)
     list(dockerignore.not_ignored(paths, dockerignore.parse(data, ".dockerignore")))
+
+
+def globs(data: bytes) -> None:
+    """A pattern of pipeline.yaml."""
+    for pattern in paths.expand_braces(data.decode("latin-1")):
+        paths.glob_pattern(pattern).fullmatch("charts/web")
+
+
+def words(data: bytes) -> None:
+    """Words of a Dockerfile; a value error says what is wrong with one."""
+    for word in shell_words.split(data.decode("latin-1")):
+        with contextlib.suppress(shell_words.Unreadable):
+            shell_words.expand(word, {"a": "1.2-alpine"})
+
+
+def dump(data: bytes) -> None:
+    """What `svnrdump dump` prints, replayed."""
+    texts: list[bytes] = [b""]
+
+    def keep(text: bytes) -> str:
+        texts.append(text)
+        return str(len(texts) - 1)
+
+    replay = svn_dump.Replay(
+        "", lambda key: texts[int(key or 0)], keep, lambda *_: svn_dump.Folder({})
+    )
+    for stored in svn_dump.records(io.BytesIO(data)):
+        if stored.path:
+            replay.apply(stored)
 
 
 def layer(data: bytes) -> None:
@@ -194,6 +223,14 @@ DOCKERFILE = (
     b"# syntax=docker/dockerfile:1\nARG V=1\nFROM --platform=$BUILDPLATFORM a:${V:-2} AS b\n"
     b"COPY --from=b x y\nRUN <<E\nmore \\\nE\nFROM b\nCOPY --from=c:1 . .\n"
 )
+DELTA = b"SVN\0" + bytes([0, 0, 4, 3, 3, 0x83, 0x41, 0x00]) + b"abc"
+DUMP = (
+    b"SVN-fs-dump-format-version: 3\n\nRevision-number: 1\nProp-content-length: 10\n\nPROPS-END\n\n"
+    b"Node-path: a\nNode-kind: dir\nNode-action: add\n\n"
+    b"Node-path: a/b\nNode-kind: file\nNode-action: add\nProp-content-length: 36\n"
+    b"Text-content-length: %d\nText-delta: true\n\nK 14\nsvn:executable\nV 1\n*\nPROPS-END\n%s\n\n"
+    b"Node-path: c\nNode-action: add\nNode-copyfrom-path: a\nNode-copyfrom-rev: 1\n\n"
+) % (len(DELTA), DELTA)
 TREE = b"100644 a\0" + b"\1" * 20 + b"40000 b\0" + b"\2" * 20 + b"120000 c\0" + b"\3" * 20
 READERS = {
     "archive": Reader(archive.open_subchart, packed().tgz, (b"\x1f\x8b\x08", b"\0" * 99, b"\xff" * 9)),
@@ -222,6 +259,12 @@ READERS = {
         lambda data: dockerfile.parse(data, "Dockerfile", args={}), DOCKERFILE,
         (b"FROM ", b"ARG ", b"${", b"}", b"\\\n", b"<<E", b"--from=", b" AS ", b"$", b"\xff"),
     ),
+    "patterns": Reader(globs, b"charts/{a,b-[c-d]}/**/x?", (*GLOBS, b"{", b"}", b",", b"[z-a]", b"[!")),
+    "words": Reader(
+        words, b"A=1 B=\"x ${a:-b}\" ${a%-*} ${a##[0-9]} 'c'",
+        (b"${", b"}", b"$", b'"', b"'", b"\\", b"%", b"#", b"//", b":?", b"*", b"${a/"),
+    ),
+    "dump": Reader(dump, DUMP, (b"\n\n", b"K ", b"D ", b"9" * 30, b"-1", b"SVN\0", b"\xff" * 9, b"PROPS-END")),
     "tree": Reader(
         lambda data: git_objects._nodes(git_objects._tree_rows("0" * 40, data)), TREE,
         (b"\0", b"100755 ", b"..", b"/", b"9" * 30),
