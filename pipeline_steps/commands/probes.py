@@ -21,6 +21,7 @@ from pipeline_steps.images.buildx import Buildx
 from pipeline_steps.oci.registry import connect
 from pipeline_steps.repositories.kinds import open_writable
 from pipeline_steps.reviews.kinds import open_review_system
+from pipeline_steps.reviews.review import TellsAccess
 from pipeline_steps.sources.kinds import open_source
 from pipeline_steps.testing import pulls
 from pipeline_steps.toolbox import process
@@ -142,14 +143,14 @@ def evidence(config: Config | None) -> str:
 
 def review_system(config: Config | None) -> str:
     """The review system answers and takes the login, asked for a revision that does not exist; none
-    is fine.
+    is fine. Raises AccessRefused naming the right that a verdict needs, where the system tells.
     """
     configured = _configured(config)
     system = open_review_system(configured, open_source(configured.root).remote_url)
     if system is None:
         return "no review system is configured"
     system.reviews_of(ABSENT_REVISION)
-    return f"{system.name} answers"
+    return system.access() if isinstance(system, TellsAccess) else f"{system.name} answers"
 
 
 def cluster(config: Config | None) -> str:

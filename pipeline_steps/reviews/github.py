@@ -12,7 +12,6 @@ import os
 import re
 from collections.abc import Iterator, Mapping
 from datetime import datetime, timezone
-from typing import Any
 
 import msgspec
 
@@ -30,6 +29,8 @@ from pipeline_steps.toolbox.errors import AccessRefused, ConfigurationError, Usa
 #: States of a review that replace what the same person said before ("About pull request reviews");
 #: a comment does not.
 _OPINIONS = ("APPROVED", "CHANGES_REQUESTED", "DISMISSED")
+#: Scopes of a classic token, one of which commit statuses need ("Scopes for OAuth apps").
+_SCOPES = {"repo", "public_repo", "repo:status"}
 _NUMBER = re.compile(r"#?(\d{1,10})")
 _PLACE = re.compile(r"[\w-]+/(?!\.+$)[\w.-]+", re.ASCII)
 
@@ -69,6 +70,12 @@ class _Deployment(msgspec.Struct):
     state: str
     user: _Person
     environments: tuple[_Environment, ...] = ()
+
+
+class _Rights(msgspec.Struct):
+    """Of the account; GitHub tells none to anonymous visitors."""
+
+    permissions: dict[str, bool] = {}
 
 
 class _Team(msgspec.Struct):
@@ -124,6 +131,7 @@ class GithubReviews:
             merges=True,
             longest_text=50_000,  # of the 65,536 characters of a comment, with room for findings
         )
+        self._kind = kind
         self._verdicts = Verdicts(self._github, settings.name, kind)
         self._comments = Comments(self._github, settings.name)
         self._merges = Merges(self._github, settings.merge_method, self._pull)
@@ -337,13 +345,22 @@ class GithubReviews:
         return self._merges.merge(review, revision, message)
 
     def access(self) -> str:
-        """What this token may do, as far as GitHub tells. Raises AccessRefused."""
+        """See TellsAccess. What an app may do GitHub tells only when it is refused."""
         answer = self._github.call("GET", "")
-        facts = decode(answer, dict[str, Any])
-        may = [name for name, granted in (facts.get("permissions") or {}).items() if granted]
-        scopes = answer.headers.get("x-oauth-scopes", "")
-        told = f", scopes {scopes}" if scopes else ""
-        return f"{self._page} answers, rights: {', '.join(may) or 'not told'}{told}"
+        login = self._verdicts.account.login
+        if not login:
+            return f"{self._page} answers an app; what it may write is not told before"
+        advice = ""
+        if self._kind == "check":
+            advice = "only apps write check runs: set review.github.verdict: status"
+        elif not decode(answer, _Rights).permissions.get("push"):
+            advice = f"the account {login} needs the right to push"
+        scopes = set(re.findall(r"[\w:]+", answer.headers.get("x-oauth-scopes", "")))
+        if scopes and not scopes & _SCOPES:
+            advice = f"the token has the scopes {', '.join(sorted(scopes))}; it needs repo"
+        if advice:
+            raise AccessRefused("the token may not set verdicts", where=self._page, advice=advice)
+        return f"{self._page} answers, {login} may set verdicts"
 
 
 def _rfc3339(time: datetime | None) -> str:

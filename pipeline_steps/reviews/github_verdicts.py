@@ -82,12 +82,16 @@ class Account:
     def __init__(self, github: Github) -> None:
         self._login_once = functools.cache(lambda: _login(github))
 
+    @property
+    def login(self) -> str:
+        """Its name, "" for an app."""
+        return self._login_once()
+
     def wrote(self, person: _Person | None) -> bool:
         """Whether this account wrote what `person` wrote."""
         if person is None:
             return False
-        login = self._login_once()
-        return person.login == login if login else person.type == "Bot"
+        return person.login == self.login if self.login else person.type == "Bot"
 
 
 def _login(github: Github) -> str:
@@ -100,7 +104,7 @@ class Verdicts:
 
     def __init__(self, github: Github, name: str, kind: Literal["check", "status"]) -> None:
         self._github, self._name, self._kind = github, name, kind
-        self._account = Account(github)
+        self.account = Account(github)
 
     def set(self, verdict: Verdict) -> tuple[bool, str]:
         """Set a verdict unless it is there: whether anything was written, and the URL of its page.
@@ -115,7 +119,7 @@ class Verdicts:
             run = self._check_run(revision)
             return next((word for word in _CHECKS if run and _says(run, word)), None)
         status = self._status(revision)
-        if status is None or not self._account.wrote(status.creator):
+        if status is None or not self.account.wrote(status.creator):
             return None
         if status.state == "pending":
             return "started" if (status.description or "").startswith(_STARTED) else "incomplete"
@@ -215,7 +219,7 @@ class Verdicts:
         status = self._status(verdict.revision)
         return (
             status is not None
-            and self._account.wrote(status.creator)
+            and self.account.wrote(status.creator)
             and (status.state, status.description or "", status.target_url or "")
             == (state, description, verdict.url)
         )

@@ -279,12 +279,28 @@ class GitlabReviews:
         return self._merges.merge(review, revision, message)
 
     def access(self) -> str:
-        """What this token may do, as far as GitLab tells. Raises AccessRefused."""
+        """See TellsAccess."""
         permissions = self._gitlab.get("", _Project).permissions or _Permissions()
         levels = (permissions.project_access, permissions.group_access)
         level = max((each.access_level for each in levels if each), default=0)
-        advice = "report needs Developer, merge what the target's protection asks for"
-        return f"{self._gitlab.page} answers, {self._gitlab.login} has level {level} ({advice})"
+        advice = ""
+        if level < _DEVELOPER:
+            advice = f"the account {self._gitlab.login} needs the role Developer"
+        own = f"{self._gitlab.api}/personal_access_tokens/self"
+        answer = self._gitlab.call("GET", own, allowed=(400, 401, 403, 404))  # OAuth has none
+        if answer.status == 200 and "api" not in (scopes := decode(answer, _Token).scopes):
+            advice = f"the token has the scopes {', '.join(scopes)}; it needs api"
+        if advice:
+            raise AccessRefused(
+                "the token may not set verdicts", where=self._gitlab.page, advice=advice
+            )
+        return f"{self._gitlab.page} answers, {self._gitlab.login} may set verdicts"
+
+
+class _Token(msgspec.Struct):
+    """A personal, project or group access token."""
+
+    scopes: tuple[str, ...] = ()
 
 
 class _Listed(msgspec.Struct):

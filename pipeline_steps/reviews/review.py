@@ -197,3 +197,13 @@ class LeavesMerging(ReviewSystem, Protocol):
 
     def set_merged(self, review: Review, merged: str) -> None:
         """Mark the review as merged by the revision `merged` on its target; again is success."""
+
+
+@runtime_checkable
+class TellsAccess(Protocol):
+    """A review system that says what its account may do before anything is written."""
+
+    def access(self) -> str:
+        """What the account may do, as far as the system tells. Raises AccessRefused naming the right
+        that a verdict needs and the account lacks.
+        """

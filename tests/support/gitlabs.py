@@ -178,6 +178,7 @@ class Gitlab:
         self.projects: dict[str, Project] = {}
         self.requests: list[Request] = []
         self.wrong: list[str] = []
+        self.scopes = ["api"]
         self.fault: Callable[[Request], Answer | str | None] = lambda _: None
         self._lock = threading.Lock()
         self._server = running_server(self._answer)
@@ -210,6 +211,8 @@ class Gitlab:
             if login == "job-token":
                 raise Refused(401, "401 Unauthorized")
             return Answer(200, person(login))
+        if request.path == "/api/v4/personal_access_tokens/self":  # "Personal access tokens API"
+            return Answer(200, {"id": 1, "name": "ci", "scopes": self.scopes, "active": True})
         if found := re.fullmatch(r"/api/v4/groups/([^/]+)/members/all", request.path):
             return self._group(request, unquote(found[1]))
         found = re.fullmatch(r"/api/v4/projects/([^/]+)(/.*)?", request.path)

@@ -384,6 +384,22 @@ def test_a_pull_request_that_does_not_exist_is_told_from_a_hidden_repository(pla
         place.reviews().review("1")
 
 
+def test_the_right_that_a_verdict_needs_is_told_before(place: Place) -> None:
+    assert place.reviews(WRITE).access().endswith("ci-account may set verdicts")
+    assert "not told before" in place.reviews(APP).access()
+    with pytest.raises(AccessRefused, match="reader needs the right to push"):
+        place.reviews(READ).access()
+    with pytest.raises(AccessRefused, match="only apps write check runs"):
+        place.reviews(WRITE, verdict="check").access()
+    scopes = {"X-OAuth-Scopes": "gist, read:org"}
+    body = {"permissions": {"push": True}}
+    place.hub.fault = lambda each: (
+        Answer(200, body, scopes) if each.path.endswith("/charts") else None
+    )
+    with pytest.raises(AccessRefused, match="gist, read:org; it needs repo"):
+        place.reviews(WRITE).access()
+
+
 def test_the_double_refuses_what_the_description_does_not_have(tmp_path: Path) -> None:
     with pytest.raises(AssertionError), reviewing(NAME, tmp_path / "hosted.git") as (hub, people):
         place = Place(hub, people)

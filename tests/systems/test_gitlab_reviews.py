@@ -279,6 +279,11 @@ def test_a_rate_limit_is_waited_for_and_told(place: Place) -> None:
         place.reviews().review("1")
 
 
-def test_the_rights_of_the_token_are_told(place: Place) -> None:
-    assert "ci has level 40" in place.reviews().access()
-    assert "eve has level 0" in place.reviews(STRANGER).access()
+def test_the_right_that_a_verdict_needs_is_told_before(place: Place) -> None:
+    assert place.reviews().access().endswith("ci may set verdicts")
+    with pytest.raises(AccessRefused, match="eve needs the role Developer"):
+        place.reviews(STRANGER).access()
+    place.hub.scopes = ["read_api"]
+    with pytest.raises(AccessRefused, match="read_api; it needs api"):
+        place.reviews().access()
+    place.hub.scopes = ["api"]
