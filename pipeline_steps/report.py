@@ -15,9 +15,13 @@ is sent. A bad verdict is no failure of this step: it exits with 0 and says nega
 from __future__ import annotations
 
 import logging
+import os
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from pipeline_steps.ci import job_log
+from pipeline_steps.ci.detect import system_of
 from pipeline_steps.cli.options import Option
 from pipeline_steps.cli.selection import affected
 from pipeline_steps.cli.step import Step, run_step
@@ -113,8 +117,19 @@ def report(
             log.info("%s (%s)", page.headline, folder / "report.html")
         else:  # a page that says nothing would hide what the builds before found
             log.info("%s; %s stays as it was", page.headline, folder / "report.html")
+        _annotate(checkout, page)
         attempt.outputs = {"verdict": page.word}
         return attempt.passed(_send(page, target, checkout, state, attempt))
+
+
+def _annotate(checkout: Checkout, page: Page) -> None:
+    """Show findings at their lines in the log of a CI that can, of the files that are tested."""
+    if not log.isEnabledFor(logging.INFO) or page.started:
+        return
+    reader = system_of(os.environ)
+    for finding in review_text.findings(checkout, page.verdicts):
+        if line := job_log.annotation(reader, *finding):
+            print(line, file=sys.stderr, flush=True)
 
 
 def _page(

@@ -8,20 +8,34 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from pipeline_steps.ci import github_actions, gitlab, jenkins
-from pipeline_steps.ci.build import Build
+from pipeline_steps.ci.build import Build, System
 
-__all__ = ["Build", "detect"]
+__all__ = ["Build", "detect", "system_of"]
 
 
 def detect(environ: Mapping[str, str]) -> Build:
     """The build that `environ` describes. Empty variables count as unset."""
     variables = {name: value for name, value in environ.items() if value}
-    # Gitea Actions, and Forgejo's, set the variables of GitHub Actions as well.
-    if variables.get("GITHUB_ACTIONS") == "true":
-        return github_actions.build(variables)
-    if "GITLAB_CI" in environ:  # gitlab-ci-local sets it to "false"
-        return gitlab.build(variables)
-    if "JENKINS_URL" in variables or variables.get("BUILD_TAG", "").startswith("jenkins-"):
-        return jenkins.build(variables)
     # A person's shell: tag, branch and revision come from the checkout and the options.
-    return Build("terminal")
+    kind = system_of(environ)
+    return _BUILDS[kind](variables) if kind in _BUILDS else Build("terminal")
+
+
+def system_of(environ: Mapping[str, str]) -> System:
+    """The CI system that `environ` is of; reads no file."""
+    # Gitea Actions, and Forgejo's, set the variables of GitHub Actions as well.
+    if environ.get("GITHUB_ACTIONS") == "true":
+        return "gitea_actions" if environ.get("GITEA_ACTIONS") == "true" else "github_actions"
+    if "GITLAB_CI" in environ:  # gitlab-ci-local sets it to "false"
+        return "gitlab"
+    if environ.get("JENKINS_URL") or environ.get("BUILD_TAG", "").startswith("jenkins-"):
+        return "jenkins"
+    return "terminal"
+
+
+_BUILDS = {
+    "github_actions": github_actions.build,
+    "gitea_actions": github_actions.build,
+    "gitlab": gitlab.build,
+    "jenkins": jenkins.build,
+}

@@ -25,6 +25,9 @@ from types import FrameType
 import msgspec
 
 from pipeline_steps import __version__
+from pipeline_steps.ci import job_log
+from pipeline_steps.ci.build import System
+from pipeline_steps.ci.detect import system_of
 from pipeline_steps.toolbox import process
 from pipeline_steps.toolbox.errors import Interrupted, PipelineError
 from pipeline_steps.toolbox.files import disk_failure
@@ -129,7 +132,7 @@ def setup_logging(*, quiet: bool = False, verbose: bool = False) -> None:
     """
     logger = logging.getLogger("pipeline_steps")
     handler = _Stderr()
-    handler.setFormatter(_Printable("%(message)s"))
+    handler.setFormatter(_Printable(system_of(os.environ)))
     # Replaced, not added: `run` sets this up for each of its steps.
     logger.handlers[:] = [handler]
     # A program that calls steps may have handlers at the root, which would print each line again.
@@ -153,5 +156,9 @@ class _Stderr(logging.Handler):
 
 
 class _Printable(logging.Formatter):
+    def __init__(self, reader: System) -> None:
+        super().__init__("%(message)s")
+        self._reader = reader
+
     def format(self, record: logging.LogRecord) -> str:
-        return printable(super().format(record))
+        return job_log.harmless(self._reader, printable(super().format(record)))

@@ -20,7 +20,8 @@ import time
 from argparse import Namespace
 from collections.abc import Callable, Collection, Mapping, Sequence
 
-from pipeline_steps.ci.detect import detect
+from pipeline_steps.ci import job_log
+from pipeline_steps.ci.detect import detect, system_of
 from pipeline_steps.cli import boundary
 from pipeline_steps.cli.command import Command, open_state_file, run_command
 from pipeline_steps.cli.options import COMMON, Option
@@ -107,9 +108,10 @@ def run(arguments: Namespace, typed: Sequence[str]) -> int:
             # With --plan nothing is recorded: the steps after it would miss records that a real run
             # has.
             planned = {step for step, ended in outcomes.items() if any(map(is_planned, ended))}
-            ended = run_one_step(
-                name, config, state, arguments, sandboxed=sandboxed, planned=planned
-            )
+            with job_log.section(system_of(os.environ), name):
+                ended = run_one_step(
+                    name, config, state, arguments, sandboxed=sandboxed, planned=planned
+                )
             outcomes.setdefault(name, []).extend(ended)
             code = worst([code, *(outcome.exit_code for outcome in ended)])
     if not arguments.quiet and not arguments.plan:

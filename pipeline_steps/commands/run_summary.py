@@ -15,6 +15,7 @@ from pipeline_steps.reporting.rendering import short
 from pipeline_steps.state.record import Record
 from pipeline_steps.state.state import State
 from pipeline_steps.testing.settings import LIBRARY
+from pipeline_steps.toolbox import progress
 from pipeline_steps.toolbox.redact import printable
 
 #: The charts of a run → the content that its steps recorded, None when they recorded none.
@@ -41,7 +42,9 @@ def print_chains(
     above: set[str] = set()
     for name, content in charts.items():
         links = [_shortened(link, above) for link in chain_rows(state, name, content)]
-        if not sys.stderr.isatty():  # no table in logs: it would wrap digests, which are copied
+        if not progress.is_watched(
+            sys.stderr
+        ):  # no table in logs: it would wrap digests, which are copied
             for link, value, time in links:
                 console.print(
                     printable(f"{name}  {link:<18} {value}  {time}".rstrip()), soft_wrap=True

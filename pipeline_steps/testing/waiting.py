@@ -18,6 +18,7 @@ from collections.abc import Iterator
 from pipeline_steps.clusters.cause import PULL_WAITS, REGISTRY_GONE
 from pipeline_steps.clusters.kubernetes import Api, Object
 from pipeline_steps.clusters.watch import Watcher, statuses
+from pipeline_steps.toolbox import progress
 from pipeline_steps.toolbox.errors import PipelineError
 from pipeline_steps.toolbox.redact import redact
 
@@ -91,7 +92,7 @@ class Waiting:
 
     def _log_progress(self, now: float, trouble: list[str]) -> None:
         """Log trouble when it begins, and what is waited for every now and then."""
-        every = TERMINAL_INTERVAL if sys.stderr.isatty() else LOG_INTERVAL
+        every = TERMINAL_INTERVAL if progress.is_watched(sys.stderr) else LOG_INTERVAL
         if not self._logged_at:
             self._logged_at["waiting"] = now
         for line in trouble:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import os
 import sys
 import time
 from collections.abc import Callable, Iterator
+from typing import TextIO
 
 from pipeline_steps.toolbox.redact import printable
 
@@ -89,4 +91,11 @@ def clock() -> Iterator[Callable[[str], None]]:
 
 def _is_live() -> bool:
     # A program that calls a step as a function, or wants quiet, has no handler for what steps say.
-    return bool(log.handlers) and log.isEnabledFor(logging.INFO) and sys.stderr.isatty()
+    return bool(log.handlers) and log.isEnabledFor(logging.INFO) and is_watched(sys.stderr)
+
+
+def is_watched(stream: TextIO) -> bool:
+    """Whether a person reads the stream while it is written: a terminal, but not one that a CI
+    system gives a job, which is a log all the same.
+    """
+    return stream.isatty() and not os.environ.get("CI")
