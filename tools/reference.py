@@ -239,7 +239,9 @@ Every option of a step or command can be set by the variable that its table name
 ([steps](steps.md), [commands](commands.md)); the option wins over the variable. Options that force,
 repair, release or prove have none. `PIPELINE_STEPS_SITE` names the site file
 ([configuration](../explanation/configuration.md)), `PIPELINE_STEPS_RUN` what the field `run` of
-records says.
+records says. `PIPELINE_STEPS_REVIEW`, `PIPELINE_STEPS_TARGET` and `PIPELINE_STEPS_HEAD` name a review,
+the branch that it goes to and its newest revision, where the CI knows nothing of it
+([how-to](../how-to/launchpad.md)).
 
 ## What programs get
 

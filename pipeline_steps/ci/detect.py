@@ -13,12 +13,29 @@ from pipeline_steps.ci.build import Build, System
 __all__ = ["Build", "detect", "system_of"]
 
 
+#: Of a review that the CI knows nothing of, as Launchpad's: its id, the branch that it goes to, the
+#: revision that verdicts are about.
+REVIEW, TARGET, HEAD = (
+    "PIPELINE_STEPS_REVIEW",
+    "PIPELINE_STEPS_TARGET",
+    "PIPELINE_STEPS_HEAD",
+)
+
+
 def detect(environ: Mapping[str, str]) -> Build:
     """The build that `environ` describes. Empty variables count as unset."""
     variables = {name: value for name, value in environ.items() if value}
-    # A person's shell: tag, branch and revision come from the checkout and the options.
     kind = system_of(environ)
-    return _BUILDS[kind](variables) if kind in _BUILDS else Build("terminal")
+    # A person's shell: tag, branch and revision come from the checkout and the options.
+    build = _BUILDS[kind](variables) if kind in _BUILDS else Build("terminal")
+    if build.review or not variables.get(REVIEW):
+        return build
+    return build._replace(
+        branch=None,
+        review=variables[REVIEW],
+        target=variables.get(TARGET),
+        head=variables.get(HEAD),
+    )
 
 
 def system_of(environ: Mapping[str, str]) -> System:

@@ -35,7 +35,7 @@ STEPS = (
     _step("integration_test", "install and test each snapshot in a cluster"),
     _step("report", "write the verdict: page and JUnit"),
     _not_yet("approval", "pass only when the review is approved for this content"),
-    _not_yet("merge", "merge exactly the reviewed revision"),
+    _step("merge", "merge exactly the reviewed revision"),
     _step("tag_release", "tag the tested content for release"),
     _step("promote", "release what was tested, by digest"),
     _step("regenerate", "rebuild a chart repository from the tagged sources"),

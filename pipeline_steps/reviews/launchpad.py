@@ -367,6 +367,12 @@ class Launchpad:
             "Launchpad does not merge proposals", where=review.url, advice="pipeline-steps merge"
         )
 
+    def require_login(self) -> None:
+        """Raise AccessRefused without a token that Launchpad takes."""
+        self._service.require_token()
+        with self._errors(""):
+            _ = self._service.service.me.name
+
     def set_merged(self, review: Review, merged: str) -> None:
         """Mark the proposal as merged by the revision `merged` on its target; again is success.
 

@@ -195,6 +195,9 @@ class LeavesMerging(ReviewSystem, Protocol):
     def commit_message(self, review: Review) -> str:
         """The message that the review has for its merge, "" for none."""
 
+    def require_login(self) -> None:
+        """Raise AccessRefused where there is no login, before anything is pushed."""
+
     def set_merged(self, review: Review, merged: str) -> None:
         """Mark the review as merged by the revision `merged` on its target; again is success."""
 

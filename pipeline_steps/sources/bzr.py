@@ -154,6 +154,12 @@ class Bazaar:
                 advice=advice,
             )
 
+    def fetch_tip(self, branch: str) -> str:
+        """Copy the newest revision of the parent."""
+        revision = self.tip(branch)
+        self.fetch_revision(revision, self.remote_url)
+        return revision
+
     def _no_branch(self, name: str) -> UsageError:
         advice = (
             "looked for the parent of that name (brz info), a colocated branch, and a folder "

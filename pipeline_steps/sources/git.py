@@ -209,6 +209,17 @@ class Git:
             advice="it was removed there: approve the revision that is there now",
         )
 
+    def fetch_tip(self, branch: str) -> str:
+        """Fetch the remote's branch, and no tags."""
+        remote, ref = self._remote(), f"refs/heads/{branch}"
+        if branch.startswith("-") or not program.call(self.root, "check-ref-format", ref).ok:
+            raise UsageError(f"{branch!r} is no name of a branch", where=str(self.root))
+        refs = f"+{ref}:refs/remotes/{remote}/{branch}"
+        fetched = program.call(self.root, "fetch", *_FETCHED, remote, refs, remote=True)
+        if not fetched.ok:
+            raise program.failure(self.root, fetched)
+        return self.tip(branch)
+
     def _remote_branch(self, name: str) -> str:
         """The commit of the remote's branch as last fetched, or ""."""
         # What no branch may be called: v1~3 or a glob must not be read as the remote's branch of

@@ -11,7 +11,8 @@ from typing import NamedTuple
 from urllib.parse import unquote, urlsplit
 
 from pipeline_steps.auth.hosts import Host
-from pipeline_steps.sources import bzr, git, svn
+from pipeline_steps.sources import bzr, bzr_proposal, git, git_proposal, svn
+from pipeline_steps.sources.proposal import Proposal, Target
 from pipeline_steps.sources.source import Source, Tagged
 from pipeline_steps.toolbox.errors import ConfigurationError, MachineError, UsageError
 
@@ -172,4 +173,10 @@ SYSTEMS: dict[str, System] = {
     "svn": System(
         "Subversion", ".svn", ("svn",), svn.Svn, svn.is_bare, svn.bare, svn.mirror, svn.top
     ),
+}
+
+#: `source.Source.system` → how proposals are checked out and merged; Subversion has none.
+PROPOSALS: dict[str, Callable[[Path, Target], Proposal]] = {
+    "git": git_proposal.GitProposal,
+    "bzr": bzr_proposal.BazaarProposal,
 }

@@ -260,6 +260,12 @@ class Reviewable(Source, Protocol):
         Raises UsageError when it is not to be had there; AccessRefused, Unreachable, Temporary.
         """
 
+    def fetch_tip(self, branch: str) -> str:
+        """Bring the newest revision of a branch of the remote here, as `tip` then gives it.
+
+        Raises UsageError when the remote does not have it; AccessRefused, Unreachable, Temporary.
+        """
+
     def parents(self, revision: str) -> tuple[str, ...]:
         """The revisions that it was made from, that of its mainline first; () for the first."""
 

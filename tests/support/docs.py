@@ -62,8 +62,11 @@ _UP_AND_DOWN = f"{_SANDBOX}::test_up_again_changes_nothing_and_down_leaves_nothi
 _FAILS_AGAIN = "tests/workflows/test_reproduce_cluster.py::test_reproduce_keep_leaves_the_namespace_of_a_failed_test"
 _DEPLOYS = "tests/workflows/test_direct.py::test_the_how_to_does_what_it_says"
 _SUBVERSION = "tests/workflows/test_subversion.py::test_the_how_to_does_what_it_says"
+_LAUNCHPAD = "tests/workflows/test_public.py::test_the_how_to_does_what_it_says"
 #: Line → the test that runs it, with other names.
 ELSEWHERE = {
+    "pipeline-steps merge --review lp:~dev/charts/fix --plan": _LAUNCHPAD,
+    "pipeline-steps merge --review lp:~dev/charts/fix": _LAUNCHPAD,
     "svn checkout svn://svn.example.com/charts/trunk charts": _SUBVERSION,
     "cd charts": _SUBVERSION,
     "pipeline-steps doctor --for check": _SUBVERSION,

@@ -95,6 +95,14 @@ class LpProject:
         """The parents of a revision of `trunk`."""
         raise NotImplementedError
 
+    def tag(self, name: str, tag: str, revision: str) -> None:
+        """Tag a revision of a branch, on the code host."""
+        raise NotImplementedError
+
+    def tags(self, name: str) -> list[str]:
+        """The names of the tags of a branch, or of its repository, on the code host."""
+        raise NotImplementedError
+
     # -- Launchpad ---
 
     def next_branch(self) -> str:
@@ -176,6 +184,7 @@ class GitProject(LpProject):
         return {"GIT_CONFIG_GLOBAL": str(self.folder / "gitconfig"), "GIT_CONFIG_NOSYSTEM": "1"}
 
     def branch(self, name: str) -> None:
+        self._git("fetch", "-q", self._folder("trunk"), self._ref("trunk"), below="work")
         self._push(name, self.tip("trunk"))
         self._remember(name)
 
@@ -244,6 +253,12 @@ class GitProject(LpProject):
     def parents(self, revision: str) -> list[str]:
         shown = self._git("rev-list", "--parents", "-1", revision, below=self._folder("trunk"))
         return shown.split()[1:]
+
+    def tag(self, name: str, tag: str, revision: str) -> None:
+        self._git("tag", tag, revision, below=self._folder(name))
+
+    def tags(self, name: str) -> list[str]:
+        return self._git("tag", below=self._folder(name)).split()
 
 
 class BazaarProject(LpProject):
@@ -314,6 +329,13 @@ class BazaarProject(LpProject):
             "log", "-r", f"revid:{revision}", "--show-ids", "-n1", str(self._folder("trunk"))
         )
         return [line.split(": ")[1] for line in shown.splitlines() if line.startswith("parent:")]
+
+    def tag(self, name: str, tag: str, revision: str) -> None:
+        self._brz("tag", "-q", "-d", str(self._folder(name)), "-r", f"revid:{revision}", tag)
+
+    def tags(self, name: str) -> list[str]:
+        shown = self._brz("tags", "-d", str(self._folder(name)))
+        return [line.split()[0] for line in shown.splitlines()]
 
 
 def write(folder: Path, files: Mapping[str, str | None]) -> None:

@@ -315,3 +315,16 @@ def test_a_merge_queue_without_its_event_is_read_from_its_branch(tmp_path: Path)
     environ = environment("github, merge queue", tmp_path)
     del environ["GITHUB_EVENT_PATH"]
     assert detect(environ) == GOLDEN["github, merge queue"]._replace(base=None)
+
+
+def test_a_review_that_the_ci_knows_nothing_of() -> None:
+    named = {
+        "PIPELINE_STEPS_REVIEW": "~dev/charts/fix/+merge/1",
+        "PIPELINE_STEPS_TARGET": "trunk",
+        "PIPELINE_STEPS_HEAD": "dev@example.com-1",
+    }
+    for environ in ({}, {**JENKINS, "BRANCH_NAME": "trunk"}):
+        build = detect({**environ, **named})
+        assert (build.review, build.target, build.head, build.branch) == (*named.values(), None)
+    own = {**JENKINS, "CHANGE_ID": "7", "CHANGE_TARGET": "main"}
+    assert detect({**own, **named}) == detect(own)

@@ -16,7 +16,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from breezy import errors, globbing, ignores, lockdir, ui, urlutils
+from breezy import errors, globbing, ignores, lockdir, merge, ui, urlutils
 from breezy.branch import Branch
 from breezy.bzr import vf_search
 from breezy.commands import Command, register_command
@@ -492,6 +492,96 @@ class Answering:
             fetch(target.repository, source.repository, [tip], tags.values())
             target.set_last_revision_info(revno, tip)
             target.tags._set_tag_dict(tags)
+        return None, []
+
+    # -- proposals ---
+
+    def answer_take(self, url: str, revision: str, target: str) -> tuple[Any, Bytes]:
+        """Make the location a checkout of a revision ("": the newest) of the branch at a URL, with
+        the tip and the tags of the target as its parent has them.
+        """
+        source, destination = Branch.open(url), Branch.open(target)
+        branch = self._own_branch(destination)
+        with source.lock_read(), destination.lock_read(), branch.lock_write():
+            newest = source.last_revision()
+            taken = encoded(revision) or newest
+            if not source.repository.get_graph().is_ancestor(taken, newest):
+                raise Refused("NotInBranch", revision=revision)
+            tip, tags = destination.last_revision(), destination.tags.get_tag_dict()
+            fetch(branch.repository, source.repository, [taken], [])
+            fetch(branch.repository, destination.repository, [tip], tags.values())
+            branch.set_parent(target)
+            branch.generate_revision_history(taken)
+            branch.tags._set_tag_dict(tags)
+        if branch.controldir.has_workingtree():
+            branch.controldir.destroy_workingtree_metadata()
+        branch.controldir.create_workingtree()
+        return {"revision": text(taken), "tip": text(tip)}, []
+
+    def _own_branch(self, other: Any) -> Any:
+        """The branch at the location, made in the format of another one where there is none."""
+        try:
+            return Branch.open(self._location)
+        except errors.NotBranchError:
+            form = other.controldir.cloning_metadir()
+            return ControlDir.create_branch_and_repo(
+                self._location, force_new_repo=True, format=form
+            )
+
+    def answer_is_ancestor(self, revision: str, tip: str) -> tuple[Any, Bytes]:
+        with self._branch.lock_read():
+            graph = self._branch.repository.get_graph()
+            return graph.is_ancestor(encoded(revision), encoded(tip)), []
+
+    def answer_merge(self, revision: str, tip: str, message: str) -> tuple[Any, Bytes]:
+        """A commit, of no branch yet, that merges a revision into a tip."""
+        branch, taken = self._branch, self._branch.last_revision()
+        with branch.lock_write():
+            # breezy looks for the common ancestor from the tip of the branch.
+            branch.generate_revision_history(encoded(tip))
+            try:
+                return text(self._merged(encoded(tip), encoded(revision), message)), []
+            finally:
+                branch.generate_revision_history(taken)
+
+    def _merged(self, tip: bytes, other: bytes, message: str) -> bytes:
+        tree = self._branch.repository.revision_tree(tip)
+        with tree.lock_read():
+            merger = merge.Merger.from_revision_ids(
+                tree, other, other_branch=self._branch, tree_branch=self._branch
+            )
+            merger.merge_type = merge.Merge3Merger
+            merging = merger.make_merger()
+            transform = merging.make_preview_transform()
+            try:
+                if merging.cooked_conflicts:
+                    paths = sorted({each.path for each in merging.cooked_conflicts})
+                    raise Refused("Conflicts", paths=json.dumps(paths))
+                return self._commit(transform, [tip, other], message)
+            finally:
+                transform.finalize()
+
+    def _commit(self, transform: Any, parents: list[bytes], message: str) -> bytes:
+        """Commit what a transformation of the first parent's tree makes of it."""
+        builder = self._branch.get_commit_builder(parents, self._branch.get_config_stack())
+        try:
+            changes = transform.iter_changes()
+            list(builder.record_iter_changes(transform.get_preview_tree(), parents[0], changes))
+            builder.finish_inventory()
+            return bytes(builder.commit(message))
+        except BaseException:
+            builder.abort()
+            raise
+
+    def answer_push(self, url: str, merged: str, tip: str) -> tuple[Any, Bytes]:
+        """Make a revision the tip of the branch at a URL, whose tip is still `tip`."""
+        target, made = Branch.open(url), encoded(merged)
+        with self._branch.lock_read(), target.lock_write():
+            now = target.last_revision()
+            if now not in (encoded(tip), made):
+                raise Refused("TargetMoved")
+            fetch(target.repository, self._branch.repository, [made], [])
+            target.generate_revision_history(made)
         return None, []
 
 

@@ -1,0 +1,115 @@
+"""What must hold before a reviewed revision is merged, and merging it on this machine."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Mapping
+
+from pipeline_steps.approvals.votes import Count, count_votes
+from pipeline_steps.config.language import Approval, Config
+from pipeline_steps.proposals.checking_out import CheckedOut
+from pipeline_steps.reviews.review import LeavesMerging, Review, ReviewSystem
+from pipeline_steps.sources.source import Reviewable
+from pipeline_steps.testing import version_policy
+from pipeline_steps.toolbox.errors import Conflict, NotApproved, UsageError
+from pipeline_steps.workspace.checkout import Checkout
+
+log = logging.getLogger("pipeline_steps.merge")
+
+
+def require_mergeable(review: Review, revision: str) -> None:
+    """Raise NotApproved for a draft or a closed review, Conflict when it has a newer revision."""
+    if review.state in ("draft", "closed"):
+        word = "work in progress" if review.state == "draft" else "closed"
+        raise NotApproved(
+            f"the review is {word}", where=review.url, advice="ask for a review of it first"
+        )
+    if review.head != revision:
+        raise Conflict(
+            f"the review is at {review.head}, not at {revision}",
+            where=review.url,
+            advice="have the newest revision reviewed",
+        )
+
+
+def require_approvals(
+    config: Config, system: ReviewSystem, review: Review, revision: str
+) -> tuple[str, ...]:
+    """The accounts that approve exactly `revision`, by every rule of `approvals`; where there is
+    none, one person who is not the author must. Raises NotApproved.
+    """
+    rules: Mapping[str, Approval] = config.approvals or {"review": Approval()}
+    accounts: dict[str, None] = {}
+    for name, rule in rules.items():
+        votes = system.votes(review, rule)
+        count = count_votes(rule, review, votes, {revision}, system.members)
+        if not count.passed:
+            raise NotApproved(
+                f"{revision} has no approval {name}: {_missing(count)}",
+                where=review.url,
+                advice="ask for the approval of this revision",
+            )
+        accounts.update(dict.fromkeys(vote.account for vote in count.approving))
+    return tuple(accounts)
+
+
+def _missing(count: Count) -> str:
+    parts = [f"{vote.account} rejects it" for vote in count.rejecting]
+    parts += [f"{each.vote.account}: {each.reason}" for each in count.uncounted]
+    needed = f"{count.missing} more must approve" if count.missing else ""
+    return "; ".join(filter(None, (needed, *parts)))
+
+
+def require_free_versions(checkout: Checkout, charts: Iterable[str], target: str) -> None:
+    """Ask again whether the versions of changed charts are free, above the target's tip as it is
+    now. Raises Conflict where `check.version` requires it; else it is told.
+    """
+    for name in charts:
+        finding = version_policy.find_or_warn(checkout, checkout.chart(name), target)
+        if finding is None:
+            continue
+        if checkout.config.check.version == "required":
+            raise Conflict(finding.text, where=finding.where, advice="then have it reviewed again")
+        log.warning("%s", finding)
+
+
+def fetch_target(checkout: Checkout, target: str) -> None:
+    """Bring the target's newest revision here: versions are compared with it as it is now."""
+    source = checkout.source
+    if not isinstance(source, Reviewable):
+        raise UsageError(f"{source.system} has no reviews", where=str(source.root))
+    source.fetch_tip(target)
+
+
+def subject(review: Review) -> str:
+    """The first line of a merge for systems that take one."""
+    return f"Merge {review.title}"
+
+
+def merge_here(
+    system: LeavesMerging, checked_out: CheckedOut, approvers: Iterable[str], *, push: bool
+) -> str:
+    """The revision of the target that has the proposal: made, pushed, and told to the review
+    system. What an earlier run did is not done again. Raises Conflict, Temporary.
+
+    push: False to find out whether it can be merged, and write nothing elsewhere.
+    """
+    if push:
+        system.require_login()
+    review, proposal, revision = checked_out.review, checked_out.proposal, checked_out.revision
+    if proposal.is_merged(revision):
+        merged = proposal.target_tip()
+    else:
+        merged = proposal.merge(revision, message(system, review, approvers))
+        if push:
+            proposal.push(merged)
+    if push:
+        system.set_merged(review, merged)
+    return merged
+
+
+def message(system: LeavesMerging, review: Review, approvers: Iterable[str]) -> str:
+    """The message of the merge: the proposal's own, else its title."""
+    text = system.commit_message(review).strip() or subject(review)
+    trailers = [f"Approved-by: {account}" for account in approvers]
+    return "\n".join([text, "", f"Merge-Proposal: {review.url}", *trailers]) + "\n"

@@ -1,0 +1,192 @@
+"""Workflow B: a public chart repository on Launchpad (a double), with real branches of git and of
+Bazaar.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+import yaml
+
+from tests.support import docs
+from tests.support.helms import helm
+from tests.support.launchpads import Call, Proposal
+from tests.support.lp_projects import PASSWORD, SYSTEMS, LpProject
+
+HOW_TO = docs.ROOT / "docs/how-to/launchpad.md"
+CHART = "apiVersion: v2\nname: {name}\ndescription: says hello\nversion: {version}\n"
+MAP = 'apiVersion: v1\nkind: ConfigMap\nmetadata: {name: "{{ .Release.Name }}"}\ndata: {word: hello}\n'
+
+
+class Public(NamedTuple):
+    """The maintainer's checkout of `trunk` in `root`; published charts are in `repository`."""
+
+    project: LpProject
+    root: Path
+    repository: Path
+
+    def run(self, line: str, code: int = 0, person: str = "boss") -> str:
+        """What a line of shell says, as its maintainer types it, who is this person there."""
+        programs = f"{Path(sys.executable).parent}:{helm(4).parent}:/usr/bin:{os.environ['PATH']}"
+        ran = subprocess.run(
+            ["sh", "-c", line],
+            cwd=self.root,
+            env={
+                "PATH": programs,
+                "HOME": str(self.project.folder),
+                "LP_CREDENTIALS_FILE": self.project.settings(person)["token_file"],
+                **self.project.environment(),
+            },
+            capture_output=True,
+            text=True,
+            timeout=300,
+        )
+        said = ran.stdout + ran.stderr
+        assert ran.returncode == code, f"{line}: {ran.returncode}\n{said}"
+        for secret in (PASSWORD, f"secret-of-{person}"):
+            assert secret not in said
+        return said
+
+    def propose(self, files: dict[str, str | None], message: str = "") -> tuple[str, Proposal]:
+        """dev pushes a branch, and proposes it: how people write it, and the proposal."""
+        name = self.project.next_branch()
+        self.project.commit(name, files, message or "change")
+        return self.project.identity(name), self.project.propose(name, message=message)
+
+    def update(self) -> None:
+        self.run(
+            "git pull -q --tags"
+            if self.project.system == "git"
+            else "PATH=/usr/bin:$PATH brz pull -q"
+        )
+
+
+def chart(name: str, version: str, word: str = "hello") -> dict[str, str | None]:
+    return {
+        f"charts/{name}/Chart.yaml": CHART.format(name=name, version=version),
+        f"charts/{name}/templates/map.yaml": MAP.replace("hello", word),
+    }
+
+
+@pytest.fixture(params=SYSTEMS)
+def public(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Public]:
+    with SYSTEMS[request.param](tmp_path / "launchpad") as project:
+        repository = tmp_path / "published"
+        settings = {key: each for key, each in project.settings("boss").items() if "url" in key}
+        config = {
+            "charts": [{"path": "charts/*", "tests": {"none": "rendered only"}}],
+            "channels": {
+                "snapshot": {"charts": f"file://{tmp_path}/snapshots"},
+                "production": {"charts": f"file://{repository}"},
+            },
+            "evidence": f"file://{tmp_path}/evidence",
+            "check": {"version": "required"},
+            "review": {"launchpad": settings},
+            "approvals": {"code": {"by": "group:owners"}},
+        }
+        files = {**chart("web", "1.0.0"), **chart("api", "2.0.0")}
+        project.commit("trunk", {"pipeline.yaml": yaml.safe_dump(config), **files})
+        yield Public(project, project.check_out(tmp_path / "trunk"), repository)
+
+
+def test_exactly_what_was_reviewed_is_merged(public: Public) -> None:
+    project = public.project
+    branch, proposal = public.propose(chart("web", "1.1.0", "better"), "Say better")
+    reviewed, before = proposal.source.tip(), project.tip("trunk")
+    merge = f"pipeline-steps merge --review {branch}"
+    assert "has no approval code: 1 more must approve" in public.run(merge, 6)
+    project.as_person("dev", proposal).createComment(content="mine", vote="Approve")
+    assert "dev: Launchpad does not say of which revision" in public.run(merge, 6)
+    project.approve(proposal)
+    assert f"would be merged into {project.target_name}" in public.run(f"{merge} --plan")
+    assert project.tip("trunk") == before and proposal.status == "Approved"
+    assert "merge: passed" in public.run(merge)
+    merged = project.tip("trunk")
+    assert project.parents(merged) == [before, reviewed]
+    assert "better" in project.read("charts/web/templates/map.yaml")
+    assert (proposal.status, proposal.merged) == ("Merged", merged)
+    assert "is merged already" in public.run(merge)
+    assert project.tip("trunk") == merged
+    public.update()
+    assert "1.1.0" in (public.root / "charts/web/Chart.yaml").read_text()
+
+
+def test_a_branch_that_moved_after_its_approval(public: Public) -> None:
+    project = public.project
+    branch, proposal = public.propose(chart("web", "1.1.0", "better"))
+    reviewed, before = proposal.source.tip(), project.tip("trunk")
+    project.approve(proposal)
+    project.commit(branch.rpartition("/")[2].rpartition(":")[2], {"README": "sneaked in"})
+    merge = f"pipeline-steps merge --review {branch}"
+    assert f"given on {reviewed[:12]}, which has other changes" in public.run(merge, 6)
+    assert "have the newest revision reviewed" in public.run(f"{merge} --revision {reviewed}", 5)
+    project.hub.scans = False  # Launchpad has not noticed yet
+    project.commit(branch.rpartition("/")[2].rpartition(":")[2], {"README": "again"})
+    project.approve(proposal)
+    assert "not at the reviewed" in public.run(merge, 5)
+    assert project.tip("trunk") == before and proposal.status == "Approved"
+
+
+def test_a_version_that_the_target_has_taken(public: Public) -> None:
+    project = public.project
+    branches = [public.propose(chart("web", "1.1.0", word)) for word in ("one", "two")]
+    for _, proposal in branches:
+        project.approve(proposal)
+    public.run(f"pipeline-steps merge --review {branches[0][0]}")
+    before = project.tip("trunk")
+    said = public.run(f"pipeline-steps merge --review {branches[1][0]}", 5)
+    assert f"version 1.1.0 is not above 1.1.0 of {project.target_name}" in said
+    assert project.tip("trunk") == before and branches[1][1].status == "Approved"
+
+
+def test_what_conflicts_or_goes_wrong_leaves_nothing_half_done(public: Public) -> None:
+    project = public.project
+    branch, proposal = public.propose(chart("web", "1.1.0", "better"))
+    project.approve(proposal)
+    project.commit("trunk", chart("web", "1.0.1", "other"))
+    before = project.tip("trunk")
+    merge = f"pipeline-steps merge --review {branch}"
+    assert "conflicts with" in public.run(merge, 5)
+    assert project.tip("trunk") == before and proposal.status == "Approved"
+
+    branch, proposal = public.propose(chart("new", "0.1.0"))
+    project.approve(proposal)
+    merge = f"pipeline-steps merge --review {branch}"
+
+    def gone(call: Call) -> tuple[int, str] | None:
+        return (500, "OOPS") if call.operation == "setStatus" else None
+
+    project.hub.fault = gone
+    assert "OOPS" in public.run(merge, 75)
+    pushed = project.tip("trunk")
+    assert pushed != before and proposal.status == "Approved"
+    project.hub.fault = lambda _: None
+    public.run(merge)  # the second run goes on, and merges nothing again
+    assert project.tip("trunk") == pushed
+    assert (proposal.status, proposal.merged) == ("Merged", pushed)
+
+
+def test_who_may_not(public: Public) -> None:
+    project = public.project
+    branch, proposal = public.propose(chart("web", "1.1.0", "better"))
+    project.approve(proposal)
+    before = project.tip("trunk")
+    line = f"chmod 644 $LP_CREDENTIALS_FILE; pipeline-steps merge --review {branch}"
+    assert "others may read this token" in public.run(line, 7)
+    line = f"unset LP_CREDENTIALS_FILE; pipeline-steps merge --review {branch}"
+    assert "no token for Launchpad" in public.run(line, 7)
+    assert project.tip("trunk") == before and proposal.status == "Approved"
+
+
+def test_the_how_to_does_what_it_says(public: Public) -> None:
+    branch, proposal = public.propose(chart("web", "1.1.0", "better"))
+    public.project.approve(proposal)
+    for line in docs.scripts(HOW_TO):
+        public.run(line.replace("lp:~dev/charts/fix", branch))
+    assert proposal.status == "Merged"
