@@ -7,8 +7,9 @@ other, here.
     pipeline-steps run check build_image
 
 Stops at the first step that fails (`report` still says why), and before tag_release unless
---release is given. Outside CI it uses the sandbox's endpoints (pipeline-steps sandbox up) unless
---channels configured.
+--release is given; it ends with what to do next, and the same command goes on where it stopped.
+Outside CI it uses the sandbox's endpoints (pipeline-steps sandbox up) unless --channels configured;
+in the sandbox no review is told and no approval is asked for.
 """
 
 from __future__ import annotations
@@ -19,6 +20,8 @@ import sys
 import time
 from argparse import Namespace
 from collections.abc import Callable, Collection, Mapping, Sequence
+
+import msgspec
 
 from pipeline_steps.ci import job_log
 from pipeline_steps.ci.detect import detect, system_of
@@ -36,7 +39,15 @@ from pipeline_steps.reporting.rendering import short
 from pipeline_steps.sandbox.sandbox import overlay
 from pipeline_steps.state.state import State
 from pipeline_steps.toolbox import progress
-from pipeline_steps.toolbox.errors import EvidenceError, MachineError, NotYet, UsageError, worst
+from pipeline_steps.toolbox.errors import (
+    EvidenceError,
+    MachineError,
+    NotApproved,
+    NotYet,
+    Temporary,
+    UsageError,
+    worst,
+)
 
 COMMAND = Command(
     "run",
@@ -82,6 +93,8 @@ def run(arguments: Namespace, typed: Sequence[str]) -> int:
     sandboxed = use_sandbox(arguments)
     config = load(arguments.config)
     names = steps_to_run(arguments.words, config)
+    if sandboxed:
+        config, names = without_approvals(config, names, arguments.words)
     if "deploy" in names:
         select_deployed_chart(arguments, config)
     started = time.monotonic()
@@ -122,9 +135,44 @@ def run(arguments: Namespace, typed: Sequence[str]) -> int:
         run_summary.print_chains(
             config, state, charts, published, seconds=time.monotonic() - started
         )
-    if held_back and not code:
-        boundary.log.info("stopped before %s; go on with: %s", held_back[0], release_command(typed))
+    if not arguments.plan and (action := next_action(code, held_back, typed)):
+        boundary.log.info("%s", action)
     return code
+
+
+def next_action(code: int, held_back: Sequence[str], typed: Sequence[str]) -> str:
+    """What to do after a run, "" after one that has nothing left to do; every command starts where
+    this run ended, as what has passed is not done again.
+
+    code: its exit code. held_back: steps that need --release. typed: its words and options.
+    """
+    command = shlex.join(["pipeline-steps", "run", *typed])
+    if not code:
+        again = release_command(typed)
+        return f"stopped before {held_back[0]}; go on with: {again}" if held_back else ""
+    if code == NotApproved.exit_code:
+        return f"not approved yet; go on when it is, with: {command}"
+    if code == Temporary.exit_code:
+        return f"a passing problem; go on with: {command}"
+    return f"mend that, then go on with: {command}"
+
+
+def without_approvals(
+    config: Config, names: Sequence[str], words: Sequence[str]
+) -> tuple[Config, list[str]]:
+    """The configuration and the steps of a run in the sandbox, where nobody is asked to approve:
+    nothing leaves this machine. A step that was named by itself stays.
+    """
+    production = config.channels.production
+    needs = tuple(need for need in production.requires if not need.startswith("approval"))
+    kept = [name for name in names if name != "approval" or name in words]
+    if needs != production.requires or kept != list(names):
+        boundary.log.info(
+            "in the sandbox no approval is asked for (--channels configured asks for it)"
+        )
+    production = msgspec.structs.replace(production, requires=needs)
+    channels = msgspec.structs.replace(config.channels, production=production)
+    return msgspec.structs.replace(config, channels=channels), kept
 
 
 def has_tagged_charts(name: str, outcomes: Mapping[str, Sequence[Outcome]]) -> bool:
@@ -187,6 +235,7 @@ def steps_to_run(words: Sequence[str], config: Config) -> list[str]:
     if (
         any(need.startswith("approval") for need in config.channels.production.requires)
         and "promote" in names
+        and "approval" not in names
     ):
         # Before the tag, as a tag says that the content may be released.
         names.insert(

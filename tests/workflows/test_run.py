@@ -134,6 +134,21 @@ def test_the_table_on_a_terminal_has_whole_digests_in_its_columns(project: OneCh
     assert project.output("snapshot") in values, "folded within its column, nothing cut off"
 
 
+def test_a_run_that_failed_goes_on_with_the_same_command(project: OneChart) -> None:
+    words = ("run", "check", "snapshot", "--chart", "common", "--channels", "configured")
+    project.repo.put("charts/common/templates/map.yaml", "{{ .Values.no.such }}")
+    project.repo.commit()
+    completed = project.run(*words)
+    assert completed.returncode == 8
+    assert completed.stderr.endswith(
+        "mend that, then go on with: pipeline-steps run check snapshot --chart common "
+        "--channels configured\n"
+    )
+    project.repo.put("charts/common/templates/map.yaml", MAP)
+    project.repo.commit()
+    assert "mend that" not in project.ok(*words).stderr
+
+
 def test_a_failure_is_shown_on_a_terminal_and_ends_the_clock(project: OneChart) -> None:
     project.repo.put("charts/common/templates/map.yaml", "{{ fail `no greeting` }}\n")
     project.repo.commit()
