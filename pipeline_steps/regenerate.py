@@ -55,6 +55,11 @@ STEP = Step(
             "template like {name}-{version}, or a shell pattern like v*; default: release.tag",
         ),
         Option("to", "text", "URL of the repository to fill; default: channels.production.charts"),
+        Option(
+            "served-at",
+            "texts",
+            "another URL of the repository (repeatable), by which its charts depend on each other",
+        ),
         Option("from", "text", "URL of a repository to copy instead, byte for byte"),
     ),
     doctor_needs=("production charts",),
@@ -78,6 +83,7 @@ def regenerate(
     charts: tuple[str, ...] = (),
     tags: str | None = None,
     to: str | None = None,
+    served_at: tuple[str, ...] = (),
     from_: str | None = None,
     chart: tuple[str, ...] = (),
     shard: Shard | None = None,
@@ -91,6 +97,8 @@ def regenerate(
         source: checkout, bare repository or URL; default: the checkout of pipeline.yaml.
         charts: patterns of chart folders.
         tags: template like {name}-{version}, or a shell pattern.
+        served_at: other URLs of the repository. Dependencies that these do not give are taken
+            from what this run made or the repository has.
         chart: names of charts, () for all.
         plan: log what would be published; returns ().
         again: look at every tag and archive, not only at what changed since the last run.
@@ -112,7 +120,14 @@ def regenerate(
         )
     version_filter = VersionFilter(frozenset(config.release.withdrawn), tuple(chart), shard)
     first, *further = [open_writable(url, config.hosts) for url in urls]
-    package = partial(from_tags.regenerate, source=source, patterns=charts, tags=tags, jobs=jobs)
+    package = partial(
+        from_tags.regenerate,
+        source=source,
+        patterns=charts,
+        tags=tags,
+        own_urls=(*urls, *served_at),
+        jobs=jobs,
+    )
     copy = partial(migration.migrate, version_filter=version_filter)
     fill_first: Fill = partial(package, first, config, version_filter, state=state)
     if from_:

@@ -12,6 +12,8 @@ from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
+import msgspec
+
 from pipeline_steps.building import image_records
 from pipeline_steps.charts import archive as archives
 from pipeline_steps.charts.archive import Archive
@@ -81,9 +83,11 @@ class Regeneration:
         version_filter: VersionFilter,
         *,
         state: State,
+        own_urls: Sequence[str],
         jobs: int | None,
         plan: bool,
     ) -> None:
+        self._own_urls = frozenset(url.rstrip("/") for url in own_urls)
         self._settings = settings
         self._repository = repository
         self._wanted = version_filter
@@ -269,17 +273,23 @@ class Regeneration:
         self, lacking: list[tuple[Packaging, Unpackageable]], map_tasks: MapTasks
     ) -> tuple[list[Packaging], list[tuple[Packaging, Unpackageable]]]:
         """What can be packaged with a dependency that this run made or the repository has, and the
-        rest. Charts of one repository depend on each other by its public URL, which need not be
-        this one, or have the versions yet.
+        rest. Charts of one repository depend on each other by the URL where it is served, which need
+        not have the versions yet. A chart of that name in any other repository is another chart.
         """
         tasks, rest = [], []
         archives: dict[tuple[str, str], bytes | None] = {}
         for task, reason in lacking:
             lacks = reason.lacks
-            if lacks and lacks not in archives:
+            if lacks is None or not self._has(lacks):
+                rest.append((task, reason))
+                continue
+            if reason.lacks_from.rstrip("/") not in self._own_urls:
+                rest.append((task, self._with_advice(reason)))
+                continue
+            if lacks not in archives:
                 archives[lacks] = self._own_archive(lacks, map_tasks)
-            tgz = archives[lacks] if lacks else None
-            if lacks is None or tgz is None:
+            tgz = archives[lacks]
+            if tgz is None:
                 rest.append((task, reason))
                 continue
             tasks.append(task._replace(own={**task.own, lacks: tgz}))
@@ -293,13 +303,25 @@ class Regeneration:
             )
         return tasks, rest
 
+    def _has(self, key: tuple[str, str]) -> bool:
+        """Whether this run made a version, would make it, or the repository has it."""
+        made = key in self._planned or key in self._done
+        return made or self._published.digest(*key) is not None
+
+    def _with_advice(self, reason: Unpackageable) -> Unpackageable:
+        """The reason, and what to do where the dependency is one of this repository's charts."""
+        advice = (
+            f"{self._repository.url} has a chart of this name and version; where that is the same, "
+            f"give --served-at {reason.lacks_from}"
+        )
+        text = f"{reason.refusal.reason}; {advice}"
+        return reason._replace(refusal=msgspec.structs.replace(reason.refusal, reason=text))
+
     def _own_archive(self, key: tuple[str, str], map_tasks: MapTasks) -> bytes | None:
         """The archive of a version that this run made or the repository has, else None."""
         if key in self._planned:
             ((archive,),) = map_tasks([[self._planned[key]]])
             return archive.tgz if isinstance(archive, Archive) else None
-        if key not in self._done and self._published.digest(*key) is None:
-            return None
         published = self._repository.find(*key)
         return published.archive.tgz if published else None
 
@@ -454,12 +476,15 @@ def regenerate(
     source: str | None,
     patterns: Sequence[str],
     tags: str | None,
+    own_urls: Sequence[str],
     state: State,
     jobs: int | None,
     plan: bool,
     again: bool,
 ) -> Report:
     """See `pipeline_steps.regenerate`; source, patterns and tags default to the configuration.
+
+    own_urls: where the repository is, or is served.
 
     Raises:
         UsageError: neither the arguments nor the configuration name a source or charts.
@@ -492,7 +517,15 @@ def regenerate(
         evidence=may_have_records,
         charts=version_filter.charts,
     )
-    run = Regeneration(settings, repository, version_filter, state=state, jobs=jobs, plan=plan)
+    run = Regeneration(
+        settings,
+        repository,
+        version_filter,
+        state=state,
+        own_urls=own_urls,
+        jobs=jobs,
+        plan=plan,
+    )
     return run.run(_fitting_tags(repo, settings), again=again)
 
 

@@ -11,6 +11,7 @@ import functools
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from types import MappingProxyType
 from typing import Any, NamedTuple
+from urllib.parse import urlsplit
 
 from pipeline_steps.auth.hosts import Host
 from pipeline_steps.auth.reference import Reference
@@ -94,13 +95,14 @@ class Unpackageable(NamedTuple):
     """A chart version, or what a tag seems to name, that cannot be packaged, and the reason.
 
     lasting: decided by the sources alone, so the same tag gives the same refusal again.
-    lacks: name and version of the dependency that its repository did not give.
+    lacks: name and version of the dependency that its repository, lacks_from, did not give.
     """
 
     tag: str
     refusal: Refusal
     lasting: bool
     lacks: tuple[str, str] | None = None
+    lacks_from: str = ""
 
 
 class Packaging(NamedTuple):
@@ -122,10 +124,11 @@ class Repackager:
         self._revisions = settings.revisions
         self._charts = Charts(self._revisions, settings.patterns)
         self._names = TagPattern(settings.tags)
-        self._fetch = _without_repeated_failures(fetcher(dict(settings.hosts)))
+        self._fetch = without_repeated_failures(fetcher(dict(settings.hosts)))
         self._asked_servers = False
         self._own: Mapping[tuple[str, str], bytes] = {}
         self._lacks: tuple[str, str] | None = None
+        self._lacks_from = ""
 
     def close(self) -> None:
         """End the processes that read the source."""
@@ -161,7 +164,7 @@ class Repackager:
         self, version: Version, own: Mapping[tuple[str, str], bytes] = MappingProxyType({})
     ) -> Archive | Unpackageable:
         """The archive of a version, or the reason why it cannot be packaged. own: see `Packaging`."""
-        self._asked_servers, self._own, self._lacks = False, own, None
+        self._asked_servers, self._own, self._lacks, self._lacks_from = False, own, None, ""
         try:
             return (
                 self._as_promoted(version, version.released)
@@ -173,7 +176,7 @@ class Repackager:
         except PipelineError as error:
             refusal = Refusal(str(version), version.name, version.version, str(error))
             lasting = _is_lasting(error) and not self._asked_servers
-            return Unpackageable(version.tag.name, refusal, lasting, self._lacks)
+            return Unpackageable(version.tag.name, refusal, lasting, self._lacks, self._lacks_from)
 
     def _ask(self, dependency: MissingArchive) -> bytes:
         """The archive of a dependency. What comes of it is not decided by the sources alone."""
@@ -185,7 +188,7 @@ class Repackager:
         except PipelineError:
             key = (dependency.name, dependency.version)
             if key not in self._own:
-                self._lacks = key
+                self._lacks, self._lacks_from = key, dependency.repository
                 raise
             return self._own[key]
 
@@ -611,20 +614,25 @@ def _is_text(path: str, entry: Entry, config_path: str) -> bool:
     return entry.kind != "submodule" and (path == config_path or entries.describes_chart(path))
 
 
-def _without_repeated_failures(
+def without_repeated_failures(
     fetch: Callable[[MissingArchive], bytes],
 ) -> Callable[[MissingArchive], bytes]:
-    """`fetch`, but after one failure a repository is not asked again."""
-    refused: dict[str, PipelineError] = {}
+    """`fetch`, but a host that does not answer is not asked again, nor a repository that refuses."""
+    failures: dict[str, PipelineError] = {}
 
     def fetch_once(dependency: MissingArchive) -> bytes:
-        if dependency.repository in refused:
-            raise refused[dependency.repository].fresh()
+        host = urlsplit(dependency.repository).netloc or dependency.repository
+        for place in (host, dependency.repository):
+            if place in failures:
+                raise failures[place].fresh()
         try:
             return fetch(dependency)
-        except (Unreachable, AccessRefused) as error:
-            # One time-out for a repository that is gone, not one for each of hundreds of versions.
-            refused[dependency.repository] = error.fresh()
+        except Unreachable as error:
+            # One time-out for a host that is gone, not one for each of hundreds of versions.
+            failures[host] = error.fresh()
+            raise
+        except AccessRefused as error:
+            failures[dependency.repository] = error.fresh()
             raise
 
     return fetch_once

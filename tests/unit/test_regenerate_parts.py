@@ -4,20 +4,28 @@ remembered.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from pipeline_steps.charts.dependencies import MissingArchive
 from pipeline_steps.regeneration.charts import Charts
 from pipeline_steps.regeneration.filling import VersionFilter
 from pipeline_steps.regeneration.ledger import KeptVersion, Ledger
+from pipeline_steps.regeneration.repackaging import without_repeated_failures
 from pipeline_steps.sources.git_objects import Objects
 from pipeline_steps.sources.kinds import is_url
 from pipeline_steps.sources.source import Tag
 from pipeline_steps.sources.tree import StoredTree, node_at
 from pipeline_steps.toolbox import files
-from pipeline_steps.toolbox.errors import ConfigurationError, EvidenceError, MachineError
+from pipeline_steps.toolbox.errors import (
+    ConfigurationError,
+    EvidenceError,
+    MachineError,
+    Unreachable,
+)
 from pipeline_steps.workspace.tags import TaggedRelease, TagPattern, read_trailers, write_trailers
 from tests.support.gits import Repo, chart
 
@@ -237,3 +245,20 @@ def test_is_url_accepts_urls_of_repositories(text: str) -> None:
 )
 def test_is_url_rejects_paths(text: str) -> None:
     assert not is_url(text)
+
+
+def test_a_host_that_does_not_answer_is_asked_once_and_the_others_still() -> None:
+    asked: list[str] = []
+
+    def fetch(dependency: MissingArchive) -> bytes:
+        asked.append(dependency.repository)
+        if "dead" in dependency.repository:
+            raise Unreachable("does not answer", where=dependency.repository)
+        return b"archive"
+
+    fetch_once = without_repeated_failures(fetch)
+    for url in ("https://dead.example/a", "https://dead.example/b", "https://good.example/a"):
+        for version in ("1.0.0", "1.1.0"):
+            with contextlib.suppress(Unreachable):
+                fetch_once(MissingArchive("", "web", version, url))
+    assert asked == ["https://dead.example/a", *["https://good.example/a"] * 2]

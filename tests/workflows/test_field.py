@@ -246,12 +246,15 @@ def dead_host(field: Field) -> Sequence[str]:
     return field.regenerate("v*")
 
 
-def own_url(name: str, of: str = "http://127.0.0.1:9/charts") -> str:
+def own_url(name: str, of: str = "http://127.0.0.1:9/charts/") -> str:
     return f"dependencies: [{{name: {name}, version: 1.0.0, repository: '{of}'}}]\n"
 
 
+OWN_URL = "http://127.0.0.1:9/charts"
+
+
 def own_dependencies(field: Field, *words: str) -> Sequence[str]:
-    """Charts that depend on each other by the URL under which they are served."""
+    """Charts that depend on each other by a URL, which does not answer."""
     field.chart("base", "1.0.0")
     field.chart("app", "1.0.0", more=own_url("web"))
     field.chart("web", "1.0.0", more=own_url("base"))
@@ -267,9 +270,10 @@ def dependency_that_is_there(field: Field) -> Sequence[str]:
     field.run(field.regenerate("{name}-{version}"))
     field.repo.git("tag", "-d", "base-1.0.0")
     field.serve("charts")
-    field.chart("web", "1.0.0", more=own_url("base", field.serve("source")))
+    url = field.serve("source")
+    field.chart("web", "1.0.0", more=own_url("base", url))
     field.tag("web-1.0.0")
-    return field.regenerate("{name}-{version}")
+    return field.regenerate("{name}-{version}", "--served-at", url)
 
 
 # -- repositories that are not there, or have lost their index ------------------------------------
@@ -736,16 +740,27 @@ CASES = [
     ),
     Case(
         "dependencies by the repository's own URL",
-        own_dependencies,
+        lambda field: own_dependencies(field, "--served-at", OWN_URL),
         8,
         ("1 failed", "lost 1.0.0 (v1.0.0): http://127.0.0.1:9"),
         ("app-1.0.0.tgz", "base-1.0.0.tgz", "web-1.0.0.tgz"),
     ),
     Case(
         "a plan with dependencies by the repository's own URL",
-        lambda field: own_dependencies(field, "--plan"),
+        lambda field: own_dependencies(field, "--plan", "--served-at", OWN_URL),
         0,
         ("app-1.0.0.tgz", "would be published", "lost 1.0.0 (v1.0.0): http://127.0.0.1:9"),
+    ),
+    Case(
+        "a dependency of another repository, of a name and version that is here",
+        own_dependencies,
+        8,
+        (
+            "web 1.0.0 (v1.0.0): http://127.0.0.1:9",
+            f"has a chart of this name and version; where that is the same, give --served-at {OWN_URL}",
+            "3 failed",
+        ),
+        ("base-1.0.0.tgz",),
     ),
     Case(
         "a dependency that the repository has",
