@@ -13,8 +13,8 @@
     )
     assert run.code == 0, run.log
 
-Jobs run in the checkout itself. `actions/checkout` is left out by act, as the checkout is there already: check out what
-GitHub would. What cannot be fetched here is given by act's own flag: `actions` names a folder for each `uses:`;
+Jobs run in a copy of the checkout, which act makes where the workflow says `actions/checkout`: check out what GitHub
+would. What cannot be fetched here is given by act's own flag: `actions` names a folder for each `uses:`;
 `stand_ins` makes them for GitHub's artifact actions, which copy to and from a folder. act starts no container here
 and knows no environments: it gives a job whatever secrets the caller gives.
 """
@@ -150,7 +150,7 @@ def run_workflow(
     for name, place in actions.items():
         options += ["--local-repository", f"{name}={place}"]
     command = [
-        str(programs.get("act") / "act"), event, "--workflows", str(workflow), "--bind",
+        str(programs.get("act") / "act"), event, "--workflows", str(workflow),
         "--directory", str(checkout), "--eventpath", str(event_file), "--no-cache-server",
         "--platform", "ubuntu-latest=-self-hosted", "--action-cache-path", str(folder / "cache"),
         *options,

@@ -7,12 +7,7 @@ machine.
 
 from __future__ import annotations
 
-import functools
-import http.server
 import subprocess
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -21,6 +16,7 @@ from pipeline_steps.toolbox import clock
 from tests.support.gits import Repo, bare
 from tests.support.helms import helm
 from tests.support.one_chart import OneChart
+from tests.support.pages import served
 
 PIPELINE = """\
 charts: [{{path: charts/common, tests: {{none: "tested through its dependents"}}}}]
@@ -56,19 +52,6 @@ class Line(OneChart):
 @pytest.fixture
 def line(tmp_path: Path) -> Line:
     return Line(tmp_path)
-
-
-@contextmanager
-def served(folder: Path) -> Iterator[str]:
-    handler = functools.partial(http.server.SimpleHTTPRequestHandler, directory=str(folder))
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as web:
-        thread = threading.Thread(target=web.serve_forever)
-        thread.start()
-        try:
-            yield f"http://127.0.0.1:{web.server_port}"
-        finally:
-            web.shutdown()
-            thread.join()
 
 
 def test_a_release_to_github_pages_and_a_second_run_without_changes(
