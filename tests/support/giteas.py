@@ -78,9 +78,20 @@ class Forge:
         """The JSON that a person gets for a request to the API; raises Refused."""
         return self._send(method, path, f"token {self.tokens[who]}", fields)
 
+    def rendered(self, text: str) -> str:
+        """The HTML that the server makes of the Markdown of a comment."""
+        authorization = f"token {self.tokens['ci']}"
+        fields = {"Text": text, "Mode": "comment"}
+        return self._answer("POST", "/markdown", authorization, fields).decode()
+
     def _send(
         self, method: str, path: str, authorization: str, fields: Mapping[str, Any] | None
     ) -> Any:
+        return json.loads(self._answer(method, path, authorization, fields) or b"null")
+
+    def _answer(
+        self, method: str, path: str, authorization: str, fields: Mapping[str, Any] | None
+    ) -> bytes:
         request = urllib.request.Request(
             f"{self.url}/api/v1{path}",
             method=method,
@@ -89,7 +100,7 @@ class Forge:
         )
         try:
             with urllib.request.urlopen(request, timeout=30) as answer:
-                return json.loads(answer.read() or b"null")
+                return bytes(answer.read())
         except urllib.error.HTTPError as error:
             raise Refused(error.code, error.read().decode(errors="replace")) from error
 

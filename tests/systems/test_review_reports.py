@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
@@ -15,9 +16,11 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from tests.support import gerrits
+from pipeline_steps.reporting import review_text
+from tests.support import gerrits, giteas
 from tests.support.gits import Repo
 from tests.support.helms import chart_files, helm
+from tests.support.review_pages import HOSTILE, hostile_about, hostile_page
 from tests.support.review_systems import SYSTEMS, GerritWorld, GiteaWorld, Proposed, World
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -93,7 +96,8 @@ def gitea_build(world: World) -> Build:
         }
 
     def push_main(revision: str) -> None:
-        repository.call("DELETE", "/branch_protections/main", "core")
+        with contextlib.suppress(giteas.Refused):  # not protected any more
+            repository.call("DELETE", "/branch_protections/main", "core")
         url = repository.clone_url("core")
         repository.checkout.git("push", "-q", url, f"{revision}:refs/heads/main")
 
@@ -407,3 +411,53 @@ def test_a_patch_to_the_policy_changes_nothing_for_its_own_build(agent: Agent) -
     snapshot = agent.run(proposed, "snapshot")
     assert snapshot.returncode == 2 and "snapshot.charts is missing" in snapshot.stderr
     assert not [*agent.folder.glob("evil*")]
+
+
+#: A merge that CI made for the test: by GitHub and Gitea Actions, which name the head, and by a job
+#: of Jenkins, which does not.
+MERGING = {
+    "actions": {"GITHUB_SHA": "MERGE"},
+    "jenkins": {
+        "GITHUB_ACTIONS": "",
+        "GITEA_ACTIONS": "",
+        "JENKINS_URL": "https://ci.example.com/",
+        "CHANGE_TARGET": "main",
+        "CHANGE_ID": "NUMBER",
+        "GIT_COMMIT": "MERGE",
+    },
+}
+
+
+@pytest.mark.parametrize("agent", ["gitea"], indirect=True)
+@pytest.mark.parametrize("ci", MERGING)
+def test_a_merge_that_ci_tests_is_told_apart_from_the_reviews_revision(
+    agent: Agent, ci: str
+) -> None:
+    proposed = agent.propose()
+    agent.repo.git("checkout", "-q", "--detach", "origin/main")
+    agent.repo.put("README", "main has gone on")
+    agent.build.push_main(agent.repo.commit("go on"))
+    agent.repo.git("fetch", "-q", "origin", "+refs/heads/*:refs/remotes/origin/*")
+    agent.repo.git("merge", "-q", "--no-edit", proposed.revision)
+    merge = agent.repo.git("rev-parse", "HEAD")
+    words = {"MERGE": merge, "NUMBER": proposed.id}
+    variables = {name: words.get(value, value) for name, value in MERGING[ci].items()}
+    agent.run(proposed, "check", **variables)
+    agent.report(proposed, variables=variables)
+    assert agent.world.shown(proposed) == "positive", "the head gets it"
+    [text] = agent.world.texts(proposed)
+    assert f"Tested: `{merge}`, in which CI merged `{proposed.revision}` of this review" in text
+    assert "The verdict is about that merge." in text
+    about = agent.last["parameters"]["review"]
+    assert (about["revision"], about["tested"]) == (proposed.revision, merge)
+    newer = agent.propose("image: newer\n", earlier=proposed)
+    agent.repo.git("checkout", "-q", "--detach", merge)
+    assert "the review has a newer revision" in agent.report(proposed, variables=variables)
+    assert agent.world.shown(newer) is None
+
+
+def test_what_a_chart_says_is_plain_text_where_gitea_renders_it(forge: giteas.Forge) -> None:
+    for text in HOSTILE:
+        shown = review_text.text(hostile_page(text), hostile_about(text), 60_000)
+        rendered = forge.rendered(shown)
+        assert not re.findall(r"<(?:a|img|script|iframe|h1|table)\b[^>]*>", rendered), rendered

@@ -17,45 +17,12 @@ from pipeline_steps.reporting.verdict import ChartVerdict
 from pipeline_steps.reviews.review import Finding
 from pipeline_steps.testing.requirements import Requirement
 from pipeline_steps.toolbox.redact import MASK, register
-from pipeline_steps.workspace.chart import Chart
 from pipeline_steps.workspace.checkout import Checkout
 from tests.support.gits import Repo
 from tests.support.helms import chart_files
+from tests.support.review_pages import HEAD, HOSTILE, chart, hostile_about, hostile_page, page
 
-HEAD, MERGE, BASE = "1" * 40, "2" * 40, "3" * 40
-#: Every text that must not be understood by whoever shows a review.
-HOSTILE = (
-    "<script>alert(1)</script>",
-    "<!-- pipeline-steps: pipeline-steps -->",
-    "[x](javascript:alert(1)) ![x](http://evil.example.com/x.png)",
-    "@all @channel @somebody",
-    "#1 GH-1 owner/repo#1 !1 fixes #7",
-    "https://evil.example.com/ www.evil.example.com",
-    "```\n# big\n```",
-    "`a` ``b`` ``` c",
-    "a | b\n\n---\n\n- c",
-    "</details></summary>",
-    "\x1b[31mred\x1b[0m \u202eabc\r\n\x00",
-    "$(touch P) `touch P` ;touch P",
-)
-
-
-def chart(name: str = "web") -> Chart:
-    content = f"sha256:{'c' * 64}"
-    return Chart(name, "charts/web", "1.2.0", "", "application", None, (), (), content, "", (), (), ())  # fmt: skip
-
-
-def page(*requirements: Requirement, name: str = "web", **more: object) -> Page:
-    verdict = ChartVerdict(
-        chart(name),
-        f"oci://registry.example.com/charts/web:1.2.0-0.0.tabc@sha256:{'d' * 16}",
-        {"backend": f"registry.example.com/x/backend:k-1@sha256:{'e' * 16}"},
-        requirements,
-    )
-    build = "https://ci.example.com/job/7/"
-    return Page([verdict], HEAD, build, started=False)._replace(**more)  # type: ignore[arg-type]
-
-
+MERGE, BASE = "2" * 40, "3" * 40
 PASSED = Requirement("check", "check", "passed", 1)
 FAILED = Requirement(
     "integration_test install-default on k131",
@@ -164,12 +131,8 @@ def unfenced(text: str) -> list[str]:
 @pytest.mark.parametrize("text", HOSTILE)
 @pytest.mark.parametrize("folded", [True, False])
 def test_nothing_from_outside_is_understood(text: str, folded: bool) -> None:
-    hostile = Requirement(text, text, "failed", 1, text)
-    one = page(hostile, name=text, notices=[text], gaps=[text], diffs={text: text})
-    one = one._replace(
-        verdicts=[one.verdicts[0]._replace(snapshot=text, images={text: text}, notice=text)]
-    )
-    tested = About(text, f"{text}.", text, text, commands=("true",), folded=folded)
+    one = hostile_page(text)
+    tested = hostile_about(text)._replace(folded=folded)
     shown = review_text.text(one, tested, 60_000)
     assert not unfenced(shown), shown
     assert not re.search(r"[\x00-\x08\x0b-\x1f\u202e]", shown)
