@@ -8,6 +8,7 @@ instructions.
 
 from __future__ import annotations
 
+import contextlib
 import re
 from collections.abc import Iterator, Mapping
 from typing import NamedTuple
@@ -18,7 +19,8 @@ from pipeline_steps.images.shell_words import Unreadable, Unset
 from pipeline_steps.toolbox.errors import ConfigurationError, ToolMissing
 
 _DIRECTIVE = re.compile(r"#\s*([a-zA-Z][a-zA-Z0-9]*)\s*=\s*(.+?)\s*")
-_HEREDOC = re.compile(r"(?<!<)<<-?\s*([\"']?)([a-zA-Z_][a-zA-Z0-9_]*)\1")
+#: A whole word. Source: moby/buildkit frontend/dockerfile/parser, reHeredoc.
+_HEREDOC = re.compile(r"\d*<<(-?)([^<]*)")
 _FLAG = re.compile(r"--([a-z][a-z-]*)(?:=(\S+))?\s+")
 _MOUNT_FROM = re.compile(r"(?:^|,)from=([^,\s]+)")
 _PLATFORM = re.compile(r"\$\{?(?:TARGET|BUILD)(?:PLATFORM|OS|ARCH|VARIANT)\}?")
@@ -155,12 +157,27 @@ def _instructions(text: str, escape: str) -> Iterator[Instruction]:
         if not word:
             continue
         word = word.upper()
-        documents = _HEREDOC.findall(rest) if word in ("RUN", "COPY", "ADD") else []
-        for _, end in documents:
-            while position < len(lines) and lines[position].lstrip("\t") != end:
+        documents = list(_heredocs(word, rest.strip(), escape))
+        for indented, end in documents:
+            while position < len(lines) and lines[position].lstrip("\t" * indented) != end:
                 position += 1
             position += 1
         yield Instruction(start + 1, word, rest.strip(), bool(documents))
+
+
+def _heredocs(word: str, arguments: str, escape: str) -> Iterator[tuple[bool, str]]:
+    """Of each here-document that begins here: may tabs precede its end, and the line that ends it."""
+    if word == "ONBUILD":
+        word, _, arguments = arguments.partition(" ")
+    if word.upper() not in ("RUN", "COPY", "ADD"):
+        return
+    words = iter(shell_words.split(arguments, escape))
+    for match in map(_HEREDOC.fullmatch, words):
+        # What has no name, or one that cannot be read, is for the shell.
+        with contextlib.suppress(Unreadable):
+            written = match and (match[2] or ("" if match[1] else next(words, "")))
+            if match and written and (name := shell_words.expand(written, {}, escape)):
+                yield bool(match[1]), name
 
 
 def _buildkit_only(instruction: Instruction) -> Iterator[str]:
@@ -266,7 +283,11 @@ class _Stages:
             ) from error
         except Unreadable as error:
             raise self._error(instruction, f"cannot read the image {written}: {error}") from error
-        if name == "scratch" or self._has_stage(name.lower()) or self._is_platform_stage(name):
+        # FROM knows stages by their names only; COPY --from also by their numbers.
+        is_stage = self._has_stage(name.lower()) and not (
+            instruction.word == "FROM" and name.isdigit()
+        )
+        if name == "scratch" or is_stage or self._is_platform_stage(name):
             return
         if not name:
             raise self._error(
