@@ -43,6 +43,7 @@ from pipeline_steps.config.language import TEST_DEFAULTS, ChartTests, Language
 from pipeline_steps.state.record import VERDICTS, Record
 from pipeline_steps.toolbox import process
 from pipeline_steps.toolbox.errors import ORDER
+from tools import review_table
 from tools.machine import say
 
 COMMANDS = {
@@ -107,6 +108,7 @@ def pages() -> dict[str, str]:
         "configuration.md": configuration(),
         "records.md": records(),
         "environment.md": environment(),
+        "review-systems.md": f"{HEAD}\n{review_table.page()}",
         "pipeline.schema.json": json.dumps(schema(), indent=2, ensure_ascii=False, sort_keys=True)
         + "\n",
     }

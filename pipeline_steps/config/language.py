@@ -284,8 +284,9 @@ class GithubReview(Settings, frozen=True):
 
 
 class GitlabReview(Settings, frozen=True):
-    """Merge requests on GitLab. The token in `hosts` needs the scope `api`: a job token can write
-    neither notes nor approvals."""
+    """Merge requests on GitLab. The token in `hosts`, else $GITLAB_TOKEN, needs the scope `api`, its
+    account the role Developer, and for merge what the target's protection asks for. A job token can
+    write neither statuses nor notes."""
 
     url: str = ""
     """Its URL; default: $CI_SERVER_URL. Example: `url: https://gitlab.example.com`"""
@@ -332,7 +333,7 @@ class Review(Settings, frozen=True):
     """Pull requests on GitHub get the verdict of `report`. Example: `github: {}`"""
 
     gitlab: GitlabReview | None = None
-    """Not yet: `report` works with --output only. Example: `gitlab: {}`"""
+    """Merge requests on GitLab. Example: `gitlab: {}`"""
 
     launchpad: LaunchpadReview | None = None
     """Merge proposals on Launchpad get the verdict of `report`. Example: `launchpad: {}`"""

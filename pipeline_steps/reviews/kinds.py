@@ -8,7 +8,7 @@ from pipeline_steps.ci.detect import detect
 from pipeline_steps.config.language import Config
 from pipeline_steps.reviews.review import ReviewSystem
 from pipeline_steps.toolbox import http
-from pipeline_steps.toolbox.errors import ConfigurationError, NotYet
+from pipeline_steps.toolbox.errors import ConfigurationError
 
 SYSTEMS = ("gerrit", "gitea", "github", "gitlab", "launchpad")
 
@@ -43,8 +43,6 @@ def open_review_system(config: Config, remote: str) -> ReviewSystem | None:
         "gitlab": _gitlab,
         "launchpad": _launchpad,
     }
-    if name not in openers:
-        raise NotYet(f"reviews on {name}", where=config.where(f"review.{name}"))
     return openers[name](config, remote)
 
 

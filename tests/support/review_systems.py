@@ -494,3 +494,12 @@ WITHOUT_MERGES: dict[str, Callable[[pytest.FixtureRequest, Path], World]] = {
     "launchpad-git": launchpad("git"),
     "launchpad-bzr": launchpad("bzr"),
 }
+#: What stands for each system: "real", "contract" or "double", and what that is (docs/reference).
+KINDS: dict[str, str] = {
+    "gerrit": "real: Gerrit 3.10, from its jars",
+    "gitea": "real: Gitea 1.26, built from its modules",
+    "github": "contract: a double with state and real git, each request and answer judged by GitHub's "
+    "published OpenAPI description and GraphQL schema; github_app writes check runs, as apps may",
+    "gitlab": "double: it keeps state, with real git, after GitLab's documentation",
+    "launchpad": "double: it keeps state, after Launchpad's WADL; git and Bazaar are real",
+}

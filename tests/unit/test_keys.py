@@ -42,6 +42,7 @@ NAMES: dict[type[msgspec.Struct], set[str]] = {
     language.GerritReview: {"settings", "_settings"},
     language.GiteaReview: {"settings", "_settings"},
     language.GithubReview: {"settings", "_settings"},
+    language.GitlabReview: {"settings", "_settings"},
     language.LaunchpadReview: {"settings", "_settings"},
     language.Release: {"release"},
     language.Deployment: {"deployment"},
@@ -55,7 +56,6 @@ REFUSED: dict[str, dict[str, Any]] = {
     "tests.prepare": {"tests": {"prepare": ["ci/before.yaml"]}},
     "tests.upgrade_from": {"tests": {"upgrade_from": ["published"]}},
     "tests.breaking": {"tests": {"breaking": "skip"}},
-    "review.gitlab": {"review": {"gitlab": {}}},
     "release.sign": {"release": {"sign": {"key": "releases"}}},
 }
 

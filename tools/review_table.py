@@ -1,0 +1,104 @@
+"""The table of docs/reference/review-systems.md: what is asked of which review system, and of what
+stands for it. Read from the tests, without importing them.
+"""
+
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+from typing import NamedTuple
+
+TESTS = Path(__file__).resolve().parents[1] / "tests"
+SUITE = TESTS / "systems/test_reviews.py"
+WORLDS = TESTS / "support/review_systems.py"
+
+
+class System(NamedTuple):
+    """name: in the suite. merges: whether it merges itself. kind: what is asked, in one word.
+    words: what that is.
+    """
+
+    name: str
+    merges: bool
+    kind: str
+    words: str
+
+
+def systems() -> list[System]:
+    """The systems and ways of merging in the order of the suite."""
+    assigned = _assignments(WORLDS)
+    kinds = {name: str(ast.literal_eval(value)) for name, value in _items(assigned["KINDS"])}
+    found = []
+    for variable, merges in (("SYSTEMS", True), ("WITHOUT_MERGES", False)):
+        for name, _ in _items(assigned[variable]):
+            kind, _, words = kinds[name.partition("-")[0].partition("_")[0]].partition(": ")
+            found.append(System(name, merges, kind, words))
+    return found
+
+
+def questions() -> list[tuple[str, str]]:
+    """The decorator of each test of the suite, and its name in words."""
+    tests = [
+        node for node in ast.parse(SUITE.read_text()).body if isinstance(node, ast.FunctionDef)
+    ]
+    return [
+        (decorator.id, test.name.removeprefix("test_").replace("_", " "))
+        for test in tests
+        if test.name.startswith("test_")
+        for decorator in test.decorator_list
+        if isinstance(decorator, ast.Name) and decorator.id.startswith("every_")
+    ]
+
+
+def page() -> str:
+    """The page below its head."""
+    asked = systems()
+    columns = [each for each in asked if not each.merges or "-" not in each.name]
+    header = " | ".join(each.name.replace("_", " ").replace("-", " ") for each in columns)
+    rows = [
+        f"| {question} | {' | '.join(_cell(decorator, each) for each in columns)} |"
+        for decorator, question in questions()
+    ]
+    told = {each.name.partition("-")[0].partition("_")[0]: each for each in asked}
+    kinds = [f"- **{name}**, {each.kind}: {each.words}." for name, each in told.items()]
+    ways = ", ".join(each.name.replace("-", " by ", 1) for each in asked if _is_way(each))
+    return "\n".join(
+        [
+            "# Review systems\n",
+            "Which question `tests/systems/test_reviews.py` asks of which review system, and of what:",
+            "the *real* server, a double that a published description judges (*contract*), or one that",
+            "follows documentation (*double*).\n",
+            *kinds,
+            "",
+            f"| question | {header} |",
+            f"|---|{'---|' * len(columns)}",
+            *rows,
+            "",
+            f"What is asked of merging is asked of these ways as well: {ways}.\n",
+        ]
+    )
+
+
+def _cell(decorator: str, system: System) -> str:
+    return system.kind if decorator == "every_system" or system.merges else "–"
+
+
+def _is_way(system: System) -> bool:
+    return system.merges and "-" in system.name
+
+
+def _assignments(file: Path) -> dict[str, ast.expr]:
+    return {
+        node.target.id: node.value
+        for node in ast.parse(file.read_text()).body
+        if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name) and node.value
+    }
+
+
+def _items(node: ast.expr) -> list[tuple[str, ast.expr]]:
+    assert isinstance(node, ast.Dict), "a literal dict"
+    return [
+        (key.value, value)
+        for key, value in zip(node.keys, node.values, strict=True)
+        if isinstance(key, ast.Constant) and isinstance(key.value, str)
+    ]
