@@ -106,6 +106,7 @@ ELSEWHERE = {
 }
 #: Page → the test that runs it from its first line to its last.
 RUN_WHOLE = {
+    "docs/how-to/gitea.md": "tests/systems/test_gitea.py::test_the_how_to_does_what_it_says",
     "docs/how-to/gerrit.md": "tests/systems/test_gerrit.py::test_the_how_to_does_what_it_says",
     "docs/tutorial.md": "tests/workflows/test_demo.py::test_the_tutorial_does_what_it_says",
     "docs/how-to/bazaar.md": (

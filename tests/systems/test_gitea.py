@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import re
+import shlex
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -22,6 +27,7 @@ from pipeline_steps.toolbox.errors import (
     Unreachable,
     UsageError,
 )
+from tests.support import docs
 from tests.support.giteas import TEAM, Forge, Repository
 from tests.support.registries import fetch
 
@@ -485,3 +491,59 @@ def test_a_public_repository_is_read_without_a_token(repository: Repository) -> 
     assert system.review(str(pull.number)).head == pull.head
     with pytest.raises(AccessRefused, match="GITEA_TOKEN"):
         system.deliver(system.review(str(pull.number)), verdict(pull.head))
+
+
+# The page about it
+
+
+def test_the_how_to_does_what_it_says(forge: Forge, tmp_path: Path) -> None:
+    repository = forge.repository(tmp_path / "repository")
+    page = docs.ROOT / "docs/how-to/gitea.md"
+    lines = [line for line in docs.scripts(page) if not line.startswith("pipeline-steps")]
+    command = shlex.join(forge.server.command())
+    on_server = f'gitea() {{ {command} "$@" --config {forge.server.settings}; }}'
+    script = "\n".join(["set -eu", on_server, f"cd {forge.server.folder}", *lines])
+    for shown, real in {
+        "https://git.example.com": forge.url,
+        "--username ci ": "--username builder ",
+        "ci@example.com": "builder@example.com",
+        "collaborators/ci": "collaborators/builder",
+        "repos/team/charts": f"repos/{repository.name}",
+    }.items():
+        assert shown in script
+        script = script.replace(shown, real)
+    (tmp_path / ".netrc").write_text("machine 127.0.0.1 login core password password-of-core\n")
+    completed = subprocess.run(
+        ["/bin/sh", "-c", script], env={**os.environ, "HOME": str(tmp_path)},
+        capture_output=True, text=True,
+    )  # fmt: skip
+    assert completed.returncode == 0, completed.stderr
+    [token] = re.findall(r"^([0-9a-f]{40})$", completed.stdout, re.MULTILINE)
+    pull = repository.propose("one", {"a": "1"})
+    system = reviews(repository, "builder", token)
+    review = system.review(str(pull.number))
+    repository.review(pull.number, "core")
+    with pytest.raises(NotApproved, match="status check"):
+        system.merge(review, pull.head, "Merge")
+    system.deliver(review, verdict(pull.head))
+    assert system.merge(review, pull.head, "Merge")
+
+
+@pytest.mark.parametrize(
+    ("token", "code", "words"),
+    [("", 0, "gitea answers"), ("0" * 40, 7, "GITEA_TOKEN")],
+    ids=["the right token", "a wrong one"],
+)
+def test_doctor_asks_the_server(repository: Repository, token: str, code: int, words: str) -> None:
+    forge, checkout = repository.forge, repository.checkout.root
+    (checkout / "pipeline.yaml").write_text(
+        f"charts: [{{path: charts/*}}]\nreview: {{gitea: {{url: '{forge.url}'}}}}\n"
+        f"hosts: {{'{forge.host}': {{username: ci, password: '${{PSW}}'}}}}\n"
+    )
+    completed = subprocess.run(
+        [sys.executable, "-m", "pipeline_steps", "doctor", "--for", "report"],
+        cwd=checkout, env={**os.environ, "PSW": token or forge.tokens["ci"]},
+        capture_output=True, text=True,
+    )  # fmt: skip
+    assert completed.returncode == code, completed.stdout + completed.stderr
+    assert words in completed.stdout

@@ -95,7 +95,7 @@ class Gitea:
         log = self.folder / "server.log"
         with log.open("ab") as output:
             self._process = process = subprocess.Popen(
-                [*self._command("--pdeathsig", "KILL"), "web", "--config", self._settings],
+                [*self.command("--pdeathsig", "KILL"), "web", "--config", self.settings],
                 cwd=self.folder, env=self._environment(), stdin=subprocess.DEVNULL,
                 stdout=output, stderr=output, start_new_session=True,
             )  # fmt: skip
@@ -138,7 +138,7 @@ class Gitea:
     def admin(self, *words: str) -> str:
         """The output of `gitea admin WORDS`. Raises Cannot."""
         completed = subprocess.run(
-            [*self._command(), "admin", *words, "--config", self._settings],
+            [*self.command(), "admin", *words, "--config", self.settings],
             cwd=self.folder, env=self._environment(), capture_output=True, text=True,
         )  # fmt: skip
         if completed.returncode:
@@ -146,10 +146,11 @@ class Gitea:
         return completed.stdout
 
     @property
-    def _settings(self) -> str:
+    def settings(self) -> str:
+        """The file that each command gets as --config."""
         return str(self.folder / "app.ini")
 
-    def _command(self, *options: str) -> list[str]:
+    def command(self, *options: str) -> list[str]:
         """The program, as its own account. options: of setpriv(1)."""
         change = []
         if os.geteuid() == 0:
