@@ -354,7 +354,8 @@ class GerritReviews:
                 lines.append(f"{finding.path}:{finding.line}: {message[:200]}")
         if len(verdict.findings) > _MOST_COMMENTS:
             lines.append(f"{len(verdict.findings) - _MOST_COMMENTS} more findings are not shown")
-        parts = (verdict.summary, verdict.text, "\n".join(lines), verdict.url)
+        page = "" if verdict.url in verdict.text else verdict.url
+        parts = (verdict.summary, verdict.text, "\n".join(lines), page)
         return "\n\n".join(part.strip() for part in parts if part.strip()), comments
 
     def _own(self, change: Change, myself: Account, number: int) -> list[Message]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 import contextlib
 import json
+import os
 import secrets
 import tempfile
 import urllib.error
@@ -174,7 +175,8 @@ class Project:
         """Commit files on top of `onto`, by alice, without pushing."""
         self.repo.git("checkout", "-q", "--detach", onto)
         for path, text in files.items():
-            self.repo.put(path, text)
+            place = self.repo.root / path
+            self.repo.put(path, text, executable=os.access(place, os.X_OK))
         self.repo.git("add", "-A")
         message = f"{subject}\n\nChange-Id: {change_id}"
         self.repo.git("commit", "-q", "--allow-empty", "-m", message)
