@@ -29,7 +29,7 @@ from pipeline_steps.oci.completeness import find_stored
 from pipeline_steps.oci.copy import copy, tag_points_to
 from pipeline_steps.oci.registry import connect
 from pipeline_steps.release import derivation
-from pipeline_steps.release.proof import require_proof
+from pipeline_steps.release.proof import require_approvals, require_proof
 from pipeline_steps.repositories.repository import ArchiveGone
 from pipeline_steps.state.attempt import record_attempt
 from pipeline_steps.state.record import Record, make_key
@@ -91,7 +91,7 @@ def promote(
 
     Raises:
         EvidenceError: something required has not passed for this content.
-        NotApproved: an approval is required.
+        NotApproved: an approval is missing now.
         Conflict: the version or an image's tag is used by other content.
         ChartFailed: the release would render differently from what was tested.
     """
@@ -105,6 +105,7 @@ def promote(
     release_tag = require_tag(checkout.source, tag or default_tag(checkout, name, state))
     checkout = open_checkout(config, revision=release_tag.revision)
     proof = require_proof(checkout, name, config, state)
+    proof = require_approvals(proof, checkout, config, state, record=not plan)
     # A tag made by hand says no format; its images then have the names of today.
     tagged = read_trailers(release_tag).get(name)
     format = tagged.format if tagged else CONTENT_FORMAT

@@ -20,7 +20,7 @@ from pipeline_steps.cli.options import Option
 from pipeline_steps.cli.step import Step, run_step
 from pipeline_steps.config.language import Config
 from pipeline_steps.release import derivation
-from pipeline_steps.release.proof import require_proof
+from pipeline_steps.release.proof import require_approvals, require_proof
 from pipeline_steps.state.attempt import record_attempt
 from pipeline_steps.state.record import Record, make_key
 from pipeline_steps.state.state import State
@@ -85,6 +85,7 @@ def tag_release(
     production = WritableChannel(config, "production")
     checkout = open_checkout(config)
     proof = require_proof(checkout, name, config, state)
+    proof = require_approvals(proof, checkout, config, state, record=not plan)
     chart = proof.chart
     tag_name = tags.tag_name(config, name, chart.version)
     # `local` is in the key: a record of a local tag must not count when it has to be pushed.

@@ -34,41 +34,51 @@ class FileChange(NamedTuple):
     lines: tuple[Line, ...]
 
 
-def file_changes(
-    source: Source, folder: str, before: str, after: str, places: Sequence[str], without: str
-) -> dict[str, FileChange]:
-    """The changes between two revisions, by path below `folder`; places: of what, as paths there.
+def changed_paths(
+    source: Source, folder: str, before: str | None, after: str, places: Iterable[str]
+) -> list[str]:
+    """The paths below `folder`, and below one of `places` there, that differ between two revisions.
 
-    without: a path that is left out: pipeline.yaml, whose entries are compared instead.
+    before: None for a revision without files.
     """
-    changed = source.changed(before, after, folder)
-    paths = [
-        path
-        for path in changed
-        if path != without and any(contains(place, path) for place in places)
-    ]
-    sides = [_files(source.tree(revision, folder), paths) for revision in (before, after)]
-    changes = {path: _file_change(*(side.get(path) for side in sides)) for path in paths}
+    changed: Iterable[str]
+    if before is None:
+        changed = source.tree(after, folder).entries()
+    else:
+        changed = source.changed(before, after, folder)
+    return [path for path in changed if any(contains(place, path) for place in places)]
+
+
+def file_changes(
+    source: Source, folder: str, before: str | None, after: str, paths: Sequence[str]
+) -> dict[str, FileChange]:
+    """How these files differ between two revisions, by path below `folder`; before: None for a
+    revision without files.
+    """
+    earlier = _files(source.tree(before, folder), paths) if before is not None else {}
+    later = _files(source.tree(after, folder), paths)
+    changes = {path: file_change(earlier.get(path), later.get(path)) for path in paths}
     return {path: change for path, change in changes.items() if change is not None}
 
 
-class _File(NamedTuple):
+class File(NamedTuple):
     """kind: see `source.Entry`. data: its bytes; of a nested repository its id."""
 
     kind: str
     data: bytes
 
 
-def _files(tree: Tree, paths: Iterable[str]) -> Mapping[str, _File]:
+def _files(tree: Tree, paths: Iterable[str]) -> Mapping[str, File]:
     entries = {path: tree.entries()[path] for path in paths if path in tree.entries()}
     read = tree.read([path for path, entry in entries.items() if entry.kind != "submodule"])
     return {
-        path: _File(entry.kind, read[path] if path in read else entry.id.encode())
+        path: File(entry.kind, read[path] if path in read else entry.id.encode())
         for path, entry in entries.items()
     }
 
 
-def _file_change(before: _File | None, after: _File | None) -> FileChange | None:
+def file_change(before: File | None, after: File | None) -> FileChange | None:
+    """How two states of a file differ (None: it is not there); None when they do not."""
     if before == after:
         return None
     kinds = (before.kind if before else "", after.kind if after else "")

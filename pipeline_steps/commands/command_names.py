@@ -34,7 +34,7 @@ STEPS = (
     _step("snapshot", "package each chart with its images' digests and publish it"),
     _step("integration_test", "install and test each snapshot in a cluster"),
     _step("report", "write the verdict: page and JUnit"),
-    _not_yet("approval", "pass only when the review is approved for this content"),
+    _step("approval", "pass only when this content is approved"),
     _step("merge", "merge exactly the reviewed revision"),
     _step("tag_release", "tag the tested content for release"),
     _step("promote", "release what was tested, by digest"),

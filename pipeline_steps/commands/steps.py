@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 from pipeline_steps import (
+    approval,
     audit,
     build_image,
     check,
@@ -29,6 +30,7 @@ STEPS: dict[str, tuple[Step, StepFunction]] = {
         (snapshot.STEP, snapshot.snapshot),
         (integration_test.STEP, integration_test.integration_test),
         (report.STEP, report.report),
+        (approval.STEP, approval.approval),
         (merge.STEP, merge.merge),
         (tag_release.STEP, tag_release.tag_release),
         (promote.STEP, promote.promote),

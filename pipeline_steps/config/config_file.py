@@ -56,7 +56,6 @@ EXPANDED_SECTIONS = ("channels", "hosts", "clusters", "secrets", "evidence")
 _MAY_LACK_VARIABLES = ("hosts", "clusters", "secrets")
 #: What is read and has no effect yet, and where a step that it would matter for says nothing of it.
 _WITHOUT_EFFECT = (
-    ("approvals",),
     ("channels", "snapshot", "keep"),
     ("release", "sign"),
 )

@@ -347,19 +347,19 @@ class Approval(Settings, frozen=True):
     """One named approval: who gives it, how, and whose own does not count."""
 
     by: str | tuple[str, ...] = ()
-    """No effect yet. Accounts whose approval counts, and `group:NAME` for the members of a group
-    or team, where the token may read it; default: everybody whose approval the review system
-    counts. Example: `by: [alice, "group:release-managers"]`"""
+    """Accounts whose approval counts, written exactly as the review system writes them, and
+    `group:NAME` for the members of a group or team, where the token may read it; default: everybody
+    whose approval the review system counts. Example: `by: [alice, "group:release-managers"]`"""
 
     count: int = 1
-    """No effect yet. How many different people must approve. Example: `count: 2`"""
+    """How many different people must approve. Example: `count: 2`"""
 
     not_by: tuple[str, ...] = ("author",)
-    """No effect yet. Whose approval does not count: `author`, `uploader` (who pushed the newest
-    revision), or accounts. Example: `not_by: [author, uploader]`"""
+    """Whose approval does not count: `author`, `uploader` (who pushed the newest revision, also by
+    a button Rebase), accounts, `group:NAME`. Example: `not_by: [author, uploader]`"""
 
     gerrit: str = "label:Code-Review=MAX"
-    """No effect yet. On Gerrit, the vote that approves: label:NAME=MAX or label:NAME=+N, or
+    """On Gerrit, the vote that approves: label:NAME=MAX or label:NAME=+N, or
     submit_requirement:NAME. Example: `gerrit: label:Release=MAX`"""
 
     github: str = "review"
@@ -472,7 +472,7 @@ class Language(Settings, frozen=True):
     """The review system and what its verdict needs. Example: `review: {requires: [check]}`"""
 
     approvals: dict[str, Approval] = {}
-    """No effect yet. Name → who approves. Example: `approvals: {code: {not_by: [author]}}`"""
+    """Name → who approves: `approval.NAME` in `requires`. Example: `approvals: {code: {not_by: [author]}}`"""
 
     release: Release = Release()
     """Names of releases, and what may be released. Example: `release: {tag: "v{version}"}`"""

@@ -1,7 +1,7 @@
 """The proof that a chart's content may be released: the records that fulfil its requirements.
 
 `testing.requirements` decides what is required, which records fulfil it, and which of several image
-sets counts. The only network access is to evidence stores.
+sets counts. The network is asked for evidence, and by `require_approvals` for what people say now.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import NamedTuple
 
+from pipeline_steps.approvals.requiring import require_for_release, required_names
 from pipeline_steps.building import image_records
 from pipeline_steps.charts.paths import contains
 from pipeline_steps.config.language import Config
@@ -16,13 +17,14 @@ from pipeline_steps.state.record import Record
 from pipeline_steps.state.state import State
 from pipeline_steps.testing import settings
 from pipeline_steps.testing.requirements import (
+    APPROVAL,
     STEP_NAMES,
     ImageSet,
     Required,
     Requirement,
     required,
 )
-from pipeline_steps.toolbox.errors import ConfigurationError, EvidenceError, NotYet, UsageError
+from pipeline_steps.toolbox.errors import ConfigurationError, EvidenceError, UsageError
 from pipeline_steps.workspace.chart import Chart
 from pipeline_steps.workspace.checkout import Checkout, open_checkout
 
@@ -35,7 +37,7 @@ class Proof(NamedTuple):
 
     snapshots: of what was tested; they differ only in version and place.
     tests: of every required scenario.
-    requirements: of the other required steps.
+    requirements: of the other required steps. approvals: as they were asked for now.
     consumed: name → digest of the images and dependencies that were tested.
     """
 
@@ -44,22 +46,24 @@ class Proof(NamedTuple):
     tests: tuple[Record, ...]
     requirements: tuple[Record, ...]
     consumed: Mapping[str, str]
+    approvals: tuple[Record, ...] = ()
 
     @property
     def uses(self) -> list[str]:
         """Ids of all records on which the release is based."""
         return list(
             dict.fromkeys(
-                record.id for record in (*self.snapshots, *self.tests, *self.requirements)
+                record.id
+                for record in (*self.snapshots, *self.tests, *self.requirements, *self.approvals)
             )
         )
 
 
 def require_proof(checkout: Checkout, name: str, config: Config, state: State) -> Proof:
-    """The proof that the chart's content in `checkout` may be released.
+    """The proof that the chart's content in `checkout` may be released, but for its approvals: see
+    `require_approvals`.
 
-    Raises EvidenceError when something required is missing, contradictory or marked as modified;
-    NotYet for requirements of a later version.
+    Raises EvidenceError when something required is missing, contradictory or marked as modified.
     """
     chart = checkout.chart(name)
     if chart.modified:
@@ -68,11 +72,10 @@ def require_proof(checkout: Checkout, name: str, config: Config, state: State) -
             where=chart.path,
             advice="commit and test them, or undo them",
         )
-    requirements = required(
-        checkout, chart, config, state, (*config.channels.production.requires, settings.STEP)
-    )
+    names = [name for name in config.channels.production.requires if not name.startswith(APPROVAL)]
+    requirements = required(checkout, chart, config, state, (*names, settings.STEP))
     for requirement in requirements.of_content:
-        _require_passed(requirement, chart, config)
+        _require_passed(requirement, chart)
     usable = [images for images in requirements.image_sets if not images.obstacle]
     # Of all usable sets, before one is chosen: choosing another must not hide a contradiction.
     for requirement in (
@@ -85,6 +88,19 @@ def require_proof(checkout: Checkout, name: str, config: Config, state: State) -
     for requirement in requirements.of_dependents:
         _require_dependent_passed(requirement, chart)
     return _proof(chart, requirements, passed[0])
+
+
+def require_approvals(
+    proof: Proof, checkout: Checkout, config: Config, state: State, *, record: bool = True
+) -> Proof:
+    """The proof with the approvals that production requires, asked for now: one can be withdrawn,
+    so no record is enough. record: whether the answers are recorded.
+
+    Raises NotApproved, and what asking the review system may raise.
+    """
+    names = required_names(config.channels.production.requires)
+    approvals = require_for_release(checkout, proof.chart, config, state, names, record=record)
+    return proof._replace(approvals=approvals)
 
 
 def _proof(chart: Chart, needs: Required, images: ImageSet) -> Proof:
@@ -107,14 +123,9 @@ def _proof(chart: Chart, needs: Required, images: ImageSet) -> Proof:
     return Proof(chart, snapshots, tests, tuple(other_records), dict(snapshots[0].inputs))
 
 
-def _require_passed(requirement: Requirement, chart: Chart, config: Config) -> None:
-    """Raises EvidenceError unless the requirement has passed, NotYet for approvals."""
+def _require_passed(requirement: Requirement, chart: Chart) -> None:
+    """Raises EvidenceError unless the requirement has passed."""
     name = requirement.name
-    if name.startswith("approval"):
-        raise NotYet(
-            f"channels.production.requires {name}",
-            where=config.where("channels.production.requires"),
-        )
     _refuse_contradiction(requirement)
     if requirement.passed:
         return

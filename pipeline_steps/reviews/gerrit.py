@@ -92,6 +92,7 @@ class GerritReviews:
         merges=True,
         # Below 16 KiB of UTF-8 (change.commentSizeLimit), with room for findings.
         longest_text=12_000,
+        single_commits=True,
     )
 
     def __init__(self, settings: GerritReview, project: str, hosts: Mapping[str, Host]) -> None:

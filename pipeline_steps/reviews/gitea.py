@@ -70,6 +70,7 @@ class _Pull(msgspec.Struct):
     merged: bool = False
     merged_at: datetime | None = None
     merge_commit_sha: str | None = None
+    merge_base: str = ""
 
 
 class _Event(msgspec.Struct):
@@ -228,6 +229,7 @@ class GiteaReviews:
             revisions=history.revisions,
             state=state,
             merged=(pull.merge_commit_sha or "") if pull.merged else "",
+            base=pull.merge_base,
         )
 
     def _history(self, pull: _Pull) -> _History:

@@ -27,6 +27,8 @@ class Abilities(NamedTuple):
     merges: it merges a pinned revision itself; else `merge` does it in a checkout.
     longest_text: characters of a verdict's text that it takes, 4000 or more.
     folds: its Markdown knows <details>, which hides what is long.
+    single_commits: a review is one commit, and each commit of a chain has its own; else all that
+        its branch has and the target has not.
     """
 
     pending: bool
@@ -36,6 +38,7 @@ class Abilities(NamedTuple):
     merges: bool
     longest_text: int
     folds: bool = False
+    single_commits: bool = False
 
 
 class Review(NamedTuple):
@@ -49,6 +52,8 @@ class Review(NamedTuple):
     revisions: all heads it has had, oldest first, as far as the system keeps them; without those
         that the system made itself while merging.
     merged: the revision on the target that brought it there; "" unless the state is merged.
+    base: the revision of the target that the head's changes begin after, when it was merged; ""
+        where the system does not say.
     """
 
     system: str
@@ -62,6 +67,7 @@ class Review(NamedTuple):
     revisions: tuple[str, ...]
     state: State
     merged: str = ""
+    base: str = ""
 
 
 class Finding(NamedTuple):

@@ -15,13 +15,17 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Literal, NamedTuple
 
+import msgspec
+
 from pipeline_steps.building import image_records
-from pipeline_steps.config.language import Config
+from pipeline_steps.config.language import Approval, Config, as_tuple
 from pipeline_steps.state.record import Record, make_key
 from pipeline_steps.state.state import State
 from pipeline_steps.testing import helm_arguments, scenario, settings
 from pipeline_steps.testing.scenario import Scenario
 from pipeline_steps.testing.settings import NO_TEST, Settings, chart_files, values_pattern
+from pipeline_steps.toolbox.errors import ConfigurationError
+from pipeline_steps.toolbox.yaml_reader import nearest_names
 from pipeline_steps.workspace.chart import Chart
 from pipeline_steps.workspace.checkout import Checkout
 
@@ -29,6 +33,9 @@ CHECK = "check"
 #: Increase when the same content can give another result of `check` (or of `record`).
 CHECK_FORMAT = 2
 RECORD_FORMAT = 2
+#: What comes before the name of an approval in `requires`; the format of its records.
+APPROVAL = "approval."
+APPROVAL_FORMAT = 1
 #: Steps whose records are about certain images, not about the content alone.
 IMAGE_STEPS = ("build_image", "snapshot", settings.STEP)
 #: Steps that `requires` may name. Any other name stands for a program run by `record`.
@@ -134,12 +141,19 @@ class Required(NamedTuple):
 
 
 def required(
-    checkout: Checkout, chart: Chart, config: Config, state: State, names: Iterable[str]
+    checkout: Checkout,
+    chart: Chart,
+    config: Config,
+    state: State,
+    names: Iterable[str],
+    *,
+    review: str = "",
 ) -> Required:
     """The requirements of the chart's content, with the outcomes that the records give.
 
     Args:
-        names: steps, or names given to the `record` command, as in `requires`.
+        names: steps, names given to the `record` command, or approvals, as in `requires`.
+        review: the id of the review whose approvals are meant, "" for those of a release.
 
     Raises:
         ConfigurationError: the tests cannot be planned.
@@ -149,7 +163,7 @@ def required(
     state.load_evidence(checkout.chart_and_image_contents(chart))
     step_names = tuple(dict.fromkeys(names))
     of_content = [
-        _requirement(name, name, requirement_key(name, checkout, chart, config), state)
+        _requirement(name, name, requirement_key(name, checkout, chart, config, review), state)
         for name in step_names
         if name not in IMAGE_STEPS
     ]
@@ -347,15 +361,61 @@ def _requirement(name: str, step: str, key: str, state: State) -> Requirement:
         outcome = "running"
     elif decisive.result in ("passed", "infrastructure", "interrupted"):
         outcome = decisive.result
+    elif decisive.step == "approval":  # refused: somebody has to approve; nothing is wrong
+        outcome = "missing"
     records = verdict.current if decisive.passed else (decisive,)
     return Requirement(name, step, outcome, verdict.attempts, decisive.reason or "", records)
 
 
-def requirement_key(name: str, checkout: Checkout, chart: Chart, config: Config) -> str:
-    """The key of the chart's record of `check`, or of the `record` command under `name`."""
+def requirement_key(
+    name: str, checkout: Checkout, chart: Chart, config: Config, review: str = ""
+) -> str:
+    """The key of the chart's record of `check`, of an approval, or of the `record` command under
+    `name`. review: see `required`.
+    """
     if name == CHECK:
         return check_key(checkout, chart, config)
+    if name.startswith(APPROVAL):
+        return approval_key(name.removeprefix(APPROVAL), chart, config, review)
     return record_key(name, chart)
+
+
+def approval_rule(config: Config, name: str) -> Approval:
+    """What `approvals` says of one. Raises ConfigurationError naming the nearest."""
+    if name not in config.approvals:
+        raise ConfigurationError(
+            f"{APPROVAL}{name} is required, and there is no approval {name!r}",
+            where=config.where("approvals"),
+            advice=nearest_names(name, config.approvals) if config.approvals
+            else f"approvals: {{{name}: {{}}}}",
+        )  # fmt: skip
+    rule = config.approvals[name]
+    if rule.count < 1:
+        raise ConfigurationError(
+            f"count is {rule.count}: nobody would have to approve",
+            where=config.where(f"approvals.{name}.count"),
+            advice="write 1 or more, or do not require it",
+        )
+    return rule
+
+
+def approval_parameters(name: str, config: Config, review: str) -> dict[str, Any]:
+    """What a record of an approval is about: its name, its rule, the review that it is asked of."""
+    rule = approval_rule(config, name)
+    by = {"by": list(as_tuple(rule.by)), "not_by": list(rule.not_by)}
+    return {
+        "approval": name,
+        "rule": {**msgspec.structs.asdict(rule), **by},
+        "review": review,
+    }
+
+
+def approval_key(name: str, chart: Chart, config: Config, review: str) -> str:
+    """The key of the chart's record of an approval."""
+    parameters = approval_parameters(name, config, review)
+    return make_key(
+        "approval", APPROVAL_FORMAT, parameters=parameters, content=chart.content, consumed={}
+    )
 
 
 def check_key(checkout: Checkout, chart: Chart, config: Config) -> str:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import json
 from collections.abc import Callable, Iterator, Mapping
 from contextvars import ContextVar
 from typing import NamedTuple
@@ -212,6 +213,28 @@ class Checkout:
         """What an image is made of, whichever charts use it."""
         self.image_entry(name)
         return self._content_reader.image(name)
+
+    def lists_chart(self, name: str, folder: str) -> bool:
+        """Whether pipeline.yaml lists a chart of this name, or one in this folder; also where it
+        cannot be read, and so cannot be known not to.
+        """
+        try:
+            return self.has_own_config and (
+                folder in self._entry_numbers or name in self._folder_of_chart
+            )
+        except ConfigurationError:
+            return True
+
+    def entries_text(self, name: str) -> str:
+        """What pipeline.yaml says of a chart, of what it packs and of its images, one value a line;
+        "" of a chart that is not there or cannot be read.
+        """
+        try:
+            closure = self._content_reader.chart(self.chart_folder(name))
+        except ConfigurationError:
+            return ""
+        entries_of = {"charts": closure.charts, "images": closure.images}
+        return json.dumps(entries_of, indent=1, sort_keys=True, default=str) + "\n"
 
     def mainline_position(self, chart: Chart) -> int:
         """Mainline position of the newest revision that changed the chart's closure, its entries

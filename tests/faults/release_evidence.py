@@ -165,10 +165,10 @@ def contradiction(line: Line) -> str:
     return refused(release(line), 4, "scan")
 
 
-def approval_that_nobody_can_ask_for_yet(line: Line) -> str:
+def approval_that_nobody_can_be_asked_for(line: Line) -> str:
     line.configure(", requires: [check, integration_test, approval.code]")
     line.repo.commit()
-    return refused(release(line), 2, "not yet")
+    return refused(release(line), 2, "no review system is configured")
 
 
 def tag_made_by_hand(line: Line) -> str:
@@ -274,7 +274,7 @@ MUST_NOT = (
     Case("a tag on other content", tag_on_other_content),
     Case("a required program that failed", failed_gate),
     Case("a required program that passed here and failed there", contradiction),
-    Case("a required approval", approval_that_nobody_can_ask_for_yet),
+    Case("a required approval without a review system", approval_that_nobody_can_be_asked_for),
     Case("a state file that the source stores", state_that_the_source_stores),
     Case("a state file that the source stores, by --state", state_file_given_by_option),
     Case("a state file that is staged", staged_state_file),

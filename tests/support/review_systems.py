@@ -22,7 +22,7 @@ from pipeline_steps.reviews.github import GithubReviews
 from pipeline_steps.reviews.gitlab import GitlabReviews
 from pipeline_steps.reviews.launchpad import Launchpad
 from pipeline_steps.reviews.review import ReviewSystem, Word
-from tests.support import gerrits, giteas, github, gitlabs, launchpads, lp_projects
+from tests.support import gerrits, giteas, github, gitlabs, gits, launchpads, lp_projects
 from tests.support.github_reviews import APPROVED_ONCE, CHECKED, PullRequests, rule
 
 
@@ -89,6 +89,21 @@ class World(Protocol):
         """The parents of a revision of main."""
 
 
+class Forge(World, Protocol):
+    """A world that a whole pipeline can use, through pipeline.yaml and git."""
+
+    def push(self, files: Mapping[str, str]) -> str:
+        """Push files directly to main, without a review, as somebody who may; the revision."""
+
+    def clone(self, folder: Path) -> gits.Repo:
+        """A new clone of the project, as the bot."""
+
+    def settings(self) -> tuple[str, str]:
+        """The sections `review` and `hosts` of a pipeline.yaml, and the bot's password, which they
+        take from ${REVIEW_PASSWORD}.
+        """
+
+
 class GerritWorld:
     """See `World`."""
 
@@ -147,6 +162,25 @@ class GerritWorld:
 
     def has_parents(self, revision: str) -> list[str]:
         return self.project.repo.git("rev-list", "--parents", "-n", "1", revision).split()[1:]
+
+    def push(self, files: Mapping[str, str]) -> str:
+        identity = gerrits.new_change_id()
+        revision = self.project.commit(files, onto=self.tip(), subject="Push", change_id=identity)
+        url = self.project.url("admin")
+        self.project.repo.git("push", "-q", url, f"{revision}:refs/heads/main")
+        return revision
+
+    def clone(self, folder: Path) -> gits.Repo:
+        return gits.Repo(folder, self.project.repo.config, self.project.url(self.bot))
+
+    def settings(self) -> tuple[str, str]:
+        review = f"review: {{gerrit: {{url: {self.gerrit.url}, project: {self.project.name}}}}}"
+        return f"{review}\n{login(self.gerrit.host, self.bot)}", gerrits.PEOPLE[self.bot]
+
+
+def login(host: str, account: str) -> str:
+    """The section `hosts` of a pipeline.yaml with one login."""
+    return f'hosts: {{"{host}": {{username: {account}, password: "${{REVIEW_PASSWORD}}"}}}}\n'
 
 
 class GithubWorld:
@@ -266,6 +300,7 @@ class GiteaWorld:
         if earlier:
             head = self.repository.commit(earlier.handle, files, "Change it again")
             return earlier._replace(revision=self.repository.push(earlier.handle, head))
+        self.tip()  # known here, for a branch to begin at
         self.changes += 1
         branch = f"change-{self.changes}"
         title = "WIP: Change the chart" if draft else "Change the chart"
@@ -303,6 +338,27 @@ class GiteaWorld:
 
     def has_parents(self, revision: str) -> list[str]:
         return self.repository.checkout.git("show", "-s", "--format=%P", revision).split()
+
+    def push(self, files: Mapping[str, str]) -> str:
+        checkout = self.repository.checkout
+        checkout.git("checkout", "-q", "--detach", self.tip())
+        for path, text in files.items():
+            checkout.put(path, text)
+        revision = checkout.commit("Push")
+        rules = "/branch_protections/main"
+        self.repository.call("PATCH", rules, "core", {"enable_push": True})
+        checkout.git("push", "-q", self.repository.clone_url("core"), "HEAD:main")
+        self.repository.call("PATCH", rules, "core", {"enable_push": False})
+        return revision
+
+    def clone(self, folder: Path) -> gits.Repo:
+        config = self.repository.checkout.config
+        return gits.Repo(folder, config, self.repository.clone_url(self.bot))
+
+    def settings(self) -> tuple[str, str]:
+        forge = self.repository.forge
+        review = f"review: {{gitea: {{url: {forge.url}, repository: {self.repository.name}}}}}"
+        return f"{review}\n{login(forge.host, self.bot)}", forge.tokens[self.bot]
 
 
 class GitlabWorld:
@@ -459,28 +515,31 @@ def launchpad(system: str) -> Callable[[pytest.FixtureRequest, Path], World]:
     return world
 
 
-def gerrit(submit_type: str) -> Callable[[pytest.FixtureRequest, Path], World]:
-    def world(request: pytest.FixtureRequest, folder: Path) -> World:
+def gerrit(submit_type: str) -> Callable[[pytest.FixtureRequest, Path], Forge]:
+    def world(request: pytest.FixtureRequest, folder: Path) -> Forge:
         return GerritWorld(request.getfixturevalue("gerrit"), folder, submit_type)
 
     return world
 
 
-def gitea(style: str) -> Callable[[pytest.FixtureRequest, Path], World]:
-    def world(request: pytest.FixtureRequest, folder: Path) -> World:
+def gitea(style: str) -> Callable[[pytest.FixtureRequest, Path], Forge]:
+    def world(request: pytest.FixtureRequest, folder: Path) -> Forge:
         return GiteaWorld(request.getfixturevalue("forge"), folder, style)
 
     return world
 
 
 #: name → a new project on it. How a system merges is part of what it is: each way is a row.
-SYSTEMS: dict[str, Callable[[pytest.FixtureRequest, Path], World]] = {
+FORGES: dict[str, Callable[[pytest.FixtureRequest, Path], Forge]] = {
     "gerrit": gerrit("MERGE_IF_NECESSARY"),
     "gerrit-cherry-pick": gerrit("CHERRY_PICK"),
     "gerrit-rebase": gerrit("REBASE_IF_NECESSARY"),
     "gitea": gitea("merge"),
     "gitea-rebase": gitea("rebase"),
     "gitea-squash": gitea("squash"),
+}
+SYSTEMS: dict[str, Callable[[pytest.FixtureRequest, Path], World]] = {
+    **FORGES,
     "github": github_world(),
     "github_app": github_world(app=True),
     "github-squash": github_world(method="squash"),

@@ -381,11 +381,7 @@ def test_a_secret_that_is_a_variable_stays_its_name(tmp_path: Path) -> None:
 def test_keys_without_effect_are_told_once(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    text = CHARTS + (
-        "approvals: {code: {by: alice}}\n"
-        "channels: {snapshot: {keep: {abandoned: 1d}}}\n"
-        "release: {sign: {key: x}}\n"
-    )
+    text = CHARTS + ("channels: {snapshot: {keep: {abandoned: 1d}}}\nrelease: {sign: {key: x}}\n")
     for _ in range(2):
         config_file.load(
             [Path("pipeline.yaml")], environ={}, start=tmp_path
@@ -393,9 +389,8 @@ def test_keys_without_effect_are_told_once(
     told = [
         f"pipeline.yaml:{line}: {key} has no effect yet"
         for line, key in (
-            (3, "approvals"),
-            (4, "channels.snapshot.keep"),
-            (5, "release.sign"),
+            (3, "channels.snapshot.keep"),
+            (4, "release.sign"),
         )
     ]
     assert caplog.messages == told

@@ -61,7 +61,7 @@ def test_commands_on_the_page_exist_with_their_options(
     "line, wrong",
     [
         ("pipeline-steps bake", ["bake"]),
-        ("pipeline-steps approval", ["approval"]),
+        ("pipeline-steps sweep", ["sweep"]),
         ("pipeline-steps check --fast", ["--fast"]),
         ("pipeline-steps check --chart=hello --fast=1", ["--fast"]),
         ("pipeline-steps state show [--tree]", ["--tree"]),

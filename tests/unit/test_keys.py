@@ -45,12 +45,13 @@ NAMES: dict[type[msgspec.Struct], set[str]] = {
     language.GitlabReview: {"settings", "_settings"},
     language.LaunchpadReview: {"settings", "_settings"},
     language.Release: {"release"},
+    language.Approval: {"approval", "rule"},
     language.Deployment: {"deployment"},
     Host: {"entry", "host", "host_settings"},
     Pull: {"pull"},
 }
 #: Keys, with all below them, that nothing reads: a warning where they are loaded …
-TOLD = {"approvals", "channels.snapshot.keep"}
+TOLD = {"approvals.github", "channels.snapshot.keep"}
 #: … or "not yet" by what would need them; each with an example.
 REFUSED: dict[str, dict[str, Any]] = {
     "tests.prepare": {"tests": {"prepare": ["ci/before.yaml"]}},
@@ -122,7 +123,6 @@ def test_keys_of_later_versions_are_refused_where_they_would_matter(repo: Repo, 
 @pytest.mark.parametrize(
     ("key", "value"),
     [
-        ("approvals", {"approvals": {"code": {"by": "release-managers"}}}),
         ("channels.snapshot.keep", {"channels": {"snapshot": {"keep": {"abandoned": "3d"}}}}),
     ],
 )

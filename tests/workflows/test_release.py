@@ -367,10 +367,17 @@ def test_passed_beside_failed_is_a_contradiction(line: Line) -> None:
     line.refused(4, "contradict each other: ", "tag_release", "--local", "--chart", "common")
 
 
-def test_a_required_approval_is_refused_as_not_implemented(line: Line) -> None:
+def test_a_required_approval_needs_a_review_system(line: Line) -> None:
     line.tested()
     line.configure(", requires: [approval.code]")
-    line.refused(2, "approval.code: not yet", "tag_release", "--local", "--chart", "common")
+    line.refused(
+        2,
+        "approval.code is required, and no review system",
+        "tag_release",
+        "--local",
+        "--chart",
+        "common",
+    )
 
 
 def test_state_show_get_and_verify_after_a_release(line: Line) -> None:

@@ -1,0 +1,188 @@
+"""Which approvals cover a change: those of a revision whose content is the same, or whose review
+added and removed the same lines.
+
+So an approval survives a clean rebase, a cherry-pick, a squash and another review that was merged
+before, and none of these with other lines in it (docs/explanation/releases.md#approvals).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from pipeline_steps.approvals.changes import (
+    File,
+    FileChange,
+    changed_paths,
+    file_change,
+    file_changes,
+)
+from pipeline_steps.approvals.mainline import Change, reviewable
+from pipeline_steps.reviews.review import Review, ReviewSystem
+from pipeline_steps.toolbox.errors import UsageError
+from pipeline_steps.workspace.checkout import Checkout, open_checkout
+
+#: Commits of one review that are looked at for where it begins on the mainline.
+MOST_COMMITS = 200
+
+
+class Range(NamedTuple):
+    """Consecutive revisions: after `before` (None: from the first one) up to `end`."""
+
+    before: str | None
+    end: str
+
+
+class Coverage:
+    """Compares revisions by what they are to one chart.
+
+    places: where the chart's files are, relative to pipeline.yaml's folder.
+    """
+
+    def __init__(
+        self, checkout: Checkout, name: str, system: ReviewSystem, places: Sequence[str]
+    ) -> None:
+        self._checkout = checkout
+        self._name = name
+        self._system = system
+        self._source = reviewable(checkout)
+        self._places = tuple(places)
+        self._differences: dict[Range, dict[str, FileChange]] = {}
+        self._checkouts: dict[str, Checkout] = {}
+
+    def covers(self, review: Review, revision: str, brought: Range, mainline: str = "") -> bool:
+        """Whether who approved `revision` of a review approved all that `brought` has.
+
+        mainline: the revision that it was proposed to, which may have it already; default: the end
+        of `brought`. A revision that can no longer be fetched covers nothing.
+        """
+        if not self.fetch(review, revision):
+            return False
+        proposed = self.proposed(review, revision, mainline or brought.end)
+        if proposed is None:
+            return False
+        ends_alike = revision == brought.end or self.has_same_content(revision, brought.end)
+        # What came before the proposal was not shown to who approved it.
+        if ends_alike and self.leads_to(proposed.before, brought.before):
+            return True
+        return self.is_same(proposed, brought)
+
+    def leads_to(self, revision: str | None, other: str | None) -> bool:
+        """Whether a revision is the other or led to it; None: the time before the first one."""
+        if revision is None or revision == other:
+            return True
+        return other is not None and self._source.common_ancestor(revision, other) == revision
+
+    def fetch(self, review: Review, revision: str) -> bool:
+        """Bring a revision of a review here; False when it is nowhere to be had."""
+        try:
+            reference = self._system.fetch_reference(review, revision)
+            self._source.fetch_revision(revision, reference)
+        except UsageError:
+            return False
+        return True
+
+    def is_same(self, one: Range, other: Range) -> bool:
+        """Whether two ranges change the chart, and add and remove the same lines in each file."""
+        difference = self._difference(one)
+        return bool(difference) and difference == self._difference(other)
+
+    def has_same_content(self, one: str, other: str) -> bool:
+        """Whether the chart can be read in both revisions and is the same."""
+        content = self._content(one)
+        return content is not None and content == self._content(other)
+
+    def proposed(self, review: Review, revision: str, mainline: str) -> Range | None:
+        """What a revision of a review proposes to a mainline, which may have it already; None when
+        they have nothing in common.
+        """
+        source = self._source
+        first_parent = next(iter(source.parents(revision)), None)
+        if self._system.abilities.single_commits:
+            return Range(first_parent, revision)
+        if revision == mainline:  # it became the mainline's own; where it begins, git cannot tell
+            known = review.base and revision == review.head
+            return Range(review.base if known else first_parent, revision)
+        base = source.common_ancestor(revision, mainline)
+        if base == revision:  # merged: what was there before
+            parents = source.parents(mainline)
+            base = source.common_ancestor(revision, parents[0]) if parents else None
+        return None if base is None else Range(base, revision)
+
+    def extended(self, review: Review, brought: Range) -> Range:
+        """All that a review brought: what is in front of `brought`, too, where that together adds
+        and removes the lines of its head. So a rebase of several commits is told, of which the
+        system names just the last.
+        """
+        if not self.fetch(review, review.head):
+            return brought
+        proposed = self.proposed(review, review.head, brought.end)
+        if proposed is None or proposed.before is None or self.is_same(proposed, brought):
+            return brought
+        if review.head == brought.end:
+            return proposed if self.leads_to(proposed.before, brought.before) else brought
+        commits = self._source.position(review.head) - self._source.position(proposed.before)
+        longer = brought
+        for _ in range(min(commits, MOST_COMMITS) - 1):
+            if longer.before is None:
+                break
+            longer = Range(next(iter(self._source.parents(longer.before)), None), brought.end)
+            if self.is_same(proposed, longer):
+                return longer
+        return brought
+
+    def merged_commits(self, change: Change) -> tuple[Change, ...] | None:
+        """The commits that a merge brought to the mainline, where each is a review of its own;
+        None when the merge itself has other lines than they. Of no merge: it alone.
+        """
+        parents = self._source.parents(change.revision)
+        if not self._system.abilities.single_commits or len(parents) < 2:
+            return (change,)
+        mainline, tip = parents[:2]
+        base = self._source.common_ancestor(mainline, tip)
+        brought = Range(mainline, change.revision)
+        is_clean = self.has_same_content(tip, change.revision) or self.is_same(
+            Range(base, tip), brought
+        )
+        if not is_clean:
+            return None
+        commits: list[Change] = []
+        while tip != base and len(commits) < MOST_COMMITS:
+            before = next(iter(self._source.parents(tip)), None)
+            paths = tuple(self._difference(Range(before, tip)))
+            commits.append(Change(tip, before, paths))
+            if before is None:
+                break
+            tip = before
+        return tuple(commit for commit in commits if commit.paths)
+
+    def _difference(self, between: Range) -> dict[str, FileChange]:
+        """What differs of the chart by path, pipeline.yaml by what it says of the chart."""
+        if between not in self._differences:
+            self._differences[between] = self._compare(between)
+        return self._differences[between]
+
+    def _compare(self, between: Range) -> dict[str, FileChange]:
+        folder, config_path = self._checkout.folder, self._checkout.config_path
+        places = {*self._places, *self._history_paths(between.end)}
+        changed = changed_paths(self._source, folder, between.before, between.end, places)
+        paths = [path for path in changed if path != config_path]
+        difference = file_changes(self._source, folder, between.before, between.end, paths)
+        texts = [
+            "" if revision is None else self._at(revision).entries_text(self._name)
+            for revision in between
+        ]
+        entries = file_change(*(File("file", text.encode()) for text in texts))
+        return {**difference, config_path: entries} if entries else difference
+
+    def _content(self, revision: str) -> str | None:
+        return self._at(revision).chart_content_if_readable(self._name)
+
+    def _history_paths(self, revision: str) -> tuple[str, ...]:
+        content = self._content(revision)
+        return self._at(revision).chart(self._name).history_paths if content else ()
+
+    def _at(self, revision: str) -> Checkout:
+        if revision not in self._checkouts:
+            self._checkouts[revision] = open_checkout(self._checkout.config, revision)
+        return self._checkouts[revision]
