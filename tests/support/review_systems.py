@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, cast
 
 import pytest
 
@@ -530,16 +530,13 @@ def gitea(style: str) -> Callable[[pytest.FixtureRequest, Path], Forge]:
 
 
 #: name → a new project on it. How a system merges is part of what it is: each way is a row.
-FORGES: dict[str, Callable[[pytest.FixtureRequest, Path], Forge]] = {
+SYSTEMS: dict[str, Callable[[pytest.FixtureRequest, Path], World]] = {
     "gerrit": gerrit("MERGE_IF_NECESSARY"),
     "gerrit-cherry-pick": gerrit("CHERRY_PICK"),
     "gerrit-rebase": gerrit("REBASE_IF_NECESSARY"),
     "gitea": gitea("merge"),
     "gitea-rebase": gitea("rebase"),
     "gitea-squash": gitea("squash"),
-}
-SYSTEMS: dict[str, Callable[[pytest.FixtureRequest, Path], World]] = {
-    **FORGES,
     "github": github_world(),
     "github_app": github_world(app=True),
     "github-squash": github_world(method="squash"),
@@ -547,6 +544,12 @@ SYSTEMS: dict[str, Callable[[pytest.FixtureRequest, Path], World]] = {
     "gitlab": gitlab_world(),
     "gitlab-squash": gitlab_world("squash"),
     "gitlab-rebase": gitlab_world("rebase"),
+}
+#: Real servers.
+FORGES = {
+    name: cast("Callable[[pytest.FixtureRequest, Path], Forge]", world)
+    for name, world in SYSTEMS.items()
+    if name.startswith(("gerrit", "gitea"))
 }
 #: Those that leave the merging to `merge`, and where whoever has an account may set a verdict.
 WITHOUT_MERGES: dict[str, Callable[[pytest.FixtureRequest, Path], World]] = {
