@@ -3,6 +3,7 @@
     pipeline-steps report --started
     pipeline-steps report
     pipeline-steps report --output build/report
+    pipeline-steps report --unbelieved handed-over
 
 Reads the records of check, build_image, snapshot and integration_test for the content of each
 selected chart. Writes report.md, report.html and report.xml into .pipeline/report, and a record.
@@ -10,6 +11,9 @@ Where `review` names a review system, the verdict goes to exactly the revision t
 to one that has a newer one, which is said. A review system that does not answer gets it from the
 next run; until then the exit code is 75 or 7. With --output the files are written there, and nothing
 is sent. A bad verdict is no failure of this step: it exits with 0 and says negative or incomplete.
+
+With --unbelieved, in a workflow that GitHub or Gitea starts after the build of a fork, the review is
+told what that build says in its state files, as incomplete: it could write anything there.
 """
 
 from __future__ import annotations
@@ -21,14 +25,16 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from pipeline_steps.ci import job_log
-from pipeline_steps.ci.detect import system_of
+from pipeline_steps.ci.detect import detect, system_of
 from pipeline_steps.cli.options import Option
 from pipeline_steps.cli.selection import affected
 from pipeline_steps.cli.step import Step, run_step
 from pipeline_steps.config.language import Config
 from pipeline_steps.reporting import delivery, report_page, review_text, verdict
+from pipeline_steps.reporting import unbelieved as unbelieved_builds
 from pipeline_steps.reporting.delivery import Addressee, Target
 from pipeline_steps.reporting.report_page import Page
+from pipeline_steps.reviews.kinds import open_review_system
 from pipeline_steps.reviews.review import ReviewSystem, Verdict
 from pipeline_steps.state.attempt import Attempt, record_attempt
 from pipeline_steps.state.origin import origin
@@ -37,11 +43,13 @@ from pipeline_steps.state.state import State
 from pipeline_steps.testing import pulls
 from pipeline_steps.toolbox import clock, files, junit
 from pipeline_steps.toolbox.errors import (
+    ConfigurationError,
     EvidenceError,
     NotYet,
     PipelineError,
     Temporary,
     Unreachable,
+    UsageError,
 )
 from pipeline_steps.workspace.checkout import Checkout, open_checkout
 
@@ -54,6 +62,12 @@ STEP = Step(
     options=(
         Option("started", "flag", "say that the tests have begun; no verdict yet"),
         Option("output", "path", "write the files into this folder, and send nothing"),
+        Option(
+            "unbelieved",
+            "path",
+            "tell what the build of a fork handed over in this folder; incomplete whatever it says",
+            from_environment=False,
+        ),
     ),
     doctor_needs=("review system",),
     reads=("check", "build_image", "snapshot", "integration_test"),
@@ -71,6 +85,7 @@ def report(
     charts: tuple[str, ...] = (),
     started: bool = False,
     output: Path | None = None,
+    unbelieved: Path | None = None,
     plan: bool = False,
 ) -> Record | tuple[Record, ...]:
     """Report the verdict on `charts` to the review, write it into a folder, and record it.
@@ -83,6 +98,7 @@ def report(
         started: report that tests have begun, without a verdict.
         output: write the files into this folder, and send nothing; default: `report` beside the
             state file.
+        unbelieved: tell what the build of a fork handed over in this folder, and nothing else.
         plan: log what would be written and sent; returns ().
 
     Raises:
@@ -93,6 +109,8 @@ def report(
     """
     _refuse_not_yet(config)
     checkout = open_checkout(config)
+    if unbelieved is not None:
+        return _tell_unbelieved(config, checkout, state, unbelieved, plan=plan)
     folder = output or state.folder / "report"
     target = delivery.find_target(config, checkout, files_only=output is not None)
     page = _page(config, state, checkout, charts, target, started)
@@ -120,6 +138,46 @@ def report(
         _annotate(checkout, page)
         attempt.outputs = {"verdict": page.word}
         return attempt.passed(_send(page, target, checkout, state, attempt))
+
+
+def _tell_unbelieved(
+    config: Config, checkout: Checkout, state: State, folder: Path, *, plan: bool
+) -> Record | tuple[Record, ...]:
+    """Tell the review of the revision that the event names what the files in `folder` claim."""
+    build = detect(os.environ)
+    if not build.head or build.review:
+        raise UsageError(
+            "--unbelieved: the CI names no other build, of which this one tells",
+            advice="run it in a workflow of the event workflow_run",
+        )
+    claim = unbelieved_builds.read_claim(folder)
+    system = open_review_system(config, checkout.source.remote_url)
+    if system is None:
+        raise ConfigurationError("no review system is configured", where=config.where("review"))
+    review = delivery.find_review(system, build, build.head)
+    if plan:
+        log.info("report: would tell %s of %s", review.url if review else "no review", folder)
+        return ()
+    parameters = {"unbelieved": True, "revision": build.head}
+    key = make_key("report", FORMAT, parameters=parameters, content=None, consumed={})
+    with record_attempt(
+        state,
+        step="report",
+        subject="report",
+        key=key,
+        revision=checkout.revision,
+        parameters=parameters,
+    ) as attempt:
+        if review is None:
+            log.info("report: no open review has the revision %s", build.head[:12])
+            return attempt.passed({"verdict": "incomplete", "delivery": "files"})
+        told = unbelieved_builds.verdict(claim, build.head, build.url or "")
+        addressee = Addressee(review, review.id, build.head, build.head)
+        delivered = delivery.deliver(system, addressee, told, queued=False)
+        delivery.log_delivery(review.id, delivered)
+        return attempt.passed(
+            {"verdict": "incomplete", "delivery": delivered.outcome, "review": delivered.url}
+        )
 
 
 def _annotate(checkout: Checkout, page: Page) -> None:

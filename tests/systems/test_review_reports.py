@@ -461,3 +461,44 @@ def test_what_a_chart_says_is_plain_text_where_gitea_renders_it(forge: giteas.Fo
         shown = review_text.text(hostile_page(text), hostile_about(text), 60_000)
         rendered = forge.rendered(shown)
         assert not re.findall(r"<(?:a|img|script|iframe|h1|table)\b[^>]*>", rendered), rendered
+
+
+@pytest.mark.parametrize("agent", ["gitea"], indirect=True)
+def test_what_a_fork_hands_over_is_told_and_counts_for_nothing(agent: Agent) -> None:
+    """A second workflow, on the default branch: the artifact claims success and tries more."""
+    proposed = agent.propose()
+    agent.repo.git("checkout", "-q", "--detach", "origin/main")
+    handed_over = agent.folder / "handed-over"
+    handed_over.mkdir()
+    claim = {
+        "step": "report",
+        "finished": "2026-01-02T00:00:00Z",
+        "outputs": {"verdict": "positive"},
+        "parameters": {"charts": {"web": "sha256:0", "x](https://evil.example.com) @all": "1"}},
+    }
+    lines = ["{not json", json.dumps(claim), "[" * 100_000, json.dumps({"step": "report"})]
+    (handed_over / "state.jsonl").write_text("\n".join(lines))
+    secret = agent.folder / "secret"
+    secret.write_text(json.dumps({**claim, "finished": "9", "outputs": {"verdict": "negative"}}))
+    (handed_over / "state.2-of-2.jsonl").symlink_to(secret)
+    os.mkfifo(handed_over / "state.1-of-2.jsonl")
+    event = agent.folder / "event.json"
+    run = {"event": "pull_request", "head_sha": proposed.revision, "pull_requests": []}
+    event.write_text(json.dumps({"workflow_run": run}))
+    variables = {
+        "GITHUB_EVENT_NAME": "workflow_run",
+        "GITHUB_EVENT_PATH": str(event),
+        "GITHUB_SHA": agent.world.tip(),
+        "GITHUB_REF": "refs/heads/main",
+        "GITHUB_REF_NAME": "main",
+        "GITHUB_REF_TYPE": "branch",
+        "GITHUB_BASE_REF": "",
+    }
+    agent.report(proposed, "--unbelieved", str(handed_over), variables=variables)
+    assert agent.world.shown(proposed) is None, "no state that a required check takes for success"
+    [text] = [text for text in agent.world.texts(proposed) if "not believed" in text]
+    assert "the build of a fork says positive** for `web`" in text
+    assert "evil" not in text
+    assert agent.last["outputs"]["verdict"] == "incomplete"
+    said = agent.report(proposed, "--unbelieved", str(handed_over), code=2)
+    assert "run it in a workflow of the event workflow_run" in said

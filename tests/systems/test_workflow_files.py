@@ -152,6 +152,31 @@ def test_a_merge_queue_is_tested_as_well(forge: Forge) -> None:
     assert forge.recorder.calls[0].environment["GITHUB_EVENT_NAME"] == "merge_group"
 
 
+@pytest.mark.parametrize(("head", "told"), [("x/charts", True), ("team/charts", False)])
+def test_a_second_workflow_tells_of_forks_and_runs_nothing_of_theirs(
+    forge: Forge, head: str, told: bool
+) -> None:
+    payload = {
+        "repository": {"full_name": "team/charts"},
+        "workflow_run": {
+            "id": 9,
+            "event": "pull_request",
+            "head_sha": "d" * 40,
+            "head_repository": {"full_name": head},
+        },
+    }
+    (forge.artifacts / "pipeline").mkdir(parents=True)
+    (forge.artifacts / "pipeline/state.jsonl").write_text("{}\n")
+    run = forge.run("github-report.yml", "workflow_run", payload, ref="refs/heads/main")
+    assert run.code == 0, run.log
+    temp = [line.removeprefix("report --unbelieved ") for line in forge.recorder.lines]
+    assert len(temp) == told
+    assert all(path.endswith("/handed-over") for path in temp)
+    workflow = (EXAMPLES / "github-report.yml").read_text()
+    assert "ref:" not in workflow, "the default branch is checked out"
+    assert "head_sha" not in workflow and "head_branch" not in workflow
+
+
 def test_a_release_by_hand_tags_and_promotes_in_one_job(forge: Forge) -> None:
     run = forge.run(
         "github-release.yml",

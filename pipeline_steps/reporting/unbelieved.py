@@ -1,0 +1,88 @@
+"""What a build without accounts handed over, of a fork: told to the review, believed for nothing.
+
+Its code could write anything into these files. They are read as hostile, and the verdict is
+`incomplete` whatever they say.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import stat
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from pipeline_steps.reviews.review import Verdict
+from pipeline_steps.toolbox import json_reader
+from pipeline_steps.toolbox.errors import MachineError
+
+#: Of the folder: files that are read, bytes of each, names that are shown.
+_MAX_FILES, _MAX_BYTES, _MAX_NAMES = 16, 2**22, 20
+_WORDS = ("positive", "negative", "incomplete")
+#: The names that helm allows charts, and no longer ones.
+_NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")
+
+
+class Claim(NamedTuple):
+    """What the newest record of `report` says: its verdict ("" for none), and of which charts."""
+
+    word: str
+    charts: tuple[str, ...]
+
+
+def read_claim(folder: Path) -> Claim:
+    """The claim of the state files in a folder; links are not followed, and what is too long, not
+    JSON or no record of `report` is left out. Raises MachineError when there is no such folder.
+    """
+    if folder.is_symlink() or not folder.is_dir():
+        raise MachineError("there is no such folder", where=str(folder))
+    claims = [
+        (str(record.get("finished", "")), claim)
+        for path in sorted(folder.glob("state*.jsonl"))[:_MAX_FILES]
+        for record in _records(path)
+        if (claim := _claim(record)) is not None
+    ]
+    return max(claims, default=("", Claim("", ())))[1]
+
+
+def _records(path: Path) -> Iterator[dict[str, Any]]:
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+    except OSError:
+        return
+    with os.fdopen(descriptor, "rb") as file:
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            return
+        data = file.read(_MAX_BYTES)
+    for line in data.splitlines():
+        try:
+            record = json_reader.decode(line)
+        except ValueError:
+            continue
+        if isinstance(record, dict) and record.get("step") == "report":
+            yield record
+
+
+def _claim(record: dict[str, Any]) -> Claim | None:
+    outputs, parameters = record.get("outputs"), record.get("parameters")
+    word = outputs.get("verdict") if isinstance(outputs, dict) else None
+    charts = parameters.get("charts") if isinstance(parameters, dict) else None
+    if word not in _WORDS:
+        return None
+    names = [name for name in charts if _NAME.fullmatch(name)] if isinstance(charts, dict) else []
+    return Claim(str(word), tuple(sorted(names)[:_MAX_NAMES]))
+
+
+def verdict(claim: Claim, revision: str, url: str) -> Verdict:
+    """What the review is told of a claim; url: of the build that tells it."""
+    said = f"says {claim.word}" if claim.word else "left no verdict"
+    charts = f" for {', '.join(f'`{name}`' for name in claim.charts)}" if claim.charts else ""
+    text = (
+        f"**not believed: the build of a fork {said}**{charts}\n\n"
+        f"Tested: `{revision}`, on a machine without accounts. The code under test could write "
+        "anything into what its build handed over, so this counts for nothing.\n\n"
+        "After reading the change, push its revision to a branch of this repository: that build "
+        "has accounts, and its verdict counts.\n"
+    )
+    return Verdict(revision, "incomplete", f"not believed: a fork's build {said}", text, url)
