@@ -91,7 +91,7 @@ def deploy(
         UsageError, ConfigurationError, MachineError.
     """
     if status and undo:
-        raise UsageError("--status and --undo exclude each other")
+        raise UsageError("--status and --undo exclude each other", advice="give one of them")
     if status:
         return statuses.record_status(config, state, deployment, cluster, plan=plan)
     where = place.find(config, deployment, cluster)

@@ -82,7 +82,11 @@ def fetch(reference: str, config: Config) -> PublishedChart:
         except FileNotFoundError:
             raise EvidenceError("the chart is not there", where=str(path), advice=_NOT_THERE)
         except OSError as error:
-            raise MachineError(f"cannot be read: {error.strerror}", where=str(path)) from error
+            raise MachineError(
+                f"cannot be read: {error.strerror}",
+                where=str(path),
+                advice="give the file to this account, or run as the one that owns it",
+            ) from error
         return _published_chart(tgz, place, digest)
     return _fetch_from_repository(place, digest, config)
 

@@ -110,5 +110,7 @@ def repair(inspection: Inspection) -> None:
     # A file system, proxy or second writer may have had the last word.
     if repository.index() != after:
         raise MachineError(
-            "the index reads differently from what was just written", where=repository.url
+            "the index reads differently from what was just written",
+            where=repository.url,
+            advice="run audit --fix again; somebody else may have written it meanwhile",
         )

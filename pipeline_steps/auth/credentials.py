@@ -71,7 +71,9 @@ def from_hosts(host: str, path: str, hosts: Mapping[str, Host]) -> Login | None:
     entry.require("username", "password")
     if not entry.username or not entry.password:
         raise ConfigurationError(
-            "a login needs both username and password", where=f"hosts.{prefix}"
+            "a login needs both username and password",
+            where=f"hosts.{prefix}",
+            advice="set both variables, or neither",
         )
     return Login(entry.username, _password(entry.password, prefix))
 
@@ -104,7 +106,11 @@ def pull_login(host: str, path: str, hosts: Mapping[str, Host]) -> Login | None:
         return None
     entry.require("pull.username", "pull.password")
     if not entry.pull.username or not entry.pull.password:
-        raise ConfigurationError("needs both username and password", where=f"hosts.{prefix}.pull")
+        raise ConfigurationError(
+            "needs both username and password",
+            where=f"hosts.{prefix}.pull",
+            advice="give both, or neither",
+        )
     return Login(entry.pull.username, _password(entry.pull.password, f"{prefix}.pull"))
 
 
@@ -116,7 +122,9 @@ def _password(text: str, prefix: str) -> str:
         return register(file.read_text().rstrip("\r\n"))
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigurationError(
-            f"cannot read the password: {error}", where=f"hosts.{prefix}.password"
+            f"cannot read the password: {error}",
+            where=f"hosts.{prefix}.password",
+            advice="give the file to this account, or run as the one that owns it",
         ) from error
 
 
@@ -171,9 +179,17 @@ def read_store(file: Path) -> dict[str, Any]:
     except (FileNotFoundError, NotADirectoryError):
         return {}
     except (OSError, ValueError) as error:
-        raise MachineError(f"cannot be read: {error}", where=str(file)) from error
+        raise MachineError(
+            f"cannot be read: {error}",
+            where=str(file),
+            advice="give the file to this account, or run as the one that owns it",
+        ) from error
     if not isinstance(content, dict):
-        raise MachineError("is not a JSON object", where=str(file))
+        raise MachineError(
+            "is not a JSON object",
+            where=str(file),
+            advice="correct the file, or log in again: docker login",
+        )
     return content
 
 
@@ -187,7 +203,11 @@ def _bare(key: str) -> str:
 
 def _entry(entry: Any, where: str) -> Login | None:
     if not isinstance(entry, dict):
-        raise MachineError("is not an object", where=where)
+        raise MachineError(
+            "is not an object",
+            where=where,
+            advice="correct the file, or log in again: docker login",
+        )
     username, password = str(entry.get("username") or ""), str(entry.get("password") or "")
     if entry.get("auth"):
         try:
@@ -197,7 +217,11 @@ def _entry(entry: Any, where: str) -> Login | None:
                 base64.b64decode(entry["auth"], validate=True).decode().partition(":")
             )
         except ValueError as error:
-            raise MachineError("auth is not base64 of name:password", where=where) from error
+            raise MachineError(
+                "auth is not base64 of name:password",
+                where=where,
+                advice="log in again: docker login HOST",
+            ) from error
         register(entry["auth"])
     token = str(entry.get("identitytoken") or "")
     if not token and not username:
@@ -218,12 +242,20 @@ def _ask_helper(program: str, name: str, file: Path) -> Login | None:
         output = (completed.stdout + completed.stderr).decode(errors="replace")
         if _UNKNOWN in output:
             return None
-        raise MachineError(f"{command} fails for {name}: {completed.tail(5)}", where=str(file))
+        raise MachineError(
+            f"{command} fails for {name}: {completed.tail(5)}",
+            where=str(file),
+            advice="run the program by hand; it must print the login",
+        )
     try:
         answer = json.loads(completed.stdout)
         username, secret = str(answer["Username"]), str(answer["Secret"])
     except (ValueError, KeyError, TypeError) as error:
-        raise MachineError(f"{command} answered no login for {name}", where=str(file)) from error
+        raise MachineError(
+            f"{command} answered no login for {name}",
+            where=str(file),
+            advice="log in with that program: docker login HOST",
+        ) from error
     register(secret)
     # Helpers use the user name <token> for an identity token (docker-credential-helpers).
     return Login("", "", secret) if username == "<token>" else Login(username, secret)

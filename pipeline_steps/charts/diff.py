@@ -121,7 +121,10 @@ class _Plain:
         """The plain value of `node`. repeated: the same node of the second rendering."""
         self._nodes_left -= 1
         if self._nodes_left < 0:
-            raise ConfigurationError("a document with too many nodes")
+            raise ConfigurationError(
+                "a document with too many nodes",
+                advice="compare a smaller chart, or values that render less",
+            )
         if isinstance(node, Alias):
             return self.value(
                 node.target, repeated.target if isinstance(repeated, Alias) else None, parent_key

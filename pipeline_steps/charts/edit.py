@@ -67,7 +67,11 @@ def apply(
     for file, values in edits.items():
         place = f"{where}/{file}" if where else file
         if file not in files:
-            raise ConfigurationError("the file whose values are to be set is missing", where=place)
+            raise ConfigurationError(
+                "the file whose values are to be set is missing",
+                where=place,
+                advice="add the file, or correct the key in pipeline.yaml",
+            )
         result[file], file_changes = replace(files[file], values, file=file, where=place)
         changes.extend(file_changes)
     return result, tuple(changes)
@@ -149,7 +153,11 @@ def _apply_edits(text: str, edits: list[tuple[int, int, str]], where: str) -> st
     for start, end, new in sorted(edits):
         # Two keys may reach one value, like a.0 and a[0].
         if start < position:
-            raise ConfigurationError("two of the keys to set are the same value", where=where)
+            raise ConfigurationError(
+                "two of the keys to set are the same value",
+                where=where,
+                advice="name each value once",
+            )
         pieces += (text[position:start], new)
         position = end
     return "".join((*pieces, text[position:]))

@@ -96,5 +96,9 @@ def _event(path: str | None) -> dict[str, Any]:
     try:
         event = json.loads(Path(path).read_bytes())
     except (OSError, ValueError) as error:
-        raise MachineError(f"cannot read the event of this run: {error}", where=path) from error
+        raise MachineError(
+            f"cannot read the event of this run: {error}",
+            where=path,
+            advice="run again; in a container, mount the file that GITHUB_EVENT_PATH names",
+        ) from error
     return event if isinstance(event, dict) else {}

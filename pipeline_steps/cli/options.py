@@ -201,5 +201,8 @@ def parse_shard(text: str, build: Build) -> Shard:
         return Shard(*build.shard)
     numbers = re.fullmatch(r"([0-9]{1,6})/([0-9]{1,6})", text)
     if not numbers or not 1 <= int(numbers[1]) <= int(numbers[2]):
-        raise UsageError(f"--shard {text!r} is not I/N with I from 1 to N")
+        raise UsageError(
+            f"--shard {text!r} is not I/N with I from 1 to N",
+            advice="write for example --shard 1/4",
+        )
     return Shard(int(numbers[1]), int(numbers[2]))

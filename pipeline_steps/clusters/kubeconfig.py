@@ -63,7 +63,9 @@ def load(kubeconfig: Path, context: str | None) -> Connection:
         user = _named_entry(document, "users", str(chosen["user"]), "user", kubeconfig)
     if not isinstance(cluster.get("server"), str):
         raise ConfigurationError(
-            f"the cluster of context {name} has no server", where=str(kubeconfig)
+            f"the cluster of context {name} has no server",
+            where=str(kubeconfig),
+            advice="add `server:` to its cluster, or name another context",
         )
     connection = Connection(
         kubeconfig=kubeconfig,
@@ -95,9 +97,17 @@ def _document(kubeconfig: Path) -> Mapping[str, Any]:
     try:
         document = yaml.load(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
     except yaml.YAMLError as error:
-        raise ConfigurationError(f"the kubeconfig is not YAML: {error}", where=str(kubeconfig))
+        raise ConfigurationError(
+            f"the kubeconfig is not YAML: {error}",
+            where=str(kubeconfig),
+            advice="write one with kubectl config view --raw",
+        )
     if not isinstance(document, dict):
-        raise ConfigurationError("the kubeconfig is not a mapping of keys", where=str(kubeconfig))
+        raise ConfigurationError(
+            "the kubeconfig is not a mapping of keys",
+            where=str(kubeconfig),
+            advice="write one with kubectl config view --raw",
+        )
     return document
 
 
@@ -138,7 +148,11 @@ def _pem(entry: Mapping[str, Any], key: str, kubeconfig: Path) -> bytes | None:
         try:
             return base64.b64decode(entry[f"{key}-data"], validate=True)
         except (binascii.Error, TypeError, ValueError):
-            raise ConfigurationError(f"{key}-data is not base64", where=str(kubeconfig))
+            raise ConfigurationError(
+                f"{key}-data is not base64",
+                where=str(kubeconfig),
+                advice="write one with kubectl config view --raw",
+            )
     if not entry.get(key):
         return None
     return _read_file(kubeconfig, str(entry[key]), key)

@@ -282,6 +282,8 @@ def _ssl_context(connection: Connection) -> ssl.SSLContext:
                 context.load_cert_chain(folder / "both.pem")
     except (ssl.SSLError, ValueError) as error:
         raise MachineError(
-            f"unusable certificate: {error}", where=str(connection.kubeconfig)
+            f"unusable certificate: {error}",
+            where=str(connection.kubeconfig),
+            advice="renew the certificates of this context in the kubeconfig",
         ) from error
     return context

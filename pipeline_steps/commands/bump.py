@@ -105,7 +105,9 @@ def bump(
         ConfigurationError: as `plan_bump`.
     """
     if bool(charts) == affected:
-        raise UsageError("bump needs --chart NAME or --affected, one of them")
+        raise UsageError(
+            "bump needs --chart NAME or --affected, one of them", advice="add one of them"
+        )
     parts: tuple[Part, ...] = get_args(Part)
     raised_part = next((each for each in parts if each == part), None)
     if raised_part is None:

@@ -93,7 +93,11 @@ def state(config: Config | None) -> str:
             probe.flush()
             os.fsync(probe.fileno())
     except OSError as error:
-        raise MachineError(f"cannot write there: {error.strerror}", where=str(folder)) from error
+        raise MachineError(
+            f"cannot write there: {error.strerror}",
+            where=str(folder),
+            advice="give the folder to this account, or name another",
+        ) from error
     return f"{folder} can be written"
 
 

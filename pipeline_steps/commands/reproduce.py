@@ -259,7 +259,10 @@ def perform(record: Record, config: Config, state: State, arguments: Namespace) 
             timeout=arguments.timeout,
         )
     if arguments.keep or arguments.cluster:
-        raise UsageError(f"--keep and --cluster are for integration_test, not for {record.step}")
+        raise UsageError(
+            f"--keep and --cluster are for integration_test, not for {record.step}",
+            advice="leave them out",
+        )
     if record.step not in ("snapshot", "promote", "build_image"):
         reason = NOT_REPRODUCED.get(
             record.step, "its program is not ours: run it again as its parameters say"

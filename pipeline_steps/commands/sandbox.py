@@ -62,7 +62,9 @@ def perform(arguments: Namespace) -> int:
     folder = arguments.folder or sandbox.default_folder()
     if verb == "up":
         if arguments.kubeconfig and arguments.maker:
-            raise UsageError("--kubeconfig and --maker exclude each other")
+            raise UsageError(
+                "--kubeconfig and --maker exclude each other", advice="give one of them"
+            )
         settings = sandbox.UpRequest(
             arguments.kubeconfig, arguments.context, arguments.maker, arguments.pull_from
         )

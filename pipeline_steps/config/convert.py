@@ -84,7 +84,7 @@ def _raise_struct_mismatch(
         elif field.required:
             inside = f" of {format_key(path)}" if path else ""
             raise ConfigurationError(
-                f"the key {key}{inside} is missing", where=where(document, path)
+                f"the key {key}{inside} is missing", where=where(document, path), advice="add it"
             )
 
 

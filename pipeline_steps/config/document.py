@@ -42,11 +42,21 @@ def read(path: Path, name: str) -> Document:
     try:
         data = path.read_bytes()
     except FileNotFoundError as error:
-        raise ConfigurationError("there is no such file", where=str(path)) from error
+        raise ConfigurationError(
+            "there is no such file",
+            where=str(path),
+            advice="correct the path, or write the file: pipeline-steps init",
+        ) from error
     except IsADirectoryError as error:
-        raise ConfigurationError("is a folder, not a file", where=str(path)) from error
+        raise ConfigurationError(
+            "is a folder, not a file", where=str(path), advice="name the file in it"
+        ) from error
     except OSError as error:
-        raise MachineError(f"cannot read: {error.strerror}", where=str(path)) from error
+        raise MachineError(
+            f"cannot read: {error.strerror}",
+            where=str(path),
+            advice="give the file to this account, or run as the one that owns it",
+        ) from error
     return parse(data, name)
 
 

@@ -83,6 +83,7 @@ def of_checkout(place: Place, config: Config, state: State, *, modified: bool) -
         raise ConfigurationError(
             f"deployment {place.name}: {chart.name} is a library chart, which cannot be installed",
             where=config.where(f"deployments.{place.name}.chart"),
+            advice="deploy a chart that depends on it",
         )
     changed = _modified(checkout, chart.modified, place)
     _refuse_modified(changed, place, modified=modified)

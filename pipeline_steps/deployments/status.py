@@ -108,6 +108,7 @@ def record_status(
         if failed:
             raise MachineError(
                 f"the status of {len(failed)} of {len(rows)} deployments is not known: "
-                f"{failed[0]['error']}"
+                f"{failed[0]['error']}",
+                advice="run again when the cluster answers; the rows above say which",
             )
         return attempt.passed({})

@@ -131,4 +131,8 @@ class DirectoryStore:
 
 
 def _unreadable(error: OSError, path: Path) -> MachineError:
-    return MachineError(f"cannot be read: {error.strerror}", where=str(path))
+    return MachineError(
+        f"cannot be read: {error.strerror}",
+        where=str(path),
+        advice="give the file to this account, or run as the one that owns it",
+    )

@@ -199,7 +199,9 @@ def _read_evidence_files(record: Record, folder: Path) -> Mapping[str, bytes]:
             continue
         except OSError as error:
             raise MachineError(
-                f"cannot read: {error.strerror}", where=str(folder / name)
+                f"cannot read: {error.strerror}",
+                where=str(folder / name),
+                advice="give the file to this account, or run as the one that owns it",
             ) from error
         # The file may have been written again by a later run with the same name.
         if sha256(data) == digest:

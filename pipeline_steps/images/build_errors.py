@@ -78,7 +78,11 @@ def registry_error(message: str, *, where: str) -> PipelineError:
             where=where,
             advice="check the login in `hosts` or docker's",
         )
-    return MachineError(f"the registry refused the image: {text}", where=where)
+    return MachineError(
+        f"the registry refused the image: {text}",
+        where=where,
+        advice="log in with an account that may write there, or correct channels.snapshot.images",
+    )
 
 
 def build_error(message: str, output: str, *, where: str) -> PipelineError:
@@ -87,7 +91,11 @@ def build_error(message: str, output: str, *, where: str) -> PipelineError:
     """
     # Of the builder's own words only: a build step that fills its disk is the chart's matter.
     if _DISK_FULL.search(message):
-        return MachineError(f"the builder's disk is full: {redact(message.strip())}", where=where)
+        return MachineError(
+            f"the builder's disk is full: {redact(message.strip())}",
+            where=where,
+            advice="free space there, for example: docker buildx prune",
+        )
     lines = [line for line in output.splitlines() if line.strip()][-MAX_LINES:]
     summary = redact(message.strip())
     last_lines = redact("\n".join(f"  {line}" for line in lines))

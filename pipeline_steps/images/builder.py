@@ -143,12 +143,18 @@ def _secret_from_variable(name: str, environ: Mapping[str, str]) -> str:
 
 def _secret_from_file(file: Path, setting: str, where: str) -> str:
     if not file.is_file():
-        raise ConfigurationError(f"{setting} names {file}, which is no file", where=where)
+        raise ConfigurationError(
+            f"{setting} names {file}, which is no file",
+            where=where,
+            advice="correct the path in the setting",
+        )
     try:
         _register(file.read_bytes().decode(errors="ignore"))
     except OSError as error:
         raise ConfigurationError(
-            f"{setting} names {file}, which cannot be read: {error}", where=where
+            f"{setting} names {file}, which cannot be read: {error}",
+            where=where,
+            advice="give the file to this account, or run as the one that owns it",
         ) from error
     return f"src={file.absolute()}"
 

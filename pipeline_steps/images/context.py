@@ -175,7 +175,11 @@ def open_generated(file: Path) -> IO[bytes]:
             "the generated file is not there", where=str(file), advice=advice
         ) from error
     except OSError as error:
-        raise ConfigurationError(f"cannot be read: {error.strerror}", where=str(file)) from error
+        raise ConfigurationError(
+            f"cannot be read: {error.strerror}",
+            where=str(file),
+            advice="give the file to this account, or run as the one that owns it",
+        ) from error
 
 
 def files_not_sent(folder: Path, ignored: IgnoreRules, inputs: Collection[str]) -> list[str]:

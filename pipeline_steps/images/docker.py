@@ -277,4 +277,8 @@ def _api_error(error: Any) -> PipelineError:
     message = str(error.explanation or error)
     if error.is_client_error() and "ockerfile" in message:
         return build_errors.build_error(message, "", where="Dockerfile")
-    return MachineError(f"the docker engine answers: {message}", where=_engine_address())
+    return MachineError(
+        f"the docker engine answers: {message}",
+        where=_engine_address(),
+        advice="look at the engine: docker info",
+    )

@@ -110,7 +110,9 @@ def parse(
         # BuildKit accepts a byte order mark.
         text = data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        raise ConfigurationError(f"is not UTF-8: {error}", where=name) from error
+        raise ConfigurationError(
+            f"is not UTF-8: {error}", where=name, advice="save it as UTF-8"
+        ) from error
     directives = _directives(text)
     instructions = list(_instructions(text, directives.get("escape", "\\")))
     stages = _Stages(name, dict(args), build_stage, directives.get("escape", "\\"))
@@ -223,7 +225,9 @@ class _Stages:
 
     def result(self) -> tuple[Base, ...]:
         if not self._stages:
-            raise ConfigurationError("has no FROM", where=self._name)
+            raise ConfigurationError(
+                "has no FROM", where=self._name, advice="begin a stage: FROM IMAGE, or FROM scratch"
+            )
         if self._build_stage and not self._has_stage(self._build_stage):
             names = (
                 ", ".join(name for name in self._stages if not name.isdigit()) or "none has a name"

@@ -65,6 +65,8 @@ def _put_free_tag(registry: Registry, name: Reference, digest: str) -> str | Non
     manifest = registry.manifest(name.path, digest)
     if manifest is None:
         raise MachineError(
-            f"the builder pushed {digest}, which is not there", where=name.repository
+            f"the builder pushed {digest}, which is not there",
+            where=name.repository,
+            advice="build again: --again; if it stays, the registry loses what is pushed",
         )
     return put_tag_once(registry, name.path, str(name.tag), manifest)

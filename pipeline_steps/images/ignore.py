@@ -86,7 +86,9 @@ def parse(data: bytes, where: str) -> IgnoreRules:
     try:
         text = data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        raise ConfigurationError(f"is not UTF-8: {error}", where=where) from error
+        raise ConfigurationError(
+            f"is not UTF-8: {error}", where=where, advice="save it as UTF-8"
+        ) from error
     patterns = []
     for number, line in enumerate(text.splitlines(), 1):
         # A comment is only where # is the very first character.
@@ -112,7 +114,9 @@ def _pattern(text: str, where: str) -> Pattern | None:
     try:
         return Pattern(wildcards.Pattern(pieces(clean)), exception)
     except re.error as error:
-        raise ConfigurationError(f"{text!r} is not a pattern: {error}", where=where) from error
+        raise ConfigurationError(
+            f"{text!r} is not a pattern: {error}", where=where, advice="close the [ or write \\["
+        ) from error
 
 
 def pieces(pattern: str) -> list[str]:

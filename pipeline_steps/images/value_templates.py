@@ -46,7 +46,9 @@ class ImageReference(NamedTuple):
             text = str(getattr(self, match[1]))
             if not text:
                 raise ConfigurationError(
-                    f"the image {self.reference} has no {match[1]}", where=where
+                    f"the image {self.reference} has no {match[1]}",
+                    where=where,
+                    advice="add it to the image, or leave the field out of the template",
                 )
             return text
 
@@ -90,7 +92,9 @@ def reference_in_values(
         ).items():
             if parts.setdefault(field, text) != text:
                 raise ConfigurationError(
-                    f"{field} is {parts[field]!r} and {text!r}", where=f"{where} {key}".strip()
+                    f"{field} is {parts[field]!r} and {text!r}",
+                    where=f"{where} {key}".strip(),
+                    advice="make both values the same, or map only one of them",
                 )
     name = parts.get("reference") or parts.get("repository")
     if not name and parts.get("path"):
@@ -105,7 +109,11 @@ def reference_in_values(
     tag, digest = parts.get("tag") or reference.tag, parts.get("digest") or reference.digest
     for part, grammar in ((tag, TAG), (digest, DIGEST)):
         if part and not grammar.fullmatch(part):
-            raise ConfigurationError(f"{part!r} is no tag or digest", where=where)
+            raise ConfigurationError(
+                f"{part!r} is no tag or digest",
+                where=where,
+                advice="write a tag, or sha256: and 64 hex digits",
+            )
     return reference._replace(tag=tag, digest=digest)
 
 

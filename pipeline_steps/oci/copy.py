@@ -43,7 +43,8 @@ def copy(source: Reference, destination: Reference, *, hosts: Mapping[str, Host]
     """
     if not source.digest:
         raise ConfigurationError(
-            f"{source} has no digest: only what was tested by digest is copied"
+            f"{source} has no digest: only what was tested by digest is copied",
+            advice="name it by digest: NAME@sha256:…",
         )
     copy_job = _Copy(source, destination, connect(source, hosts), connect(destination, hosts))
     return copy_job.run(source.digest)
@@ -130,7 +131,9 @@ class _Copy:
         # Of another type it is not known what it names, and a part of it might be left behind.
         if manifest.media_type not in MANIFESTS:
             raise MachineError(
-                f"{digest} has media type {manifest.media_type!r}", where=self.source.repository
+                f"{digest} has media type {manifest.media_type!r}",
+                where=self.source.repository,
+                advice="push it again as an OCI or docker image",
             )
         return manifest
 

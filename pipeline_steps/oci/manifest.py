@@ -38,9 +38,13 @@ class Manifest(NamedTuple):
         try:
             content = json_reader.decode(self.body)
         except ValueError as error:
-            raise MachineError(f"manifest {self.digest} is not JSON: {error}") from error
+            raise MachineError(
+                f"manifest {self.digest} is not JSON: {error}", advice="push it again"
+            ) from error
         if not isinstance(content, dict):
-            raise MachineError(f"manifest {self.digest} is not a JSON object")
+            raise MachineError(
+                f"manifest {self.digest} is not a JSON object", advice="push it again"
+            )
         return content
 
     @property
@@ -81,7 +85,9 @@ class Manifest(NamedTuple):
     def _parts(self, key: str) -> list[Any]:
         parts = self.content.get(key) or []
         if not isinstance(parts, list):
-            raise MachineError(f"manifest {self.digest}: {key} is not a list")
+            raise MachineError(
+                f"manifest {self.digest}: {key} is not a list", advice="push it again"
+            )
         return parts
 
     def _descriptors(self, parts: list[Any]) -> list[Descriptor]:
@@ -98,7 +104,8 @@ class Manifest(NamedTuple):
                 and isinstance(descriptor.size, int)
             ):
                 raise MachineError(
-                    f"manifest {self.digest} has a part without a valid digest, size and media type"
+                    f"manifest {self.digest} has a part without a valid digest, size and media type",
+                    advice="push it again",
                 )
             descriptors.append(descriptor)
         return descriptors

@@ -224,7 +224,11 @@ class Registry:
         stored = self.head(path, name)
         where = f"{self.host}/{path}:{name}"
         if stored is None:
-            raise MachineError("the registry acknowledged it, but does not have it", where=where)
+            raise MachineError(
+                "the registry acknowledged it, but does not have it",
+                where=where,
+                advice="run again; if it stays, the registry loses what is pushed",
+            )
         if stored.digest != digest:
             raise Conflict(
                 f"names {stored.digest} just after it was set to {digest}: there is another writer",
@@ -237,7 +241,9 @@ class Registry:
         lost = [blob.digest for blob in manifest.blobs if not self.has_blob(path, blob.digest)]
         if lost and refill is None:
             raise MachineError(
-                f"the registry has lost the blobs {', '.join(lost)}", where=f"{self.host}/{path}"
+                f"the registry has lost the blobs {', '.join(lost)}",
+                where=f"{self.host}/{path}",
+                advice="push them again: run the step with --again",
             )
         for digest in lost:
             if refill is not None:
@@ -311,6 +317,7 @@ class Registry:
             raise MachineError(
                 f"the registry acknowledged blob {digest}, but does not have it",
                 where=f"{self.host}/{path}",
+                advice="run again; if it stays, the registry loses what is pushed",
             )
 
     def _finish_upload(

@@ -373,13 +373,17 @@ class ChartmuseumRepository(Writable, Indexed):
             raise self._refusal(answer)
         if answer.body.count(b"]") + answer.body.count(b"}") > _MOST:
             raise MachineError(
-                f"more than {_MOST} lists and objects are not read", where=http.safe_url(answer.url)
+                f"more than {_MOST} lists and objects are not read",
+                where=http.safe_url(answer.url),
+                advice="copy charts one by one: --chart NAME",
             )
         try:
             return msgspec.json.decode(answer.body, type=kind)
         except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
             raise MachineError(
-                f"the answer is not ChartMuseum's: {error}", where=http.safe_url(answer.url)
+                f"the answer is not ChartMuseum's: {error}",
+                where=http.safe_url(answer.url),
+                advice="correct the URL; https:// without chartmuseum+ reads any repository",
             ) from error
 
     def _refusal(self, answer: http.Response) -> PipelineError:

@@ -139,7 +139,11 @@ class DirectoryRepository(IndexWriter):
         except FileNotFoundError:
             return None
         except OSError as error:
-            raise MachineError(f"cannot be read: {error.strerror}", where=str(path)) from error
+            raise MachineError(
+                f"cannot be read: {error.strerror}",
+                where=str(path),
+                advice="give the file to this account, or run as the one that owns it",
+            ) from error
 
     def provenance(self, published: Published) -> bytes | None:
         """See Repository."""
@@ -244,7 +248,9 @@ class DirectoryRepository(IndexWriter):
                 self._read(new_chart.path) != new_chart.tgz for new_chart in new_charts
             ):
                 raise MachineError(
-                    "files differ from what was just written", where=str(self.folder)
+                    "files differ from what was just written",
+                    where=str(self.folder),
+                    advice="run again; if it stays, look at the disk or the network file system",
                 )
         return final
 

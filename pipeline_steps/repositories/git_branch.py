@@ -235,7 +235,9 @@ class GitBranch:
         missing_line = next((line for line in lines[:-1] if not line.isdigit()), None)
         if missing_line:
             raise MachineError(
-                f"the server does not give a file of the branch: {missing_line}", where=self.where
+                f"the server does not give a file of the branch: {missing_line}",
+                where=self.where,
+                advice="fetch the whole branch once: git fetch, or clone it again",
             )
         return [int(line) for line in lines[:-1]]
 

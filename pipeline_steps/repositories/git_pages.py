@@ -74,7 +74,9 @@ class GitPagesRepository(IndexWriter):
         branch = branch if mark else BRANCH
         if _INVALID_BRANCH.search(branch):
             raise ConfigurationError(
-                f"{branch!r} cannot be the name of a branch", where=redact(url)
+                f"{branch!r} cannot be the name of a branch",
+                where=redact(url),
+                advice="correct what follows the # of the URL",
             )
         self.url = f"git+{remote}#{branch}"
         self._branch = _open_branch(remote, branch, hosts, self.url)
@@ -187,6 +189,7 @@ class GitPagesRepository(IndexWriter):
                 raise MachineError(
                     f"the push succeeded, but the branch does not have {', '.join(wrong[:5])}",
                     where=self.url,
+                    advice="run again; a hook or a rule of the server may change what is pushed",
                 )
 
     def index(self) -> bytes | None:

@@ -71,7 +71,9 @@ class Branch:
             raise error_for(answer)
         if decode(answer, _Stored).content.sha != object_id(after):
             raise MachineError(
-                "GitHub stored another index than the one that was sent", where=self.where
+                "GitHub stored another index than the one that was sent",
+                where=self.where,
+                advice="run again; somebody else may have written it meanwhile",
             )
 
     def create(self, data: bytes) -> bool:

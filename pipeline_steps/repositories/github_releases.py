@@ -197,7 +197,11 @@ class GithubReleasesRepository(IndexWriter):
         asset = release.asset(archive.file_name)
         if asset is None:
             where = f"{self.url}/{release.tag_name}"
-            raise MachineError("the archive is not in the release after its upload", where=where)
+            raise MachineError(
+                "the archive is not in the release after its upload",
+                where=where,
+                advice="run again; look at the release on GitHub if it stays",
+            )
         path = self._asset_path_of_url(asset.browser_download_url, archive.file_name)
         stored = self._uploaded_archive(asset, archive, f"{self.url}/{path}")
         entry = indexed.new_entry(stored.tgz, path, asset.browser_download_url, publication.created)

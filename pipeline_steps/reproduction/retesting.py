@@ -194,7 +194,11 @@ def _tested_content(record: Record, checkout: Checkout) -> str | None:
         tested[path] = record.parameters["values_digest"]
     for path, recorded in tested.items():
         if path not in checkout.tree.entries() or checkout.tree.digests([path])[path] != recorded:
-            raise ConfigurationError("is not the values file that was tested with", where=path)
+            raise ConfigurationError(
+                "is not the values file that was tested with",
+                where=path,
+                advice="check out the revision that was tested",
+            )
     return content
 
 

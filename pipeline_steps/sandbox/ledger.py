@@ -59,7 +59,11 @@ def read(folder: Path) -> Ledger:
         log.warning("%s is not readable (%s): starting from an empty one", folder / FILE, error)
         return Ledger()
     except OSError as error:
-        raise MachineError(f"cannot read: {error.strerror}", where=str(folder / FILE)) from error
+        raise MachineError(
+            f"cannot read: {error.strerror}",
+            where=str(folder / FILE),
+            advice="give the file to this account, or run as the one that owns it",
+        ) from error
     if ledger.schema != 1:
         raise MachineError(
             f"written by a newer version (schema {ledger.schema})",

@@ -122,7 +122,11 @@ class Bazaar:
         if found == "":
             raise self._no_branch(target)
         if found is None:
-            raise UsageError(f"it and {target} have no common ancestor", where=str(self.root))
+            raise UsageError(
+                f"it and {target} have no common ancestor",
+                where=str(self.root),
+                advice="name a branch that this one came from: --since",
+            )
         return str(found)
 
     def common_ancestor(self, one: str, other: str) -> str | None:
@@ -231,7 +235,11 @@ class Bazaar:
         into the branch that this one is bound to, else its parent, first.
         """
         if not name or _is_strange(name) or ".." in name:
-            raise UsageError(f"{name!r} cannot be the name of a tag", where=str(self.root))
+            raise UsageError(
+                f"{name!r} cannot be the name of a tag",
+                where=str(self.root),
+                advice="correct release.tag",
+            )
         facts = {"name": name, "revision": self.revision(revision), "message": message or name}
         try:
             row = self.revisions.call("create_tag", timeout=program.REMOTE, push=push, **facts)
@@ -270,7 +278,11 @@ class Bazaar:
             problem = f"the tag {name} in {url} names {facts['revision']}, which is in no branch"
             return EvidenceError(problem, where=where, advice=f"brz tag --delete {name} -d {url}")
         if error.code:
-            return MachineError(f"brz set the tag {name}, but {url} does not have it", where=where)
+            return MachineError(
+                f"brz set the tag {name}, but {url} does not have it",
+                where=where,
+                advice="run again; somebody may have deleted it",
+            )
         return program.failure(self.root, error)
 
 

@@ -163,7 +163,11 @@ class Git:
             raise program.failure(self.root, completed)
         if self.shallow:
             raise self._shallow_error(f"the common ancestor with {target}")
-        raise UsageError(f"HEAD and {target} have no common ancestor", where=str(self.root))
+        raise UsageError(
+            f"HEAD and {target} have no common ancestor",
+            where=str(self.root),
+            advice="name a branch that this one came from: --since; in a shallow clone: git fetch --unshallow",
+        )
 
     def common_ancestor(self, one: str, other: str) -> str | None:
         """The merge base of two commits; None without any."""
@@ -194,7 +198,9 @@ class Git:
             return
         # A reference that begins with + or has a colon would write into one here.
         if not _FULL.fullmatch(revision) or re.search(r"^[-+^]|[:\s*]", reference):
-            raise UsageError(f"{reference!r} cannot be fetched", where=str(self.root))
+            raise UsageError(
+                f"{reference!r} cannot be fetched", where=str(self.root), advice="correct the name"
+            )
         remote = self._remote()
         fetched = program.call(self.root, "fetch", *_FETCHED, remote, reference, remote=True)
         if self._commit(revision):
@@ -213,7 +219,11 @@ class Git:
         """Fetch the remote's branch, and no tags."""
         remote, ref = self._remote(), f"refs/heads/{branch}"
         if branch.startswith("-") or not program.call(self.root, "check-ref-format", ref).ok:
-            raise UsageError(f"{branch!r} is no name of a branch", where=str(self.root))
+            raise UsageError(
+                f"{branch!r} is no name of a branch",
+                where=str(self.root),
+                advice="correct the name",
+            )
         refs = f"+{ref}:refs/remotes/{remote}/{branch}"
         fetched = program.call(self.root, "fetch", *_FETCHED, remote, refs, remote=True)
         if not fetched.ok:
@@ -300,7 +310,11 @@ class Git:
             name.startswith("-")
             or not program.call(self.root, "check-ref-format", f"refs/tags/{name}").ok
         ):
-            raise UsageError(f"{name!r} cannot be the name of a tag", where=str(self.root))
+            raise UsageError(
+                f"{name!r} cannot be the name of a tag",
+                where=str(self.root),
+                advice="correct release.tag",
+            )
         commit = self.revision(revision)
         remote = self._remote() if push else ""
         # Look first: a local tag that cannot be pushed would have to be removed again.
@@ -343,6 +357,7 @@ class Git:
             raise MachineError(
                 f"git pushed the tag {tag.name}, but {remote} does not have it",
                 where=str(self.root),
+                advice="run again; a hook or a rule of the server may refuse tags",
             )
 
     def _remote_tag(self, remote: str, name: str) -> str:

@@ -145,7 +145,11 @@ class Objects(SharedBlock):
                     [data[7 : data.index(b"\n")].decode()], _bytes
                 ).values()
             if not data.startswith(b"tree "):
-                raise MachineError(f"{revision} is no commit", where=str(self.root))
+                raise MachineError(
+                    f"{revision} is no commit",
+                    where=str(self.root),
+                    advice="name a commit, or a tag of one",
+                )
             self._tree_of_commit[revision] = data[5 : data.index(b"\n")].decode()
 
     def _read_levels(self, whole: list[str], alone: list[str]) -> None:

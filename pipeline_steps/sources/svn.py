@@ -242,6 +242,7 @@ class Svn:
                 raise UsageError(
                     f"what is checked out and {target} have no common ancestor",
                     where=str(self.root),
+                    advice="name a branch that this one came from: --since",
                 )
             for step, (_, line) in zip(steps, lines, strict=True):
                 if step is not None:

@@ -123,7 +123,9 @@ class Revisions(SharedBlock):
         revision = parse_revision(text)
         if revision is None or revision.uuid != self.repository.uuid:
             raise MachineError(
-                f"the revision {text!r} is none of this repository", where=self.repository.url
+                f"the revision {text!r} is none of this repository",
+                where=self.repository.url,
+                advice="svn update, or check out again",
             )
         return revision
 

@@ -160,6 +160,7 @@ class Tags:
                 raise failure or MachineError(
                     f"svnmucc copied to {name}, but the server does not have the tag",
                     where=self._repository.url,
+                    advice="run again; a hook of the server may refuse tags",
                 )
         self._refuse_other(existing, revision)
         return existing
@@ -169,7 +170,11 @@ class Tags:
         if any(part in _IMPOSSIBLE for part in parts) or name.startswith("-") or not all(
             character.isprintable() for character in name
         ):  # fmt: skip
-            raise UsageError(f"{name!r} cannot be the name of a tag", where=self._repository.url)
+            raise UsageError(
+                f"{name!r} cannot be the name of a tag",
+                where=self._repository.url,
+                advice="correct release.tag",
+            )
 
     def _exists(self, name: str) -> bool:
         """Whether the name is taken now, by a tag or by a folder of tags."""

@@ -401,4 +401,8 @@ def _file_bytes(place: Path) -> bytes:
             "the file went away while it was read", where=str(place), advice="run again"
         ) from error
     except OSError as error:
-        raise MachineError(f"cannot read: {error.strerror}", where=str(place)) from error
+        raise MachineError(
+            f"cannot read: {error.strerror}",
+            where=str(place),
+            advice="give the file to this account, or run as the one that owns it",
+        ) from error

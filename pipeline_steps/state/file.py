@@ -47,7 +47,11 @@ def _split_lines(path: Path) -> tuple[list[bytes], bytes]:
     except FileNotFoundError:
         return [], b""
     except OSError as error:
-        raise MachineError(f"cannot read: {error.strerror}", where=str(path)) from error
+        raise MachineError(
+            f"cannot read: {error.strerror}",
+            where=str(path),
+            advice="give the file to this account, or run as the one that owns it",
+        ) from error
     # Lines are split at \n alone: splitlines would split at other separators inside of texts.
     *complete, torn = data.split(b"\n")
     # A power cut left its length, but not all of its bytes.

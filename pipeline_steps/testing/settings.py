@@ -87,7 +87,9 @@ def settings(
     try:
         limit = timeout or seconds(tests.timeout or "")
     except ValueError as error:
-        raise ConfigurationError(f"tests.timeout of chart {chart.name}: {error}") from error
+        raise ConfigurationError(
+            f"tests.timeout of chart {chart.name}: {error}", advice="write for example 90s or 5m"
+        ) from error
     production = production_image_names(checkout, chart)
     return Settings(
         none=tests.none or (LIBRARY if chart.type == "library" else None),

@@ -246,9 +246,13 @@ class Client:
 
     def _open(self, scheme: str, proxy: str | None) -> urllib3.PoolManager:
         if scheme not in strict_http.POOLS:
-            raise MachineError("is neither http nor https")
+            raise MachineError("is neither http nor https", advice="correct the URL")
         if proxy and urlsplit(proxy).scheme not in strict_http.POOLS:
-            raise MachineError("the proxy is neither http nor https", where=safe_url(proxy))
+            raise MachineError(
+                "the proxy is neither http nor https",
+                where=safe_url(proxy),
+                advice="correct the URL",
+            )
         options: dict[str, Any] = {
             "timeout": self._timeout,
             "maxsize": _KEPT,
