@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -35,7 +36,7 @@ channels:
   production:
     images: {registry}/production
     charts: ["git+file://{pages}"]
-    requires: [check, integration_test]
+    requires: [check, integration_test, approval.code, approval.release]
 review: {{gitea: {{url: "{forge}"}}}}
 approvals:
   code: {{by: [core]}}
@@ -53,7 +54,7 @@ channels:
   production:
     images: {registry}/production
     charts: ["git+file://{pages}"]
-    requires: [check, integration_test]
+    requires: [check, integration_test, approval.code, approval.release]
 evidence: oci://{registry}/{area}/evidence
 """
 
@@ -111,6 +112,23 @@ class Official:
             {"REVIEW_PASSWORD": self.systems.forge.tokens["ci"]},
             {"REVIEW_USER": "ci", "SITE": self._site("reviews", "REVIEW_PSW")},
         )
+
+    def asked(self, number: int, *words: str) -> subprocess.CompletedProcess[str]:
+        """What a person gets for `pipeline-steps WORDS` in a clone of a pull request."""
+        clone = self._clone(f"refs/pull/{number}/head")
+        site = clone.root.parent / "site.yaml"
+        site.write_text(self._site("reviews", "REVIEW_PSW"))
+        environment = {
+            "PATH": os.environ["PATH"],
+            "HOME": str(clone.root.parent),
+            "GIT_CONFIG_GLOBAL": str(clone.config),
+            "PIPELINE_STEPS_SITE": str(site),
+            "REVIEW_PSW": self.systems.forge.tokens["ci"],
+        }
+        return subprocess.run(
+            [sys.executable, "-m", "pipeline_steps", *words], cwd=clone.root, env=environment,
+            capture_output=True, text=True,
+        )  # fmt: skip
 
     def release_build(self, chart: str) -> WorkflowRun:
         """What CI does when somebody starts a release: examples/github-release.yml."""

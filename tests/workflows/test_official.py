@@ -54,9 +54,14 @@ def test_a_chart_goes_from_a_pull_request_to_an_installation(
 
     # 5 two people approve this commit, one its code and one its release; exactly that is merged
     repository.review(pull.number, "core", commit=pull.head)
+    refused = official.asked(pull.number, "approval", "--review", str(pull.number))
+    assert refused.returncode == 6, refused.stderr
+    assert "chief" in refused.stderr
     repository.review(pull.number, "chief", commit=pull.head)
-    fields = {"Do": "merge", "head_commit_id": pull.head}
-    repository.call("POST", f"/pulls/{pull.number}/merge", "core", fields)
+    approved = official.asked(pull.number, "approval", "--review", str(pull.number))
+    assert approved.returncode == 0, approved.stderr
+    merged = official.asked(pull.number, "merge", "--review", str(pull.number))
+    assert merged.returncode == 0, merged.stderr
 
     # 6, 7 somebody starts a release: tagged, and promoted
     release = official.release_build("hello")
@@ -70,6 +75,20 @@ def test_a_chart_goes_from_a_pull_request_to_an_installation(
     clone.git("checkout", "-q", "gh-pages")
     with served(clone.root) as url:
         assert tested in installed_image(official, url)
+
+
+def test_what_only_one_of_two_has_approved_is_not_released(official: Official) -> None:
+    repository = official.repository
+    official.write_chart()
+    pull = repository.propose("hello", {}, "Add hello")
+    assert official.pull_request_build(pull.number).code == 0
+    repository.review(pull.number, "core", commit=pull.head)
+    fields = {"Do": "merge", "head_commit_id": pull.head}
+    repository.call("POST", f"/pulls/{pull.number}/merge", "core", fields)
+    release = official.release_build("hello")
+    assert "exit status 6" in release.log
+    assert repository.call("GET", "/tags", "member") == []
+    assert not list(official.pages.glob("refs/heads/*"))
 
 
 def installed_image(official: Official, url: str) -> str:
