@@ -9,7 +9,7 @@ import re
 import socket
 import subprocess
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, NamedTuple
@@ -189,11 +189,14 @@ class Agent:
 
 
 @pytest.fixture(params=BUILDS)
-def agent(request: pytest.FixtureRequest, tmp_path: Path) -> Agent:
+def agent(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Agent]:
     world = SYSTEMS[request.param](request, tmp_path)
     folder = tmp_path / "agent"
     folder.mkdir()
-    return Agent(world, BUILDS[request.param](world), folder)
+    agent = Agent(world, BUILDS[request.param](world), folder)
+    yield agent
+    written = [path for path in (agent.repo.root / ".pipeline").rglob("*") if path.is_file()]
+    assert not [path for path in written if agent.build.secret.encode() in path.read_bytes()]
 
 
 def test_a_verdict_comes_to_the_review_and_again_changes_nothing(agent: Agent) -> None:
@@ -360,6 +363,35 @@ def test_a_kept_verdict_on_a_revision_that_was_replaced_is_not_sent(agent: Agent
     agent.checked(second)
     assert "no verdict is set: the review has a newer revision" in agent.report(second)
     assert agent.world.shown(second) == "positive" and agent.unsent == []
+
+
+def test_a_kept_verdict_does_not_replace_one_that_was_set_since(agent: Agent) -> None:
+    proposed, other = agent.propose(), agent.propose("image: another\n")
+    agent.checked(proposed)
+    config = agent.folder / "down.yaml"
+    config.write_text(json.dumps(unreachable(agent.build.review)))
+    agent.report(proposed, "--config", str(config), code=7)
+    [kept] = agent.unsent
+    words = kept.read_text().replace('"positive"', '"negative"')
+    agent.report(proposed)
+    assert agent.unsent == [], "the same verdict was delivered"
+    kept.write_text(words)  # as on another agent, whose test had failed before
+    agent.checked(other)
+    assert "the verdict is there already: it got a verdict since" in agent.report(other)
+    assert agent.world.shown(proposed) == "positive" and agent.unsent == []
+
+
+def test_what_is_no_verdict_is_not_kept(agent: Agent) -> None:
+    proposed = agent.propose()
+    agent.checked(proposed)
+    config = agent.folder / "down.yaml"
+    config.write_text(json.dumps(unreachable(agent.build.review)))
+    agent.report(proposed, "--started", "--config", str(config), code=7)
+    said = agent.report(proposed, code=7, variables={PASSWORD: "wrong-password"})
+    assert "wrong-password" not in said and agent.unsent == []
+    assert agent.last["result"] == "infrastructure"
+    assert (agent.repo.root / ".pipeline/report/report.md").exists()
+    assert agent.world.shown(proposed) is None
 
 
 def test_a_kept_verdict_that_the_review_brings_is_not_sent(agent: Agent) -> None:

@@ -1,0 +1,70 @@
+"""Verdicts that are kept until their review system answers: how many, and what is read back."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from pipeline_steps.config.language import GiteaReview
+from pipeline_steps.reporting import delivery
+from pipeline_steps.reviews.gitea import GiteaReviews
+from pipeline_steps.reviews.review import Finding, Verdict
+from pipeline_steps.sources.kinds import open_source
+from tests.support.gits import Repo
+
+#: It answers nobody, and none of these tests asks it anything.
+SYSTEM = GiteaReviews(GiteaReview(url="http://127.0.0.1:9"), "team/charts", {}, environ={})
+
+
+def verdict(number: int) -> Verdict:
+    finding = Finding("charts/web/Chart.yaml", 3, "`raise it`")
+    return Verdict(f"{number:040}", "positive", "passed", "**passed**", "https://c", (finding,))
+
+
+def test_only_the_newest_are_kept(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    paths = [delivery.keep(tmp_path, SYSTEM, "1", verdict(number)) for number in range(23)]
+    assert [path for path in paths if path and path.exists()] == paths[3:]
+    assert caplog.text.count("is dropped") == 3
+    assert all(path and path.stat().st_mode & 0o777 == 0o600 for path in paths[3:])
+
+
+def test_a_later_verdict_on_a_revision_replaces_the_kept_one(tmp_path: Path) -> None:
+    first = delivery.keep(tmp_path, SYSTEM, "1", verdict(1))
+    assert delivery.keep(tmp_path, SYSTEM, "1", verdict(1)._replace(word="negative")) == first
+    assert len([*(tmp_path / "unsent").iterdir()]) == 1
+    delivery.forget(tmp_path, "1", verdict(1).revision)
+    assert not [*(tmp_path / "unsent").iterdir()]
+
+
+def test_what_cannot_be_sent_later_is_not_kept(tmp_path: Path) -> None:
+    started = verdict(1)._replace(word="started")
+    assert delivery.keep(tmp_path, SYSTEM, "1", started) is None
+    assert delivery.keep(tmp_path, SYSTEM, "", verdict(1)) is None, "of no known review"
+    assert not (tmp_path / "unsent").exists()
+
+
+@pytest.mark.parametrize("text", ["", "{", '{"system": "gitea"}', "[]", '{"word": "yes"}'])
+def test_a_file_that_is_no_verdict_is_told_and_left(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, text: str
+) -> None:
+    repo = Repo(tmp_path / "checkout", tmp_path / "gitconfig")
+    repo.put("a", "1")
+    repo.commit()
+    path = tmp_path / "unsent/a.json"
+    path.parent.mkdir()
+    path.write_text(text)
+    assert list(delivery.send_kept(tmp_path, SYSTEM, open_source(repo.root))) == []
+    assert "cannot read the kept verdict" in caplog.text and path.exists()
+
+
+def test_a_kept_verdict_is_read_as_it_was(tmp_path: Path) -> None:
+    repo = Repo(tmp_path / "checkout", tmp_path / "gitconfig")
+    repo.put("a", "1")
+    repo.commit()
+    path = delivery.keep(tmp_path, SYSTEM, "7", verdict(1))
+    assert path
+    unsent = delivery._read(path, open_source(repo.root))
+    assert unsent and (unsent.system, unsent.review) == ("gitea", "7")
+    assert unsent.findings == (("charts/web/Chart.yaml", 3, "`raise it`"),)
+    assert (unsent.revision, unsent.url) == (verdict(1).revision, "https://c")
