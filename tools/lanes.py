@@ -34,13 +34,23 @@ ROOT = environment.ROOT
 BASE_PACKAGES = ("python", "registry", "sources")
 ALL_PACKAGES = (
     *BASE_PACKAGES,
-    *("engine", "kubernetes", "example", "browser", "gerrit", "gitea", "definitions", "measuring"),
+    *(
+        "engine",
+        "kubernetes",
+        "example",
+        "browser",
+        "gerrit",
+        "gitea",
+        "definitions",
+        "image",
+        "measuring",
+    ),
 )
 BASE_PROGRAMS = ("helm4", "helm3")
 #: Small ones first; act takes minutes.
 DEFINITION_PROGRAMS = (
     *("github-description", "github-graphql"),
-    *("gitlab-ci-local", "groovy-cps", "actionlint", "act"),
+    *("gitlab-ci-local", "groovy-cps", "actionlint", "act", "debian"),
 )
 BUILT_PROGRAMS = (*systems.ENGINE_PROGRAMS, "crane", *DEFINITION_PROGRAMS)
 

@@ -58,6 +58,7 @@ PACKAGES: dict[str, dict[str, str]] = {
         "maven": "downloads Gerrit's jars",
         "git": "configures it",
     },
+    "image": {"debootstrap": "a Debian for the tool image to stand on"},
     "definitions": {
         "groovy": "runs the Jenkins pipelines: 2.4, the Groovy of Jenkins",
         "openjdk-17-jre-headless": "runs groovy",

