@@ -46,8 +46,7 @@ private void build(Map settings, Map job) {
     stage('Build') { sh 'pipeline-steps build_image && pipeline-steps snapshot' }
     stage('Test') { test(settings, job) }
     if (job.kind == 'release') {
-        // not yet: `pipeline-steps approval`, which asks the review system, goes before promote
-        stage('Release') { sh 'pipeline-steps promote' }
+        stage('Release') { sh 'pipeline-steps approval && pipeline-steps promote' }
     }
 }
 

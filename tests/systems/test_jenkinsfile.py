@@ -148,7 +148,7 @@ def test_a_tag_is_approved_and_promoted_with_the_accounts_of_releases(jenkins: J
     tag_object = jenkins.repository.git("rev-parse", "refs/tags/hello-1.4.0")
     build = jenkins.run("release/charts", ref_updated("refs/tags/hello-1.4.0", tag_object))
     assert build.result == "SUCCESS", build.log
-    assert jenkins.recorder.lines[-2:] == ["promote", "report"]
+    assert jenkins.recorder.lines[-3:] == ["approval", "promote", "report"]
     promote = jenkins.recorder.calls[-2]
     assert promote.environment["PROD_PSW"] == f"{SECRET}-production"
     assert promote.environment["GIT_COMMIT"] == jenkins.main, "the commit, not the tag object"
@@ -302,7 +302,7 @@ def test_the_declarative_example_runs_its_stages_and_releases_only_tags(jenkins:
     assert jenkins.recorder.calls[0].environment["SNAP_USR"] == "snapshots"
     tag = ref_updated("refs/tags/hello-1.4.0", jenkins.main)
     build = jenkins.run("charts", tag, jenkinsfile=DECLARATIVE, credentials=CREDENTIALS)
-    assert jenkins.recorder.lines[-2:] == ["promote", "report"]
+    assert jenkins.recorder.lines[-3:] == ["approval", "promote", "report"]
     assert jenkins.recorder.calls[-2].environment["PROD_PSW"] == f"{SECRET}-production"
     assert "PROD_PSW" not in jenkins.recorder.calls[-1].environment, "of that stage alone"
     assert SECRET not in build.log

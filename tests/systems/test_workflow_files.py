@@ -187,7 +187,7 @@ def test_a_release_by_hand_tags_and_promotes_in_one_job(forge: Forge) -> None:
         secrets=SECRETS,
     )
     assert run.code == 0, run.log
-    assert forge.recorder.lines[-3:] == ["tag_release", "promote", "report"]
+    assert forge.recorder.lines[-4:] == ["approval", "tag_release", "promote", "report"]
     given = [call.environment["PIPELINE_STEPS_CHART"] for call in forge.recorder.calls]
     assert set(given) == {"hello"}
     assert forge.recorder.calls[-2].environment["PROD_PSW"] == SECRETS["PRODUCTION_PASSWORD"]

@@ -19,7 +19,7 @@ from typing import Any
 import pytest
 
 from tests.support import helms, machine
-from tests.support.gerrits import PEOPLE, Gerrit, Project
+from tests.support.gerrits import PEOPLE, Change, Gerrit, Project
 from tests.support.jenkins_harness import (
     ROOT,
     JenkinsBuild,
@@ -43,7 +43,8 @@ channels:
   production:
     images: {production}/images
     charts: ["oci://{production}/charts"]
-    requires: [check, integration_test]
+    requires: [check, integration_test, approval.code]
+approvals: {{code: {{}}}}
 evidence: oci://{snapshots}/{area}/evidence
 hosts:
   "{snapshots}":
@@ -172,19 +173,26 @@ def world(
     ):
         hosts = snapshots.host, production.host
         world = World(folder, gerrit, hosts, environment, node.kubeconfig)
-        first_commit(world.project, folder)
+        first_change(world.project, folder)
         yield world
 
 
-def first_commit(project: Project, folder: Path) -> None:
-    """The example on main, as its administrator put it there."""
+def first_change(project: Project, folder: Path) -> None:
+    """The example on main: a change that bob approved, as each change of a release must be."""
     repository.ensure(folder / "hello", ROOT / "examples/hello")
     shutil.rmtree(folder / "hello/.git")
     shutil.copytree(folder / "hello", project.repo.root, dirs_exist_ok=True, symlinks=True)
     project.repo.git("add", "--force", "--all")
-    identity = ("-c", "user.name=Admin", "-c", "user.email=admin@example.com")
-    project.repo.git(*identity, "commit", "-q", "-m", "Add hello, a chart with an image of its own")
-    project.repo.git("push", "-q", project.url("admin"), "HEAD:refs/heads/main")
+    change = project.push({}, subject="Add hello, a chart with an image of its own")
+    project.vote(change, "ci", Verified=1)
+    approve_and_submit(project, change)
+    project.repo.git("checkout", "-q", "-B", "main", project.tip())
+
+
+def approve_and_submit(project: Project, change: Change) -> None:
+    project.vote(change, "bob", Code_Review=2)
+    submit = f"{project.path(change)}/revisions/{change.revision}/submit"
+    project.gerrit.do("POST", submit, {}, by="bob")
 
 
 def changed(project: Project, version: str, greeting: str) -> dict[str, str]:
@@ -226,8 +234,7 @@ def test_a_change_becomes_a_release_that_helm_pulls(world: World) -> None:
     assert message.startswith("Patch Set 1: Verified+1\n")
     assert made["outputs"]["image"].partition("@")[2][:19] in message
     # 8 B approves and submits; the job of the mainline builds it into the store that counts.
-    project.vote(change, "bob", Code_Review=2)
-    gerrit.do("POST", f"{project.path(change)}/revisions/{change.revision}/submit", {}, by="bob")
+    approve_and_submit(project, change)
     merged = project.tip()
     event = change_merged(change.number, change.patch_set, change.revision, merged, url=gerrit.url)
     build = world.jenkins("mainline/charts", event)
@@ -240,6 +247,8 @@ def test_a_change_becomes_a_release_that_helm_pulls(world: World) -> None:
     assert build.result == "SUCCESS", build.log
     # 11 what is tested already is proven; 12 image and chart go to production.
     assert records(build, "integration_test") == [], "proven by the mainline's records"
+    approved = records(build, "approval")
+    assert "bob" in json.dumps(approved), "the release asked who approved"
     [promoted] = records(build, "promote")
     assert promoted["result"] == "passed"
     assert {"images/hello", "charts/hello"} <= {*world.paths(world.production, PRODUCTION)}
