@@ -45,7 +45,6 @@ from pipeline_steps.toolbox import clock, files, junit
 from pipeline_steps.toolbox.errors import (
     ConfigurationError,
     EvidenceError,
-    NotYet,
     PipelineError,
     Temporary,
     Unreachable,
@@ -102,12 +101,10 @@ def report(
         plan: log what would be written and sent; returns ().
 
     Raises:
-        NotYet: an approval is required.
         EvidenceError: what is checked out is not the review's.
         Temporary, Unreachable: the review system does not answer; the verdict is kept.
         MachineError: the files cannot be written, the review system takes no verdict.
     """
-    _refuse_not_yet(config)
     checkout = open_checkout(config)
     if unbelieved is not None:
         return _tell_unbelieved(config, checkout, state, unbelieved, plan=plan)
@@ -198,8 +195,9 @@ def _page(
     target: Target,
     started: bool,
 ) -> Page:
+    review = target.review.id if target.review else ""
     verdicts = [
-        verdict.chart_verdict(checkout, checkout.chart(name), config, state, target.branch)
+        verdict.chart_verdict(checkout, checkout.chart(name), config, state, target.branch, review)
         for name in charts
     ]
     return Page(
@@ -348,12 +346,6 @@ def _notices(config: Config) -> tuple[str, ...]:
     except PipelineError as error:
         log.debug("report: %s", error)
         return ()
-
-
-def _refuse_not_yet(config: Config) -> None:
-    approval = next((name for name in config.review.requires if name.startswith("approval")), None)
-    if approval:
-        raise NotYet(f"review.requires {approval}", where=config.where("review.requires"))
 
 
 def main(argv: list[str] | None = None) -> int:

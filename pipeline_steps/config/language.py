@@ -339,8 +339,8 @@ class Review(Settings, frozen=True):
     """Merge proposals on Launchpad get the verdict of `report`. Example: `launchpad: {}`"""
 
     requires: tuple[str, ...] = ("check", "integration_test")
-    """Steps, and names given to `record`, without which the verdict is incomplete.
-    Example: `requires: [check]`"""
+    """Steps, names given to `record`, and approvals (`approval.NAME`), without which the verdict is
+    incomplete. Example: `requires: [check]`"""
 
 
 class Approval(Settings, frozen=True):

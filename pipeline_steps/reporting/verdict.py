@@ -60,19 +60,29 @@ def overall(verdicts: Iterable[ChartVerdict]) -> Word:
 
 
 def chart_verdict(
-    checkout: Checkout, chart: Chart, config: Config, state: State, target: str = ""
+    checkout: Checkout,
+    chart: Chart,
+    config: Config,
+    state: State,
+    target: str = "",
+    review: str = "",
 ) -> ChartVerdict:
     """The verdict on a chart's content, from the records.
 
-    target: the branch that the review goes to, "" for none.
+    target: the branch that the review goes to, "" for none. review: its id, for approvals.
     """
     names = config.review.requires
     unplanned: tuple[Requirement, ...] = ()
     try:
-        requirements_of_chart = required(checkout, chart, config, state, names)
+        requirements_of_chart = required(checkout, chart, config, state, names, review=review)
     except ConfigurationError as error:  # invalid test settings: report them, and all other results
         requirements_of_chart = required(
-            checkout, chart, config, state, [name for name in names if name != settings.STEP]
+            checkout,
+            chart,
+            config,
+            state,
+            [name for name in names if name != settings.STEP],
+            review=review,
         )
         unplanned = (Requirement(settings.STEP, settings.STEP, "missing", reason=str(error)),)
     snapshot = requirements_of_chart.current.snapshots[0] if requirements_of_chart.current else None

@@ -305,6 +305,28 @@ def test_what_is_not_the_reviews_own_is_refused(agent: Agent) -> None:
     assert (agent.repo.root / ".pipeline/report/report.md").exists()
 
 
+def test_an_approval_that_the_verdict_needs_is_waited_for(agent: Agent) -> None:
+    agent.configure(
+        review={**agent.build.review, "requires": ["check", "approval.code"]},
+        approvals={"code": {"by": [agent.world.approver]}},
+    )
+    agent.repo.git("checkout", "-q", "--detach", "origin/main")
+    agent.repo.put("pipeline.yaml", agent.files["pipeline.yaml"])
+    agent.build.push_main(agent.repo.commit("ask for an approval"))
+    agent.repo.git("fetch", "-q", "origin", "+refs/heads/*:refs/remotes/origin/*")
+    proposed = agent.propose()
+    agent.checked(proposed)
+    assert agent.run(proposed, "approval").returncode == 6
+    agent.report(proposed)
+    assert agent.world.shown(proposed) is None
+    assert "approval.code` **missing**" in agent.world.texts(proposed)[-1]
+    agent.world.approve(proposed, agent.world.approver)
+    completed = agent.run(proposed, "approval")
+    assert completed.returncode == 0, completed.stderr
+    agent.report(proposed)
+    assert agent.world.shown(proposed) == "positive"
+
+
 def test_a_closed_review_is_left_alone(agent: Agent) -> None:
     proposed = agent.propose()
     agent.checked(proposed)

@@ -14,9 +14,9 @@ from pipeline_steps.report import report
 from pipeline_steps.state.attempt import record_attempt
 from pipeline_steps.state.record import Record
 from pipeline_steps.state.state import State
-from pipeline_steps.testing.requirements import check_key
+from pipeline_steps.testing.requirements import approval_key, check_key
 from pipeline_steps.testing.settings import scenario_key, scenarios, settings
-from pipeline_steps.toolbox.errors import ChartFailed, NotYet, PipelineError, Temporary
+from pipeline_steps.toolbox.errors import ChartFailed, NotApproved, NotYet, PipelineError, Temporary
 from pipeline_steps.workspace.checkout import Checkout
 from tests.support.gits import Repo
 from tests.support.helms import chart_files
@@ -194,14 +194,20 @@ def test_outside_of_a_review_only_files_are_written(
     assert words in caplog.text and world.page
 
 
-def test_required_approval_is_refused_by_report(tmp_path: Path) -> None:
+def test_a_required_approval_is_missing_until_the_step_approval_has_it(tmp_path: Path) -> None:
     world = World(
         tmp_path,
         review={"requires": ["check", "approval.code"]},
         approvals={"code": {"by": "alice"}},
     )
-    with pytest.raises(NotYet, match=r"pipeline\.yaml:1: review\.requires approval\.code: not yet"):
-        world.report()
+    world.step("check")
+    assert verdict(world.report()) == "incomplete"
+    key = approval_key("code", world.chart, world.config, "")
+    world.step("approval", key=key, error=NotApproved("nobody has approved it"))
+    assert verdict(world.report()) == "incomplete", "nothing is wrong with the chart"
+    assert "nobody has approved it" in world.page
+    world.step("approval", key=key)
+    assert verdict(world.report()) == "positive"
 
 
 def test_the_page_says_that_charts_can_read_a_login_that_pushes(tmp_path: Path) -> None:
