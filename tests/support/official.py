@@ -71,8 +71,10 @@ class Systems(NamedTuple):
 class Official:
     """A repository with nothing but its policy, and the branch of its pages."""
 
-    def __init__(self, systems: Systems, folder: Path) -> None:
+    def __init__(self, systems: Systems, folder: Path, programs: Path | None = None) -> None:
+        """programs: the folder with pipeline-steps; default: that of this Python."""
         self.systems, self.folder = systems, folder
+        self.programs = programs or Path(sys.executable).parent
         self.pages = bare(folder / "pages.git")
         if "chief" not in systems.forge.tokens:
             systems.forge.add_person("chief")
@@ -126,7 +128,7 @@ class Official:
             "REVIEW_PSW": self.systems.forge.tokens["ci"],
         }
         return subprocess.run(
-            [sys.executable, "-m", "pipeline_steps", *words], cwd=clone.root, env=environment,
+            [str(self.programs / "pipeline-steps"), *words], cwd=clone.root, env=environment,
             capture_output=True, text=True,
         )  # fmt: skip
 
@@ -171,9 +173,8 @@ class Official:
     ) -> WorkflowRun:
         folder = clone.root.parent / "act"
         forge = self.systems.forge
-        programs = Path(sys.executable).parent
         actions = {
-            ACTION: on_path(folder / "actions/pipeline-steps", programs),
+            ACTION: on_path(folder / "actions/pipeline-steps", self.programs),
             **stand_ins(folder / "actions", folder / "artifacts"),
         }
         known = {
