@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import logging
 import os
+from contextlib import AbstractContextManager
 
 from pipeline_steps.auth.reference import Reference
 from pipeline_steps.building import build_definition
@@ -113,22 +114,7 @@ def build_image(
         push = f"build and push {build.target}"
         log.info("%s: would %s", image, f"name {recorded.reference} again" if recorded else push)
         return ()
-    with record_attempt(
-        state,
-        step="build_image",
-        subject=image,
-        key=build.key,
-        content=definition.content,
-        revision=checkout.revision,
-        parameters={
-            "builder": definition.builder_kind,
-            "key": build.image_key,
-            "left_out": definition.files_not_sent(config)[:LISTED],
-            "modified": list(modified),
-        },
-        inputs=build.consumed,
-        supersedes=records_to_supersede(earlier, modified),
-    ) as attempt:
+    with _attempt(state, checkout, definition, build, earlier, modified) as attempt:
         # Recorded before the push: a build that is killed has pushed an image that nothing else
         # names.
         attempt.begin({"image": str(build.target)})
@@ -140,6 +126,33 @@ def build_image(
             )
             reference = _build(builder, request._replace(no_cache=again), build, state, attempt)
         return attempt.passed({"image": str(reference)})
+
+
+def _attempt(
+    state: State,
+    checkout: Checkout,
+    definition: build_definition.BuildDefinition,
+    build: ImageBuild,
+    earlier: list[Record],
+    modified: tuple[str, ...],
+) -> AbstractContextManager[Attempt]:
+    """The record of this build, with all that decides what is in the image."""
+    return record_attempt(
+        state,
+        step="build_image",
+        subject=definition.image,
+        key=build.key,
+        content=definition.content,
+        revision=checkout.revision,
+        parameters={
+            "builder": definition.builder_kind,
+            "key": build.image_key,
+            "left_out": definition.files_not_sent(checkout.config)[:LISTED],
+            "modified": list(modified),
+        },
+        inputs=build.consumed,
+        supersedes=records_to_supersede(earlier, modified),
+    )
 
 
 def _modified_files(checkout: Checkout, image: str) -> tuple[str, ...]:

@@ -18,6 +18,7 @@ import logging
 import os
 import secrets
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 from pipeline_steps.building import chart_locks
 from pipeline_steps.ci.detect import detect
@@ -107,22 +108,32 @@ def check(
         cases = _run_checks(helm, checkout, chart, values, jobs=jobs or 4, timeout=timeout)
         cases += offline_checks.image_keys(checkout, chart, values)
         cases += _check_version(checkout, chart, since)
-        # Random part of the name: two checks of one chart may run at the same time.
-        report = junit.write(
-            state.folder / "junit" / f"check-{name}-{secrets.token_hex(4)}.xml",
-            f"check.{name}",
-            cases,
-            started=started,
-            properties={"content": chart.content, "revision": checkout.revision},
-        )
-        attempt.attach(report)
-        failed = [case for case in cases if case.outcome != "passed"]
-        if failed:
-            listed = "\n".join(f"{case.name}: {case.text}" for case in failed)
-            raise ChartFailed(
-                f"{len(failed)} of {len(cases)} checks failed:\n{listed}", where=chart.path or name
-            )
+        attempt.attach(_write_report(state, checkout, chart, cases, started))
+        _raise_failed(cases, chart)
         return attempt.passed({})
+
+
+def _write_report(
+    state: State, checkout: Checkout, chart: Chart, cases: list[junit.Case], started: str
+) -> Path:
+    """The JUnit file of one check."""
+    # Random part of the name: two checks of one chart may run at the same time.
+    return junit.write(
+        state.folder / "junit" / f"check-{chart.name}-{secrets.token_hex(4)}.xml",
+        f"check.{chart.name}",
+        cases,
+        started=started,
+        properties={"content": chart.content, "revision": checkout.revision},
+    )
+
+
+def _raise_failed(cases: list[junit.Case], chart: Chart) -> None:
+    """Raises ChartFailed naming every case that has not passed."""
+    failed = [case for case in cases if case.outcome != "passed"]
+    if failed:
+        listed = "\n".join(f"{case.name}: {case.text}" for case in failed)
+        problem = f"{len(failed)} of {len(cases)} checks failed:\n{listed}"
+        raise ChartFailed(problem, where=chart.path or chart.name)
 
 
 def _run_checks(

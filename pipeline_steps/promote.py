@@ -20,7 +20,7 @@ import msgspec
 
 from pipeline_steps.auth.reference import Reference
 from pipeline_steps.building.channels import WritableChannel
-from pipeline_steps.building.production_chart import ImageCopy, image_copies
+from pipeline_steps.building.production_images import ImageCopy, image_copies
 from pipeline_steps.ci.detect import detect
 from pipeline_steps.cli.options import Option
 from pipeline_steps.cli.step import Step, run_step

@@ -15,7 +15,7 @@ import logging
 from collections.abc import Iterable
 
 from pipeline_steps.building.channels import WritableChannel
-from pipeline_steps.building.production_chart import ImageCopy
+from pipeline_steps.building.production_images import ImageCopy
 from pipeline_steps.cli.options import Option
 from pipeline_steps.cli.step import Step, run_step
 from pipeline_steps.config.language import Config

@@ -55,12 +55,47 @@ def migrate(
     target = RepositoryContents(target_repository)
     require_repository(source)
     origin = RepositoryContents(source, readable=True)
+    keys = _versions_to_copy(source, origin, target, version_filter, report, again=again)
+    in_progress: deque[tuple[Key, str]] = deque()
+
+    def publications() -> Iterator[Publication]:
+        for key, outcome in _read_archives(source, keys, origin):
+            if isinstance(outcome, PipelineError):
+                report.failed.append(f"{' '.join(key)}: {outcome}")
+            elif plan:
+                tar = outcome.archive.tar_digest
+                report.published.append(f"{' '.join(key)} would be published (tar {tar})")
+            else:
+                in_progress.append((key, outcome.archive.digest))
+                yield outcome
+                continue
+            advance()
+
+    with progress.counter("versions", len(keys)) as advance:
+        for outcome in target_repository.publish_all(publications()):
+            key, digest = in_progress.popleft()
+            _report_outcome(report, key, digest, outcome, new=target.digest(*key) is None)
+            advance()
+    return report
+
+
+def _versions_to_copy(
+    source: Repository,
+    origin: RepositoryContents,
+    target: RepositoryContents,
+    version_filter: VersionFilter,
+    report: Report,
+    *,
+    again: bool,
+) -> list[Key]:
+    """The versions to read; all others are in the report. Raises MachineError, and AccessRefused
+    when no chart may be read.
+    """
     keys: list[Key] = []
     names = version_filter.charts or source.charts()
     if not names:
         advice = "name the charts, --chart NAME: many registries list none"
-        problem = "the repository lists no chart"
-        raise MachineError(problem, where=source.url, advice=advice)
+        raise MachineError("the repository lists no chart", where=source.url, advice=advice)
     refused: list[AccessRefused] = []
     for name in names:
         try:
@@ -78,35 +113,13 @@ def migrate(
                 report.withdrawn.append(f"{name} {version} is withdrawn, and not copied")
             elif version_filter.includes(name, version):
                 digest = target.digest(name, version)
-                equal = digest is not None and digest in ("", origin.digest(name, version))
-                if equal and digest and not again:
+                if digest and digest == origin.digest(name, version) and not again:
                     report.kept.append(f"{name} {version}")
                 else:
                     keys.append((name, version))
     if len(refused) == len(names):
         raise refused[0]
-    in_progress: deque[tuple[Key, str]] = deque()
-
-    def publications() -> Iterator[Publication]:
-        for key, outcome in _read_archives(source, keys, origin):
-            if isinstance(outcome, Publication) and not plan:
-                in_progress.append((key, outcome.archive.digest))
-                yield outcome
-            else:
-                if isinstance(outcome, Publication):
-                    report.published.append(
-                        f"{' '.join(key)} would be published (tar {outcome.archive.tar_digest})"
-                    )
-                else:
-                    report.failed.append(f"{' '.join(key)}: {outcome}")
-                advance()
-
-    with progress.counter("versions", len(keys)) as advance:
-        for outcome in target_repository.publish_all(publications()):
-            key, digest = in_progress.popleft()
-            _report_outcome(report, key, digest, outcome, new=target.digest(*key) is None)
-            advance()
-    return report
+    return keys
 
 
 def _report_outcome(

@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 
 from pipeline_steps.auth.hosts import Host
 from pipeline_steps.auth.reference import Reference
-from pipeline_steps.building import build_definition, production_chart
+from pipeline_steps.building import build_definition, production_images
 from pipeline_steps.charts import archive, dependencies, edit, image_references, paths
 from pipeline_steps.charts.archive import Archive, Files
 from pipeline_steps.charts.collect import collect_files
@@ -522,7 +522,7 @@ class Repackager:
         users = self._closures(version).image_users
         references = {}
         for name in names:
-            tag = production_chart.image_tag(
+            tag = production_images.image_tag(
                 self._settings.image_tag,
                 version.name,
                 version.version,

@@ -13,9 +13,9 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
 
-from pipeline_steps.building import production_chart, snapshot_records
+from pipeline_steps.building import production_chart, production_images, snapshot_records
 from pipeline_steps.building.channels import Channel, WritableChannel
-from pipeline_steps.building.production_chart import ImageCopy, image_copies
+from pipeline_steps.building.production_images import ImageCopy, image_copies
 from pipeline_steps.charts import compare
 from pipeline_steps.charts.archive import Archive
 from pipeline_steps.charts.edit import Change
@@ -85,7 +85,7 @@ def derive_release(
     verify_rewrite(rewritten.archive.tgz, rewritten.changes, snapshot.outputs["tar"], chart.path)
     tar_today = rewritten.archive.tar_digest
     if format != FORMAT:  # the tests rendered the chart with today's names of images
-        names = production_chart.production_image_names(checkout, chart)
+        names = production_images.production_image_names(checkout, chart)
         today = production_chart.derive_production_chart(tested, snapshot, chart, checkout, names)
         tar_today = today.archive.tar_digest
     _require_rendered_in_tests(proof, rewritten.archive.tar_digest, tar_today)

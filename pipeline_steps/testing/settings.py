@@ -14,7 +14,7 @@ import msgspec
 
 from pipeline_steps.auth.hosts import pulled
 from pipeline_steps.auth.reference import Reference
-from pipeline_steps.building.production_chart import production_image_names
+from pipeline_steps.building.production_images import production_image_names
 from pipeline_steps.config.language import TEST_DEFAULTS, ChartTests, Config, merge_tests
 from pipeline_steps.state.record import make_key
 from pipeline_steps.testing import helm_arguments

@@ -36,7 +36,7 @@ class TaggedRelease(NamedTuple):
     by name.
 
     format: of the content, and of the names that its images have in production
-    (`building.production_chart.image_tag`).
+    (`building.production_images.image_tag`).
     """
 
     version: str
