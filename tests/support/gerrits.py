@@ -1,112 +1,33 @@
-"""A real Gerrit for the tests of one process: its people, projects and labels.
-
-alice writes charts, bob may approve and submit, ci is a service user that may vote Verified and set
-tags, eve is registered and may nothing more.
+"""A real Gerrit for the tests of one process, with the people of tools/gerrit/people, and its
+projects.
 """
 
 from __future__ import annotations
 
-import base64
 import contextlib
-import json
 import os
 import secrets
 import tempfile
-import urllib.error
-import urllib.request
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
-from urllib.parse import quote, urlsplit
+from urllib.parse import quote
 
 from tests.support import gits
 from tools.gerrit import server
+from tools.gerrit.people import PEOPLE, Rest, vote
 
-#: user → password. A secret that holds the name of no user, so that tests can look for it.
-PEOPLE = {
-    "alice": "pw-4f1d-a",
-    "bob": "pw-93c2-b",
-    "ci": "pw-7be0-c",
-    "eve": "pw-0d65-e",
-    "admin": server.ADMIN[1],
-}
-MEMBERS = {"developers": ("alice", "bob"), "approvers": ("bob",), "ci-bots": ("ci",)}
-VERIFIED = {
-    "values": {"-1": "Fails", " 0": "No score", "+1": "Verified"},
-    "copy_condition": "changekind:NO_CODE_CHANGE",
-}
-REQUIREMENT = {
-    "name": "Verified",
-    "submittability_expression": "label:Verified=MAX AND -label:Verified=MIN",
-}
+__all__ = ["PEOPLE", "Change", "Gerrit", "Project", "gerrit", "vote"]
 
 
-class Answered(NamedTuple):
-    """An answer of the REST API: its status, and its JSON or text."""
-
-    status: int
-    body: Any
-
-
-class Gerrit:
-    """A running server. url: without a slash at the end; host: its host:port."""
+class Gerrit(Rest):
+    """A running server."""
 
     def __init__(self, folder: Path, facts: Mapping[str, Any]) -> None:
+        super().__init__(facts["url"])
         self.folder = folder
-        self.url: str = facts["url"]
         self.port: int = facts["port"]
-        self.host = urlsplit(self.url).netloc
         self._projects = 0
-
-    def ask(self, method: str, path: str, body: Any = None, *, by: str = "admin") -> Answered:
-        """One request, by a client that is not ours."""
-        login = base64.b64encode(f"{by}:{PEOPLE[by]}".encode()).decode()
-        request = urllib.request.Request(f"{self.url}/a{path}", method=method)
-        request.add_header("Authorization", f"Basic {login}")
-        if body is not None:
-            request.data = json.dumps(body).encode()
-            request.add_header("Content-Type", "application/json")
-        try:
-            with urllib.request.urlopen(request, timeout=60) as answer:
-                status, content = answer.status, answer.read()
-        except urllib.error.HTTPError as error:
-            status, content = error.code, error.read()
-        text = content.decode()
-        json_text = text.removeprefix(")]}'\n")
-        return Answered(status, json.loads(json_text) if json_text != text else text)
-
-    def do(self, method: str, path: str, body: Any = None, *, by: str = "admin") -> Any:
-        """The JSON of an answer that must be good."""
-        answered = self.ask(method, path, body, by=by)
-        assert answered.status < 300, f"{method} {path}: {answered}"
-        return answered.body
-
-    def set_up(self) -> None:
-        """People, groups, the label Verified with its requirement, and who may what."""
-        for name, password in PEOPLE.items():
-            if name != "admin":
-                facts = {"name": name.title(), "email": f"{name}@example.com"}
-                service = {"groups": ["Service Users"]} if name == "ci" else {}
-                account = {**facts, **service, "http_password": password}
-                self.do("PUT", f"/accounts/{name}", account)
-        groups = {
-            name: self.do("PUT", f"/groups/{name}", {"members": list(members)})["id"]
-            for name, members in MEMBERS.items()
-        }
-        self.do("PUT", "/projects/All-Projects/labels/Verified", VERIFIED)
-        self.do("PUT", "/projects/All-Projects/submit_requirements/Verified", REQUIREMENT)
-        allow = {"action": "ALLOW"}
-        heads = {
-            "label-Verified": vote("Verified", groups["ci-bots"], 1),
-            "label-Code-Review": vote("Code-Review", groups["approvers"], 2),
-            "submit": {"rules": {groups["approvers"]: allow, groups["ci-bots"]: allow}},
-        }
-        tags = {"createTag": {"rules": {groups["ci-bots"]: allow, groups["developers"]: allow}}}
-        access = {
-            "refs/heads/*": {"permissions": heads},
-            "refs/tags/*": {"permissions": tags},
-        }
-        self.do("POST", "/projects/All-Projects/access", {"add": access})
 
     def project(
         self, folder: Path, *, submit_type: str = "MERGE_IF_NECESSARY", **settings: Any
@@ -118,16 +39,11 @@ class Gerrit:
         folder.mkdir(parents=True, exist_ok=True)
         self._projects += 1
         name = f"team/charts-{self._projects}"
-        fields = {"create_empty_commit": True, "branches": ["main"], "submit_type": submit_type}
-        self.do("PUT", f"/projects/{quote(name, safe='')}", {**fields, **settings})
+        self.create_project(name, submit_type=submit_type, **settings)
         return Project(self, name, folder)
 
-    def restart(self) -> None:
-        """End the server and start it again at the same address."""
-        self.stop()
-        self.start()
-
     def stop(self) -> None:
+        """End the server; `start` brings it back at the same address, tied to the calling thread."""
         server.stop(self.folder)
 
     def start(self) -> None:
@@ -161,7 +77,7 @@ class Project:
 
     def url(self, by: str) -> str:
         """What git clones, with the login of a user."""
-        return f"http://{by}:{PEOPLE[by]}@{self.gerrit.host}/a/{self.name}"
+        return self.gerrit.clone_url(self.name, by)
 
     def fetch(self) -> None:
         self.repo.git("fetch", "-q", "--tags", "origin", "+refs/heads/*:refs/remotes/origin/*")
@@ -239,11 +155,6 @@ class Project:
         ref = f"refs/changes/{change.number % 100:02}/{change.number}/meta"
         self.repo.git("fetch", "-q", self.url("admin"), ref)
         return self.repo.git("log", "--format=%B", "FETCH_HEAD")
-
-
-def vote(label: str, group: str, value: int) -> dict[str, Any]:
-    """A permission to vote from -value to +value."""
-    return {"label": label, "rules": {group: {"action": "ALLOW", "min": -value, "max": value}}}
 
 
 def new_change_id() -> str:

@@ -92,6 +92,7 @@ def announce_and_install(
         systems.confirm("Go on?", yes=yes)
     debian.install(purposes, yes=True)
     builds = [systems.get(names), *([] if makes_cluster else [systems.kubernetes])]
+    builds += [systems.gerrit] if "gerrit" in more else []
     building = systems.Background(*builds)
     environment.ensure()
     building.wait()
