@@ -20,8 +20,11 @@ import pytest
 from tests.support.act import ROOT, WorkflowRun, on_path, run_workflow, stand_ins
 from tests.support.github import APP, WRITE, Github
 from tests.support.github_reviews import APPROVED_ONCE, CHECKED, PullRequests, reviewing, rule
+from tests.support.gitlabs import WRITE as CI
+from tests.support.gitlabs import Gitlab, Project, gitlab
 from tests.support.gits import Repo
 from tests.support.hosted_git import HostedGit
+from tools.programs import programs
 
 NAME = "team/charts"
 ACTION = "example/pipeline-steps@v0.1"
@@ -147,21 +150,108 @@ def test_a_chart_goes_from_a_pull_request_on_github_to_a_release(on_github: OnGi
 
 def merge(on_github: OnGithub, number: int) -> int:
     """The exit code of `pipeline-steps merge`, as a person who may merge runs it."""
-    folder = on_github.folder / f"merge-{os.urandom(4).hex()}"
-    clone = checkout(on_github.people.git, folder, f"refs/pull/{number}/head")
-    environment = {
-        **on_github.hub.environment, "GITHUB_TOKEN": WRITE, "GITHUB_REPOSITORY": NAME,
+    return by_hand(
+        on_github.people.git, on_github.folder, f"refs/pull/{number}/head",
+        {**on_github.hub.environment, "GITHUB_TOKEN": WRITE, "GITHUB_REPOSITORY": NAME},
+        "merge", "--review", str(number),
+    )  # fmt: skip
+
+
+def by_hand(
+    git: HostedGit, folder: Path, ref: str, environment: dict[str, str], *words: str
+) -> int:
+    """The exit code of a step that a person runs in a checkout."""
+    clone = checkout(git, folder / f"by-hand-{os.urandom(4).hex()}", ref)
+    known = {
         "PATH": os.environ["PATH"], "HOME": str(clone.root.parent),
-        "GIT_CONFIG_GLOBAL": str(clone.config),
+        "GIT_CONFIG_GLOBAL": str(clone.config), **environment,
     }  # fmt: skip
-    command = [
-        str(Path(sys.executable).parent / "pipeline-steps"),
-        "merge",
-        "--review",
-        str(number),
-    ]
+    program = str(Path(sys.executable).parent / "pipeline-steps")
     done = subprocess.run(
-        command, cwd=clone.root, env=environment, capture_output=True, text=True, check=False
+        [program, *words], cwd=clone.root, env=known, capture_output=True, text=True
     )
-    print(done.stdout, done.stderr)
+    print(done.stdout, done.stderr)  # shown when the test fails
     return done.returncode
+
+
+class OnGitlab:
+    """A project with its policy and its pipeline: one approval and a green pipeline are required."""
+
+    def __init__(self, hub: Gitlab, folder: Path) -> None:
+        self.hub, self.folder = hub, folder
+        self.project = hub.projects[NAME] = Project(folder / "hosted.git")
+        self.project.people |= {"alice": 30, "bob": 30}
+        self.project.approvals_needed, self.project.pipeline_must_succeed = 1, True
+        (folder / "published").mkdir()
+        push_policy(self.project.git, folder, "gitlab: {}")
+        pipeline = (ROOT / "examples/gitlab-ci.yml").read_text()
+        files = {".gitlab-ci.yml": pipeline, ".gitignore": ".gitlab-ci-local/\n.pipeline/\n"}
+        self.project.git.commit("main", files, "Say what CI does")
+        self.environment = {
+            "CI_SERVER_URL": hub.url, "CI_PROJECT_PATH": NAME, "GITLAB_TOKEN": CI,
+        }  # fmt: skip
+
+    def run(self, name: str, ref: str, **variables: str) -> subprocess.CompletedProcess[str]:
+        """A pipeline of examples/gitlab-ci.yml. Without shell isolation: that copies no .git."""
+        clone = checkout(self.project.git, self.folder / name, ref)
+        given = [
+            word
+            for variable, text in {**self.environment, **variables}.items()
+            for word in ("--variable", f"{variable}={text}")
+        ]
+        program = programs.get("gitlab-ci-local") / "gitlab-ci-local"
+        return subprocess.run(
+            [program, "--force-shell-executor", "--no-color", *given],
+            cwd=clone.root,
+            env={
+                "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
+                "HOME": str(clone.root.parent),
+                "GIT_CONFIG_GLOBAL": str(clone.config),
+            },
+            stdin=subprocess.DEVNULL, capture_output=True, text=True,
+        )  # fmt: skip
+
+
+@pytest.fixture
+def on_gitlab(tmp_path: Path) -> Iterator[OnGitlab]:
+    with gitlab() as hub:
+        yield OnGitlab(hub, tmp_path)
+
+
+def test_a_chart_goes_from_a_merge_request_on_gitlab_to_a_release(on_gitlab: OnGitlab) -> None:
+    project = on_gitlab.project
+    # 1 the member proposes a new chart
+    head = project.git.commit("names", CHART, "Add names")
+    number = project.open("alice", "names", title="Add names")
+    ref = f"refs/merge-requests/{number}/head"
+    project.git.git("update-ref", ref, head)
+
+    # 2, 3 CI tests it, and tells the merge request
+    review = {
+        "CI_MERGE_REQUEST_IID": str(number), "CI_MERGE_REQUEST_TARGET_BRANCH_NAME": "main",
+        "CI_MERGE_REQUEST_PROJECT_PATH": NAME,
+    }  # fmt: skip
+    build = on_gitlab.run("review", ref, **review)
+    assert build.returncode == 0, build.stdout + build.stderr
+    assert project.passing(head, "pipeline-steps") == "success", build.stdout + build.stderr
+    (note,) = project.notes
+    assert note["author"]["username"] == "ci"
+
+    # 4 which gives them something to talk about
+    assert "names" in note["body"]
+
+    # 5 nobody merges what nobody approved; then exactly what was approved is merged
+    words = ("merge", "--review", str(number))
+    assert by_hand(project.git, on_gitlab.folder, ref, on_gitlab.environment, *words) == 6
+    project.approve(number, "bob")
+    assert by_hand(project.git, on_gitlab.folder, ref, on_gitlab.environment, *words) == 0
+    assert project.requests[number]["merge_commit_sha"] == project.git.tip("main")
+
+    # 6, 7 somebody tags it, and the tag's pipeline promotes
+    main = on_gitlab.run("main", "refs/heads/main", CI_COMMIT_BRANCH="main")
+    assert main.returncode == 0, main.stdout + main.stderr
+    tag = ("tag_release", "--chart", "names")
+    assert by_hand(project.git, on_gitlab.folder, "main", on_gitlab.environment, *tag) == 0
+    release = on_gitlab.run("tag", "refs/tags/names-0.1.0", CI_COMMIT_TAG="names-0.1.0")
+    assert release.returncode == 0, release.stdout + release.stderr
+    assert (on_gitlab.folder / "published/production/names-0.1.0.tgz").exists()
