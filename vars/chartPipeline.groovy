@@ -176,7 +176,7 @@ private Object sourceOf(String kind) {
         revision = env.GERRIT_PATCHSET_REVISION
     } else if (kind == 'mainline') {
         revision = env.GERRIT_NEWREV
-    } else {
+    } else if (env.GERRIT_REFNAME?.startsWith('refs/tags/')) { // never a branch, with these accounts
         revision = env.GERRIT_REFNAME
     }
     if (!revision) {

@@ -190,12 +190,13 @@ def test_production_accounts_are_not_to_be_had_in_the_folder_of_reviews(jenkins:
     assert jenkins.recorder.lines == []
 
 
-def test_a_patch_set_event_does_not_start_a_release(jenkins: Jenkins) -> None:
-    build = jenkins.run("release/charts", review(jenkins))
+@pytest.mark.parametrize("event", ["patchset-created", "ref-updated"])
+def test_neither_a_patch_set_nor_a_branch_starts_a_release(jenkins: Jenkins, event: str) -> None:
+    branch = ref_updated("refs/heads/main", jenkins.main)
+    given = branch if event == "ref-updated" else review(jenkins)
+    build = jenkins.run("release/charts", given)
     assert build.result == "FAILURE"
-    assert (
-        "the event patchset-created is none for a release job: correct its trigger" in build.error
-    )
+    assert f"the event {event} is none for a release job: correct its trigger" in build.error
     assert jenkins.recorder.lines == []
 
 

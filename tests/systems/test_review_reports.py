@@ -241,8 +241,11 @@ def test_the_command_in_the_text_checks_out_what_was_tested(agent: Agent) -> Non
 def test_a_failure_is_a_vote_against_it_with_its_line(agent: Agent) -> None:
     proposed = agent.world.propose({"charts/web/templates/broken.yaml": f"a: 1\nb: {BROKEN}"})
     agent.checked(proposed)
-    agent.report(proposed)
+    said = agent.report(proposed)
     assert agent.world.shown(proposed) == "negative"
+    in_actions = "GITHUB_ACTIONS" in agent.build.variables(proposed)
+    shown = "::error file=charts/web/templates/broken.yaml,line=2::" in said
+    assert shown == in_actions, "the log of Actions shows it at its line, too"
     assert agent.last["outputs"]["verdict"] == "negative"
     told = [text for text in agent.world.texts(proposed) if "**failed" in text]
     assert "nil pointer" in told[-1]

@@ -197,18 +197,19 @@ def test_a_release_by_hand_tags_and_promotes_in_one_job(forge: Forge) -> None:
 def test_names_that_others_choose_run_nothing(tmp_path: Path) -> None:
     """Tags that start a release; titles, branches, labels and authors in the event of a review."""
     canary = tmp_path / "canary"
-    forge = Forge(tmp_path)
-    tag = hostile_refs(canary)[0]
-    forge.repository.git("update-ref", f"refs/tags/{tag}", forge.revision)
-    payload: dict[str, Any] = {
-        "ref": f"refs/tags/{tag}",
-        "head_commit": {"message": hostile_texts(canary)[2]},
-    }
-    run = forge.run("github-release.yml", "push", payload, ref=f"refs/tags/{tag}", secrets=SECRETS)
-    assert run.code == 0, run.log
-    assert "tag_release" not in forge.recorder.lines, "the tag is there"
-    assert forge.recorder.calls[-1].environment["GITHUB_REF"] == f"refs/tags/{tag}"
-    assert not canary.exists()
+    for number, tag in enumerate(hostile_refs(canary)[::3]):
+        forge = Forge(tmp_path / f"tag-{number}")
+        forge.repository.git("update-ref", f"refs/tags/{tag}", forge.revision)
+        payload: dict[str, Any] = {
+            "ref": f"refs/tags/{tag}",
+            "head_commit": {"message": hostile_texts(canary)[number]},
+        }
+        ref = f"refs/tags/{tag}"
+        run = forge.run("github-release.yml", "push", payload, ref=ref, secrets=SECRETS)
+        assert run.code == 0, run.log
+        assert "tag_release" not in forge.recorder.lines, "the tag is there"
+        assert forge.recorder.calls[-1].environment["GITHUB_REF"] == ref
+        assert not canary.exists(), tag
     texts = json.dumps(hostile_texts(canary))
     payload = pull_request(fork=False, title=texts, body=texts, user={"login": texts})
     payload["pull_request"]["head"]["ref"] = hostile_refs(canary)[1]
