@@ -51,9 +51,10 @@ def _records(path: Path) -> Iterator[dict[str, Any]]:
         descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
     except OSError:
         return
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        return
     with os.fdopen(descriptor, "rb") as file:
-        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-            return
         data = file.read(_MAX_BYTES)
     for line in data.splitlines():
         try:

@@ -369,4 +369,25 @@ MUTANTS = (
         "    if True:\n",
         ("tests/unit/test_deployments.py::test_values_of_secrets_are_hidden_wherever_they_stand",),
     ),
+    Mutant(
+        "fork-not-believed",
+        _in("reporting/unbelieved"),
+        '    return Verdict(revision, "incomplete",',
+        '    return Verdict(revision, claim.word or "positive",',
+        ("tests/unit/test_unbelieved.py::test_whatever_is_claimed_the_verdict_is_incomplete",),
+    ),
+    Mutant(
+        "fork-links",
+        _in("reporting/unbelieved"),
+        "os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK",
+        "os.O_RDONLY | os.O_NONBLOCK",
+        ("tests/unit/test_unbelieved.py::test_no_link_is_followed_and_no_pipe_waited_for",),
+    ),
+    Mutant(
+        "commands-to-the-runner",
+        _in("ci/job_log"),
+        '    return _COMMAND.sub("|", text).replace("##[", "# #[")\n',
+        "    return text\n",
+        ("tests/unit/test_job_log.py::test_words_of_a_chart_are_no_commands_to_the_runner",),
+    ),
 )
