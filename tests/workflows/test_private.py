@@ -19,7 +19,7 @@ from typing import Any
 import pytest
 
 from tests.support import helms, machine
-from tests.support.gerrits import PEOPLE, Change, Gerrit, Project
+from tests.support.gerrits import PEOPLE, Change, Gerrit, Project, new_change_id
 from tests.support.jenkins_harness import (
     ROOT,
     JenkinsBuild,
@@ -44,7 +44,7 @@ channels:
     images: {production}/images
     charts: ["oci://{production}/charts"]
     requires: [check, integration_test, approval.code]
-approvals: {{code: {{}}}}
+approvals: {{code: {{gerrit: "label:Code-Review=MAX"}}}}
 evidence: oci://{snapshots}/{area}/evidence
 hosts:
   "{snapshots}":
@@ -119,8 +119,8 @@ class World:
             login="gerrit-ci",
         )
 
-    def alice(self, *words: str) -> str:
-        """`pipeline-steps …` in alice's clone, with her own logins."""
+    def alice(self, *words: str, code: int = 0) -> str:
+        """What `pipeline-steps …` says in alice's clone, with her own logins."""
         logins = {
             "GERRIT_USR": "alice",
             "GERRIT_PSW": PEOPLE["alice"],
@@ -142,7 +142,7 @@ class World:
             capture_output=True,
             text=True,
         )
-        assert completed.returncode == 0, completed.stderr
+        assert completed.returncode == code, completed.stderr
         return completed.stdout + completed.stderr
 
     def paths(self, host: str, login: Login) -> list[str]:
@@ -173,26 +173,29 @@ def world(
     ):
         hosts = snapshots.host, production.host
         world = World(folder, gerrit, hosts, environment, node.kubeconfig)
-        first_change(world.project, folder)
+        first_commit(world.project, folder)
         yield world
 
 
-def first_change(project: Project, folder: Path) -> None:
-    """The example on main: a change that bob approved, as each change of a release must be."""
+def first_commit(project: Project, folder: Path) -> None:
+    """The example on main, reviewed like everything that comes later."""
     repository.ensure(folder / "hello", ROOT / "examples/hello")
     shutil.rmtree(folder / "hello/.git")
     shutil.copytree(folder / "hello", project.repo.root, dirs_exist_ok=True, symlinks=True)
     project.repo.git("add", "--force", "--all")
-    change = project.push({}, subject="Add hello, a chart with an image of its own")
+    project.repo.git("commit", "-q", "-m", f"Add hello\n\nChange-Id: {new_change_id()}")
+    project.push_commit("HEAD")
+    [found] = project.gerrit.do("GET", f"/changes/?q=project:{project.name}&o=CURRENT_REVISION")
+    change = Change(found["_number"], 1, found["current_revision"], found["change_id"])
     project.vote(change, "ci", Verified=1)
-    approve_and_submit(project, change)
-    project.repo.git("checkout", "-q", "-B", "main", project.tip())
+    submit(project, change)
 
 
-def approve_and_submit(project: Project, change: Change) -> None:
+def submit(project: Project, change: Change) -> None:
+    """What B does on the change's page."""
     project.vote(change, "bob", Code_Review=2)
-    submit = f"{project.path(change)}/revisions/{change.revision}/submit"
-    project.gerrit.do("POST", submit, {}, by="bob")
+    path = f"{project.path(change)}/revisions/{change.revision}/submit"
+    project.gerrit.do("POST", path, {}, by="bob")
 
 
 def changed(project: Project, version: str, greeting: str) -> dict[str, str]:
@@ -234,7 +237,9 @@ def test_a_change_becomes_a_release_that_helm_pulls(world: World) -> None:
     assert message.startswith("Patch Set 1: Verified+1\n")
     assert made["outputs"]["image"].partition("@")[2][:19] in message
     # 8 B approves and submits; the job of the mainline builds it into the store that counts.
-    approve_and_submit(project, change)
+    asked = world.alice("approval", "--chart", "hello", "--review", str(change.number), code=6)
+    assert "has no approval code: 1 more person must approve" in asked
+    submit(project, change)
     merged = project.tip()
     event = change_merged(change.number, change.patch_set, change.revision, merged, url=gerrit.url)
     build = world.jenkins("mainline/charts", event)
@@ -247,10 +252,11 @@ def test_a_change_becomes_a_release_that_helm_pulls(world: World) -> None:
     assert build.result == "SUCCESS", build.log
     # 11 what is tested already is proven; 12 image and chart go to production.
     assert records(build, "integration_test") == [], "proven by the mainline's records"
-    approved = records(build, "approval")
-    assert "bob" in json.dumps(approved), "the release asked who approved"
     [promoted] = records(build, "promote")
     assert promoted["result"] == "passed"
+    approvals = records(build, "approval")
+    assert approvals, "promote asked again"
+    assert "bob" in json.dumps(approvals)
     assert {"images/hello", "charts/hello"} <= {*world.paths(world.production, PRODUCTION)}
     # 13 somebody pulls it.
     pulled = pull(world, "0.2.0")
