@@ -3,6 +3,7 @@ other, here.
 
     pipeline-steps run private
     pipeline-steps run private --release
+    pipeline-steps run public --proposal lp:~dev/charts/fix
     pipeline-steps run direct --deployment hello-team-a
     pipeline-steps run check build_image
 
@@ -20,6 +21,7 @@ import sys
 import time
 from argparse import Namespace
 from collections.abc import Callable, Collection, Mapping, Sequence
+from pathlib import Path
 
 import msgspec
 
@@ -35,6 +37,7 @@ from pipeline_steps.commands.steps import STEPS
 from pipeline_steps.config.config_file import load
 from pipeline_steps.config.language import Config
 from pipeline_steps.deployments import place
+from pipeline_steps.proposals import checking_out
 from pipeline_steps.reporting.rendering import short
 from pipeline_steps.sandbox.sandbox import overlay
 from pipeline_steps.state.state import State
@@ -60,19 +63,24 @@ COMMAND = Command(
             "configured: use the configured channels outside CI, too; sandbox: the sandbox's",
         ),
         Option("cluster", "text", "the cluster to test in, or to deploy to"),
+        Option(
+            "proposal", "text", "of public: the merge proposal to check and test, and no release"
+        ),
         Option("deployment", "text", "what to deploy: its name in `deployments`"),
         *COMMON,
     ),
     words="WORKFLOW|STEP…",
 )
 RELEASE = ("tag_release", "promote")
+#: What waits for --release in a workflow: regenerate publishes what tag_release has tagged.
+HELD_BACK = (*RELEASE, "regenerate")
 BUILD = ("check", "build_image", "snapshot", "integration_test", "report")
 #: The steps of each workflow. `approval` joins where production.requires names
 #: one.
 WORKFLOWS = {
     "private": (*BUILD, *RELEASE),
     "official": (*BUILD, "approval", *RELEASE),
-    "public": (*BUILD, "merge", "tag_release", "regenerate"),
+    "public": (*BUILD, "tag_release", "regenerate"),
     "direct": ("check", "build_image", "deploy"),
 }
 
@@ -93,6 +101,10 @@ def run(arguments: Namespace, typed: Sequence[str]) -> int:
     sandboxed = use_sandbox(arguments)
     config = load(arguments.config)
     names = steps_to_run(arguments.words, config)
+    merge_command = ""
+    if arguments.proposal:
+        merge_command = use_proposal(arguments, config)
+        config, names = load(arguments.config), list(BUILD)
     if sandboxed:
         config, names = without_approvals(config, names, arguments.words)
     if "deploy" in names:
@@ -104,7 +116,7 @@ def run(arguments: Namespace, typed: Sequence[str]) -> int:
     # A release is public and cannot be undone: it takes a word of its own, unless a step of it was
     # named alone.
     held_back = (
-        [name for name in names if name in RELEASE]
+        [name for name in names if name in HELD_BACK]
         if not arguments.release and len(names) > 1
         else []
     )
@@ -123,7 +135,12 @@ def run(arguments: Namespace, typed: Sequence[str]) -> int:
             planned = {step for step, ended in outcomes.items() if any(map(is_planned, ended))}
             with job_log.section(system_of(os.environ), name):
                 ended = run_one_step(
-                    name, config, state, arguments, sandboxed=sandboxed, planned=planned
+                    name,
+                    config,
+                    state,
+                    arguments,
+                    local=sandboxed or bool(merge_command),
+                    planned=planned,
                 )
             outcomes.setdefault(name, []).extend(ended)
             code = worst([code, *(outcome.exit_code for outcome in ended)])
@@ -135,7 +152,9 @@ def run(arguments: Namespace, typed: Sequence[str]) -> int:
         run_summary.print_chains(
             config, state, charts, published, seconds=time.monotonic() - started
         )
-    if not arguments.plan and (action := next_action(code, held_back, typed)):
+    if merge_command and not code:
+        boundary.log.info("tested; merge it with: %s", merge_command)
+    elif not arguments.plan and (action := next_action(code, held_back, typed)):
         boundary.log.info("%s", action)
     return code
 
@@ -199,6 +218,27 @@ def select_deployed_chart(arguments: Namespace, config: Config) -> None:
         arguments.chart = (chart,)
 
 
+def use_proposal(arguments: Namespace, config: Config) -> str:
+    """Go into a checkout of the proposal, as a CI that builds its review; returns the command that
+    merges it. Raises UsageError, and what asking the review system and the code host raises.
+    """
+    if arguments.words != ["public"] or arguments.release:
+        raise UsageError(
+            "--proposal checks and tests a merge proposal, and releases nothing",
+            advice=f"pipeline-steps run public --proposal {arguments.proposal}",
+        )
+    system = checking_out.required_system(config)
+    checked_out = checking_out.check_out(config, system, system.review(arguments.proposal))
+    boundary.log.info("%s: %s in %s", arguments.proposal, checked_out.revision, checked_out.start)
+    arguments.config = tuple(Path(file).absolute() for file in arguments.config)
+    if arguments.state:
+        arguments.state = Path.cwd() / arguments.state
+    os.environ.update(checked_out.build)
+    os.chdir(checked_out.start)
+    words = ("merge", "--review", arguments.proposal, "--revision", checked_out.revision)
+    return shlex.join(["pipeline-steps", *words])
+
+
 def use_sandbox(arguments: Namespace) -> bool:
     """Put the sandbox's overlay last among the configuration files where it applies. Raises
     MachineError.
@@ -259,11 +299,12 @@ def run_one_step(
     state: State,
     arguments: Namespace,
     *,
-    sandboxed: bool,
+    local: bool,
     planned: Collection[str] = (),
 ) -> list[Outcome]:
     """Run one step for all its subjects; says, and returns, what came of each.
 
+    local: whether nothing leaves this machine: the sandbox, or a proposal that is only tried.
     planned: steps of this run that were only planned. What lacks their records is planned, too.
     """
     step, function = STEPS[name]
@@ -271,10 +312,10 @@ def run_one_step(
     # options have their defaults.
     option_defaults = {option.key: option.default for option in step.options}
     step_arguments = Namespace(**{**option_defaults, **vars(arguments)})
-    # Nothing leaves this machine from a sandbox, so its tags stay in the checkout.
-    if name == "tag_release" and sandboxed:
+    # Its tags stay in the checkout.
+    if name == "tag_release" and local:
         step_arguments.local = True
-    if name == "report" and sandboxed:
+    if name == "report" and local:
         # At a terminal there is no review to report to: the page is for whoever runs this.
         step_arguments.output = config.root / ".pipeline" / "report"
     started = time.monotonic()

@@ -65,6 +65,7 @@ _SUBVERSION = "tests/workflows/test_subversion.py::test_the_how_to_does_what_it_
 _LAUNCHPAD = "tests/workflows/test_public.py::test_the_how_to_does_what_it_says"
 #: Line → the test that runs it, with other names.
 ELSEWHERE = {
+    "pipeline-steps run public --proposal lp:~dev/charts/fix --channels configured": _LAUNCHPAD,
     "pipeline-steps merge --review lp:~dev/charts/fix --plan": _LAUNCHPAD,
     "pipeline-steps merge --review lp:~dev/charts/fix": _LAUNCHPAD,
     "svn checkout svn://svn.example.com/charts/trunk charts": _SUBVERSION,

@@ -190,3 +190,37 @@ def test_the_how_to_does_what_it_says(public: Public) -> None:
     for line in docs.scripts(HOW_TO):
         public.run(line.replace("lp:~dev/charts/fix", branch))
     assert proposal.status == "Merged"
+
+
+def test_a_proposal_is_checked_and_tested_as_a_ci_would(public: Public) -> None:
+    """The policy is the target's, and nothing leaves this machine but snapshots and evidence."""
+    project = public.project
+    policy = yaml.safe_load((public.root / "pipeline.yaml").read_text())
+    policy["channels"]["production"]["charts"] = f"file://{project.folder}/stolen"
+    files = {**chart("web", "1.1.0", "better"), "pipeline.yaml": yaml.safe_dump(policy)}
+    branch, proposal = public.propose(files, "Say better")
+    before = {path.name for path in public.root.iterdir()} - {".pipeline"}
+    said = public.run(f"pipeline-steps run public --proposal {branch} --channels configured")
+    assert "this review changes channels; that takes effect after the merge" in said
+    for step in ("check", "snapshot", "integration_test", "report"):
+        assert f"✓ {step}" in said
+    assert "web" in said and "api: passed" not in said  # only what the proposal changes
+    command = f"pipeline-steps merge --review '{branch}' --revision {proposal.source.tip()}"
+    assert f"tested; merge it with: {command}" in said
+    assert {path.name for path in public.root.iterdir()} - {".pipeline"} == before
+    assert not proposal.comments and not public.repository.exists()
+    project.approve(proposal)
+    public.run(command)
+    assert proposal.status == "Merged"
+    public.update()
+    said = public.run("pipeline-steps run public --channels configured")
+    assert "stopped before tag_release; go on with" in said and "regenerate" not in said
+
+
+def test_a_bad_proposal_is_told_and_not_offered_for_merging(public: Public) -> None:
+    branch, _ = public.propose({"charts/web/templates/map.yaml": "{{ .Values.none.at.all }}\n"})
+    line = f"pipeline-steps run public --proposal {branch} --channels configured"
+    said = public.run(line, 8)
+    assert "✗ check" in said and "merge it with" not in said
+    assert "releases nothing" in public.run(f"{line} --release", 2)
+    assert "releases nothing" in public.run(line.replace("public", "private"), 2)
