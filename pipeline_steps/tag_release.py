@@ -2,6 +2,7 @@
 
     python -m pipeline_steps.tag_release --chart hello
     pipeline-steps tag_release --local
+    pipeline-steps tag_release --global 2026.11
 
 First makes all of promote's checks without writing anything, so that no tag is published that
 promote would refuse. Reads the records of the chart's content. Writes a record with the tag.
@@ -19,12 +20,12 @@ from pipeline_steps.building.production_images import ImageCopy
 from pipeline_steps.cli.options import Option
 from pipeline_steps.cli.step import Step, run_step
 from pipeline_steps.config.language import Config
-from pipeline_steps.release import derivation
+from pipeline_steps.release import derivation, global_tag
 from pipeline_steps.release.proof import require_approvals, require_proof
 from pipeline_steps.state.attempt import record_attempt
 from pipeline_steps.state.record import Record, make_key
 from pipeline_steps.state.state import State
-from pipeline_steps.toolbox.errors import Conflict, NotYet
+from pipeline_steps.toolbox.errors import Conflict
 from pipeline_steps.workspace import tags
 from pipeline_steps.workspace.chart import Chart
 from pipeline_steps.workspace.checkout import Checkout, open_checkout
@@ -36,7 +37,7 @@ STEP = Step(
     subjects="charts",
     keywords=("plan", "again"),
     options=(
-        Option("global", "text", "one tag of this name over all charts (not yet)"),
+        Option("global", "text", "one tag of this name over all charts"),
         Option("local", "flag", "set the tag in this checkout only, push nothing"),
     ),
     doctor_needs=(
@@ -50,6 +51,7 @@ STEP = Step(
     writes=("tag",),
     releases=True,
     checks_all_first=True,
+    whole="global_",
 )
 FORMAT = 1
 
@@ -57,7 +59,7 @@ log = logging.getLogger("pipeline_steps.tag_release")  # __name__ is __main__ un
 
 
 def tag_release(
-    name: str,
+    name: str = "",
     *,
     config: Config,
     state: State,
@@ -65,6 +67,7 @@ def tag_release(
     again: bool = False,
     local: bool = False,
     global_: str | None = None,
+    charts: tuple[str, ...] = (),
 ) -> Record | tuple[Record, ...]:
     """Tag the chart `name` at the revision that is checked out.
 
@@ -72,6 +75,7 @@ def tag_release(
         plan: log what would be tagged; returns ().
         again: record even if a passed record exists.
         local: set the tag in this checkout only.
+        global_: the name of one tag over all of `charts` (and name is not given).
 
     Returns:
         The new record, or the earlier one when the tag exists with this content.
@@ -81,7 +85,7 @@ def tag_release(
         Conflict: promote would refuse, or the tag exists with other content.
     """
     if global_:
-        raise NotYet("tag_release --global")
+        return tag_all(global_, charts, config=config, state=state, plan=plan, local=local)
     production = WritableChannel(config, "production")
     checkout = open_checkout(config)
     proof = require_proof(checkout, name, config, state)
@@ -120,6 +124,45 @@ def tag_release(
             tag_name, revision, tag_message(chart, release.copies), push=not local
         )
         return attempt.passed({"tag": f"{tag.name}@{tag.revision}"})
+
+
+def tag_all(
+    name: str, charts: tuple[str, ...], *, config: Config, state: State, plan: bool, local: bool
+) -> Record | tuple[Record, ...]:
+    """One tag of this name over all charts, and a release on Launchpad where reviews are there.
+
+    Raises as `tag_release`, for the first of the charts that cannot be released; then nothing is
+    tagged.
+    """
+    checkout = open_checkout(config)
+    checked = global_tag.check_charts(charts, checkout, config, state, record=not plan)
+    contents = {each.name: each.content for each in checked}
+    parameters = {"tag": name, "local": local, "charts": contents}
+    key = make_key("tag_release", FORMAT, parameters=parameters, content=None, consumed={})
+    if plan:
+        log.info("tag %s at %s over %s", name, checkout.revision, ", ".join(contents) or "nothing")
+        return ()
+    notes = global_tag.notes(name, checked, checkout)
+    with record_attempt(
+        state,
+        step="tag_release",
+        subject=name,
+        key=key,
+        revision=checkout.revision,
+        parameters=parameters,
+        uses=dict.fromkeys(use for each in checked for use in each.uses),
+    ) as attempt:
+        attempt.begin({"tag": f"{name}@{checkout.revision}"})
+        text = global_tag.message(name, checked)
+        tag = checkout.source.create_tag(name, checkout.revision, text, push=not local)
+        outputs = {"tag": f"{tag.name}@{tag.revision}"}
+        if config.review.launchpad and not local:
+            from pipeline_steps.reviews import launchpad_releases
+
+            outputs["page"] = launchpad_releases.make_release(
+                config.review.launchpad, config.hosts, checkout.source.remote_url, name, notes
+            )
+        return attempt.passed(outputs)
 
 
 def tagged_revision(checkout: Checkout, chart: Chart) -> str | None:

@@ -77,6 +77,7 @@ class Step(NamedTuple):
     releases: whether the selection is what is not released yet, instead of what is not tested yet.
     checks_all_first: with several subjects, plan each before the first is written, so that a
         subject that must be refused is known before anything is public.
+    whole: the option with which its function is called once, with all selected charts as `charts`.
     needs_configuration: False when it works without a pipeline.yaml.
     """
 
@@ -94,6 +95,7 @@ class Step(NamedTuple):
     releases: bool = False
     checks_all_first: bool = False
     needs_configuration: bool = True
+    whole: str = ""
 
 
 class Outcome(NamedTuple):
@@ -185,6 +187,8 @@ def call_step(
     """Call a step's function for every subject; every subject is tried, whatever happens to the
     others.
     """
+    if step.whole and getattr(arguments, step.whole):
+        step = step._replace(subjects="selection", checks_all_first=False)
     options = (*step.keywords, *(option.key for option in step.options))
     keywords = {
         "config": config,

@@ -11,7 +11,7 @@ checkout. Its rules: Launchpad's branchmergeproposal.py and the WADL of launchpa
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from datetime import timezone
 from typing import Any
 from urllib.parse import unquote, urlsplit
@@ -70,7 +70,7 @@ class Launchpad:
         longest_text=20_000,
     )
 
-    def __init__(self, settings: LaunchpadReview, hosts: dict[str, Host], remote: str) -> None:
+    def __init__(self, settings: LaunchpadReview, hosts: Mapping[str, Host], remote: str) -> None:
         address = urlsplit(settings.api_url)
         _, entry = table.entry_for(hosts, address.netloc)
         self._settings = settings
@@ -192,6 +192,16 @@ class Launchpad:
             if path:
                 return service.branches.getByUrl(url=f"lp:{path}")
         return None
+
+    def project(self) -> str:
+        """The name of the project that the checkout's branch belongs to, "" for none."""
+        with self._errors(self._remote):
+            target = self._target()
+            if target is None:
+                return ""
+            repository = getattr(target, "repository", None)
+            path = str((repository if repository is not None else target).unique_name)
+        return path.split("/")[1]
 
     def _described(self, proposal: Any) -> Review:
         is_git = proposal.source_git_repository is not None

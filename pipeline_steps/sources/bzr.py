@@ -158,6 +158,10 @@ class Bazaar:
                 advice=advice,
             )
 
+    def subjects(self, revisions: Sequence[str]) -> list[str]:
+        """The first line of each message."""
+        return list(self.revisions.ask("subjects", revisions=list(revisions)).value)
+
     def fetch_tip(self, branch: str) -> str:
         """Copy the newest revision of the parent."""
         revision = self.tip(branch)

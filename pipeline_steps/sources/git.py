@@ -215,6 +215,16 @@ class Git:
             advice="it was removed there: approve the revision that is there now",
         )
 
+    def subjects(self, revisions: Sequence[str]) -> list[str]:
+        """The subject of each commit."""
+        if not revisions:
+            return []
+        shown = program.output(
+            self.root, "rev-list", "--no-walk=unsorted", "--format=%s", *revisions, "--"
+        )
+        # Of each commit a line with its id comes first.
+        return shown.decode("utf-8", "replace").splitlines()[1::2]
+
     def fetch_tip(self, branch: str) -> str:
         """Fetch the remote's branch, and no tags."""
         remote, ref = self._remote(), f"refs/heads/{branch}"

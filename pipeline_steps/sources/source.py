@@ -260,6 +260,9 @@ class Reviewable(Source, Protocol):
         Raises UsageError when it is not to be had there; AccessRefused, Unreachable, Temporary.
         """
 
+    def subjects(self, revisions: Sequence[str]) -> list[str]:
+        """The first line of each revision's message."""
+
     def fetch_tip(self, branch: str) -> str:
         """Bring the newest revision of a branch of the remote here, as `tip` then gives it.
 

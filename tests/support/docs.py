@@ -67,6 +67,9 @@ _LAUNCHPAD = "tests/workflows/test_public.py::test_the_how_to_does_what_it_says"
 ELSEWHERE = {
     "pipeline-steps run public --proposal lp:~dev/charts/fix --channels configured": _LAUNCHPAD,
     "pipeline-steps merge --review lp:~dev/charts/fix --plan": _LAUNCHPAD,
+    "pipeline-steps run public --channels configured": _LAUNCHPAD,
+    "pipeline-steps tag_release --global 2026.11": _LAUNCHPAD,
+    "pipeline-steps regenerate --tags '20*'": _LAUNCHPAD,
     "pipeline-steps merge --review lp:~dev/charts/fix": _LAUNCHPAD,
     "svn checkout svn://svn.example.com/charts/trunk charts": _SUBVERSION,
     "cd charts": _SUBVERSION,

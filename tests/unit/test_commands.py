@@ -60,13 +60,14 @@ def test_a_function_takes_what_its_step_says(name: str) -> None:
     assert len(subject) == (1 if step.subjects in ("charts", "images") else 0)
     common = [option for option in COMMON if option.key in step.keywords]
     expected: dict[str, Any] = {"config": Config, "state": State, **dict.fromkeys(subject, str)}
-    if step.subjects == "selection":
+    if step.subjects == "selection" or step.whole:
         expected["charts"] = tuple[str, ...]
     expected |= {option.key: TYPES[option.kind] for option in (*common, *step.options)}
     hints = get_type_hints(function)
     assert {name: hints[name] for name in parameters} == expected
     required = {name for name, each in parameters.items() if each.default is each.empty}
-    assert required == {"config", "state", *subject}, "an option may be left out"
+    needed = () if step.whole else subject  # else it is called for all of `charts`
+    assert required == {"config", "state", *needed}, "an option may be left out"
 
 
 def test_every_command_has_a_main() -> None:

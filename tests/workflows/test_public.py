@@ -16,7 +16,7 @@ import yaml
 
 from tests.support import docs
 from tests.support.helms import helm
-from tests.support.launchpads import Call, Proposal
+from tests.support.launchpads import Call, Project, Proposal
 from tests.support.lp_projects import PASSWORD, SYSTEMS, LpProject
 
 HOW_TO = docs.ROOT / "docs/how-to/launchpad.md"
@@ -188,8 +188,11 @@ def test_the_how_to_does_what_it_says(public: Public) -> None:
     branch, proposal = public.propose(chart("web", "1.1.0", "better"))
     public.project.approve(proposal)
     for line in docs.scripts(HOW_TO):
+        if line == "pipeline-steps run public --channels configured":
+            public.update()
         public.run(line.replace("lp:~dev/charts/fix", branch))
-    assert proposal.status == "Merged"
+    assert proposal.status == "Merged" and public.project.tags("trunk") == ["2026.11"]
+    assert len(list(public.repository.glob("*.tgz"))) == 2
 
 
 def test_a_proposal_is_checked_and_tested_as_a_ci_would(public: Public) -> None:
@@ -224,3 +227,41 @@ def test_a_bad_proposal_is_told_and_not_offered_for_merging(public: Public) -> N
     assert "✗ check" in said and "merge it with" not in said
     assert "releases nothing" in public.run(f"{line} --release", 2)
     assert "releases nothing" in public.run(line.replace("public", "private"), 2)
+
+
+def release_notes(project: LpProject) -> list[str]:
+    """The notes of each release on Launchpad."""
+    charts = project.hub.entries["charts"]
+    assert isinstance(charts, Project)
+    return [str(each.release and each.release.notes) for each in charts.milestones]
+
+
+def test_one_tag_over_all_charts_and_every_version_again(public: Public) -> None:
+    project = public.project
+    release = "pipeline-steps tag_release --global 2026.10"
+    assert "no record of check" in public.run(release, 4)  # nothing is tested yet
+    assert not project.tags("trunk")
+    public.run("pipeline-steps run public --channels configured")
+    assert "tag 2026.10 at" in public.run(f"{release} --plan") and not project.tags("trunk")
+    public.run(release)
+    public.run(release)  # again changes nothing
+    assert project.tags("trunk") == ["2026.10"]
+    [first] = release_notes(project)
+    assert "web 1.0.0" in first and "api 2.0.0" in first
+    again = "pipeline-steps regenerate --tags '20*'"
+    assert "2 published" in public.run(again)
+    assert "published" in public.run(again)
+
+    branch, proposal = public.propose(chart("web", "1.1.0", "better"), "Say better")
+    project.approve(proposal)
+    public.run(f"pipeline-steps run public --proposal {branch} --channels configured")
+    public.run(f"pipeline-steps merge --review {branch}")
+    public.update()
+    public.run("pipeline-steps tag_release --global 2026.11")
+    _, second = release_notes(project)
+    assert "web 1.1.0" in second and "api 2.0.0 (unchanged)" in second
+    assert "Changes since 2026.10:" in second and "- Say better" in second
+    assert "1 published" in public.run(again)  # only what changed
+    names = sorted(path.name for path in public.repository.glob("*.tgz"))
+    assert names == ["api-2.0.0.tgz", "web-1.0.0.tgz", "web-1.1.0.tgz"]
+    public.run(f"helm template x {public.repository}/web-1.1.0.tgz")

@@ -173,6 +173,13 @@ class Answering:
             graph = self._branch.repository.get_graph()
             return graph.find_distance_to_null(encoded(revision), [(tip, revno)]), []
 
+    def answer_subjects(self, revisions: list[str]) -> tuple[Any, Bytes]:
+        """The first lines of the messages of revisions."""
+        with self._branch.lock_read():
+            ids = [encoded(each) for each in revisions]
+            found = self._branch.repository.get_revisions(ids)
+            return [(each.message or "").strip().partition("\n")[0] for each in found], []
+
     def answer_trees(self, revisions: list[str], base: str | None) -> tuple[Any, Bytes]:
         """For each revision, oldest first: its id, and what differs from the one before, `base` at
         first (None: from nothing). Of every file: its id, and None or parent, name, kind, content,
