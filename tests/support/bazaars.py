@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import subprocess
-from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from pathlib import Path
 
+from tests.support import daemons
 from tests.support.checkouts import Checkout
-from tests.support.registries import free_port, wait_for
 
 ADDRESS = "Tester <tester@example.com>"
 
@@ -100,46 +99,26 @@ def checkout(folder: Path) -> Branch:
     return Branch(folder / "trunk", folder)
 
 
-class Serve:
-    """brz's own server, which anybody may push to; see `checkouts.Server`."""
+class Serve(daemons.Daemon):
+    """brz's own server, which anybody may push to. options: of `brz serve`."""
 
     def __init__(self, folder: Path, options: tuple[str, ...]) -> None:
-        self._folder = folder
+        super().__init__(folder, "bzr", "trunk")
         self._options = options
-        self._port = free_port()
-        self.url = f"bzr://127.0.0.1:{self._port}/trunk"
+        path = {"PATH": f"/usr/bin:{os.environ['PATH']}"}
+        self.environment = {**os.environ, **path, **environment(folder)}
 
     def checkout(self, folder: Path) -> Branch:
-        return Branch(folder, self._folder, self.url)
+        return Branch(folder, self.folder, self.url)
 
-    def start(self) -> None:
-        command = ["brz", "serve", *self._options, f"--directory={self._folder}"]
-        where = ["--listen=127.0.0.1", f"--port={self._port}"]
-        path = {"PATH": f"/usr/bin:{os.environ['PATH']}"}
-        log = self._folder / "serve.log"
-        with log.open("wb") as output:
-            self._child = subprocess.Popen(
-                [*command, *where],
-                stdout=output,
-                stderr=output,
-                env={**os.environ, **path, **environment(self._folder)},
-            )
-        wait_for("127.0.0.1", self._port, self._child, log)
-
-    def stop(self) -> None:
-        self._child.kill()
-        self._child.wait()
+    def command(self) -> list[str]:
+        where = [f"--directory={self.folder}", "--listen=127.0.0.1", f"--port={self.port}"]
+        return ["brz", "serve", *self._options, *where]
 
 
-@contextlib.contextmanager
-def server(folder: Path, *options: str) -> Iterator[Serve]:
+def server(folder: Path, *options: str) -> AbstractContextManager[Serve]:
     """options: of `brz serve`, instead of --allow-writes; "--read-only" for none."""
     folder.mkdir(parents=True)
     brz(folder, folder, "init", "-q", "--no-tree", str(folder / "trunk"))
     given = tuple(option for option in options if option != "--read-only")
-    serve = Serve(folder, given if options else ("--allow-writes",))
-    serve.start()
-    try:
-        yield serve
-    finally:
-        serve.stop()
+    return daemons.running(Serve(folder, given if options else ("--allow-writes",)))

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import subprocess
-from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from pathlib import Path
 
+from tests.support import daemons
 from tests.support.checkouts import Checkout
-from tests.support.registries import free_port, wait_for
 
 CONFIG = """\
 [user]
@@ -107,42 +106,27 @@ def checkout(folder: Path) -> Repo:
     return Repo(folder / "checkout", folder / "gitconfig")
 
 
-class Daemon:
-    """git's own server, which anybody may push to; see `checkouts.Server`."""
+class Daemon(daemons.Daemon):
+    """git's own server, which anybody may push to."""
 
     def __init__(self, folder: Path) -> None:
-        self._folder = folder
-        self._port = free_port()
-        self.url = f"git://127.0.0.1:{self._port}/repository.git"
+        super().__init__(folder, "git", "repository.git")
 
     def checkout(self, folder: Path) -> Repo:
-        return Repo(folder, self._folder / "gitconfig", clone=self.url)
+        return Repo(folder, self.folder / "gitconfig", clone=self.url)
 
-    def start(self) -> None:
+    def command(self) -> list[str]:
         # Not `git daemon`, which would leave its child behind when it is ended.
-        folder = subprocess.check_output(["git", "--exec-path"], text=True).strip()
-        command = [f"{folder}/git-daemon", "--export-all", "--enable=receive-pack", "--reuseaddr"]
-        where = ["--listen=127.0.0.1", f"--port={self._port}", f"--base-path={self._folder}"]
-        log = self._folder / "daemon.log"
-        with log.open("wb") as output:
-            self._child = subprocess.Popen([*command, *where], stdout=output, stderr=output)
-        wait_for("127.0.0.1", self._port, self._child, log)
-
-    def stop(self) -> None:
-        self._child.terminate()
-        self._child.wait()
+        programs = subprocess.check_output(["git", "--exec-path"], text=True).strip()
+        command = [f"{programs}/git-daemon", "--export-all", "--enable=receive-pack", "--reuseaddr"]
+        where = ["--listen=127.0.0.1", f"--port={self.port}", f"--base-path={self.folder}"]
+        return [*command, *where]
 
 
-@contextlib.contextmanager
-def server(folder: Path) -> Iterator[Daemon]:
+def server(folder: Path) -> AbstractContextManager[Daemon]:
     repository = bare(folder / "repository.git")
     (repository / "HEAD").write_text("ref: refs/heads/main\n")
-    daemon = Daemon(folder)
-    daemon.start()
-    try:
-        yield daemon
-    finally:
-        daemon.stop()
+    return daemons.running(Daemon(folder))
 
 
 def bare(folder: Path, **settings: str) -> Path:

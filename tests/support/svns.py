@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import re
 import subprocess
-from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 from urllib.parse import quote
 
+from tests.support import daemons
 from tests.support.checkouts import Checkout
-from tests.support.registries import free_port, wait_for
 
 LAYOUT = ("trunk", "branches", "tags")
 _ENVIRONMENT = {"PATH": os.environ["PATH"], "LC_ALL": "C.UTF-8"}
@@ -154,14 +153,13 @@ def tunnelled(folder: Path) -> WorkingCopy:
     return WorkingCopy(folder / "checkout", f"{url}/trunk")
 
 
-class Svnserve:
-    """Subversion's own server; see `checkouts.Server`. login: who may read and write, a name and a
-    password; None: everybody.
+class Svnserve(daemons.Daemon):
+    """Subversion's own server. login: who may read and write, a name and a password; None:
+    everybody.
     """
 
     def __init__(self, folder: Path, login: tuple[str, str] | None = None) -> None:
-        self._folder = folder
-        self._port = free_port()
+        super().__init__(folder, "svn", "repository")
         self.repository = folder / "repository"
         repository(self.repository)
         conf = self.repository / "conf"
@@ -171,30 +169,15 @@ class Svnserve:
         else:
             access = "anon-access = write\n"
         (conf / "svnserve.conf").write_text(f"[general]\n{access}")
-        self.url = f"svn://127.0.0.1:{self._port}/repository"
 
     def checkout(self, folder: Path) -> WorkingCopy:
         return WorkingCopy(folder, f"{self.url}/trunk")
 
-    def start(self) -> None:
-        where = ["--listen-host", "127.0.0.1", "--listen-port", str(self._port)]
-        command: Sequence[str] = ["svnserve", "-d", "--foreground", "-r", str(self._folder), *where]
-        log = self._folder / "svnserve.log"
-        with log.open("wb") as output:
-            self._child = subprocess.Popen(command, stdout=output, stderr=output)
-        wait_for("127.0.0.1", self._port, self._child, log)
-
-    def stop(self) -> None:
-        self._child.terminate()
-        self._child.wait()
+    def command(self) -> list[str]:
+        where = ["--listen-host", "127.0.0.1", "--listen-port", str(self.port)]
+        return ["svnserve", "-d", "--foreground", "-r", str(self.folder), *where]
 
 
-@contextlib.contextmanager
-def server(folder: Path, login: tuple[str, str] | None = None) -> Iterator[Svnserve]:
+def server(folder: Path, login: tuple[str, str] | None = None) -> AbstractContextManager[Svnserve]:
     folder.mkdir(parents=True)
-    serving = Svnserve(folder, login)
-    serving.start()
-    try:
-        yield serving
-    finally:
-        serving.stop()
+    return daemons.running(Svnserve(folder, login))
