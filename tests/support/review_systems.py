@@ -95,6 +95,9 @@ class Forge(World, Protocol):
     def push(self, files: Mapping[str, str]) -> str:
         """Push files directly to main, without a review, as somebody who may; the revision."""
 
+    def replace(self, proposed: Proposed, files: Mapping[str, str]) -> Proposed:
+        """Give a review a revision that has just these files on top of main as it is now."""
+
     def clone(self, folder: Path) -> gits.Repo:
         """A new clone of the project, as the bot."""
 
@@ -169,6 +172,9 @@ class GerritWorld:
         url = self.project.url("admin")
         self.project.repo.git("push", "-q", url, f"{revision}:refs/heads/main")
         return revision
+
+    def replace(self, proposed: Proposed, files: Mapping[str, str]) -> Proposed:
+        return self.propose(files, earlier=proposed)
 
     def clone(self, folder: Path) -> gits.Repo:
         return gits.Repo(folder, self.project.repo.config, self.project.url(self.bot))
@@ -350,6 +356,16 @@ class GiteaWorld:
         checkout.git("push", "-q", self.repository.clone_url("core"), "HEAD:main")
         self.repository.call("PATCH", rules, "core", {"enable_push": False})
         return revision
+
+    def replace(self, proposed: Proposed, files: Mapping[str, str]) -> Proposed:
+        checkout = self.repository.checkout
+        checkout.git("checkout", "-q", "-B", proposed.handle, self.tip())
+        for path, text in files.items():
+            checkout.put(path, text)
+        revision = checkout.commit("Change the chart")
+        self.repository.push(proposed.handle, force=True)
+        self.repository.settle(int(proposed.id), revision)
+        return proposed._replace(revision=revision)
 
     def clone(self, folder: Path) -> gits.Repo:
         config = self.repository.checkout.config

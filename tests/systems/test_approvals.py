@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -14,18 +17,19 @@ from pipeline_steps.reviews.review import Verdict
 from pipeline_steps.state.record import Record
 from pipeline_steps.state.state import State
 from pipeline_steps.toolbox.errors import NotApproved
-from tests.support.review_systems import FORGES, Forge, Proposed
+from tests.support.review_systems import FORGES, Forge, GerritWorld, GiteaWorld, Proposed
 
 PIPELINE = """\
-charts: [{path: charts/*}]
+charts: [{path: charts/*, tests: {none: "nothing to install"}}]
 approvals: {code: {RULE}}
 channels:
-  production: {charts: "file:///nowhere", requires: [check, approval.code]}
+  snapshot: {charts: "file://FOLDER/snapshots"}
+  production: {charts: "file://FOLDER/charts", requires: [check, approval.code]}
 """
 CHART = {
     "charts/web/Chart.yaml": "apiVersion: v2\nname: web\nversion: 1.0.0\n",
     "charts/web/values.yaml": "".join(f"key{number}: {number}\n" for number in range(30)),
-    "charts/web/templates/map.yaml": "kind: ConfigMap\n",
+    "charts/web/templates/map.yaml": "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: web}\n",
 }
 VALUES = "charts/web/values.yaml"
 
@@ -46,7 +50,10 @@ class Charts:
 
     def begin(self, rule: str = "") -> None:
         """Bring the chart into main by an approved review."""
-        pipeline = PIPELINE.replace("RULE", rule) + self._settings
+        pipeline = PIPELINE.replace("RULE", rule).replace("FOLDER", str(self.folder))
+        for place in ("snapshots", "charts"):
+            (self.folder / place).mkdir()
+        pipeline += self._settings
         self.merged({"pipeline.yaml": pipeline, **CHART})
 
     def merged(self, files: Mapping[str, str], earlier: Proposed | None = None) -> Proposed:
@@ -75,6 +82,25 @@ class Charts:
         (record,) = approval("web", config=config, state=state, review=review)
         return record
 
+    def run(self, *words: str) -> subprocess.CompletedProcess[str]:
+        """The command line, in the clone."""
+        return subprocess.run(
+            [sys.executable, "-m", "pipeline_steps", *words],
+            cwd=self.repo.root,
+            env={**os.environ, "GIT_CONFIG_GLOBAL": str(self.repo.config)},
+            capture_output=True,
+            text=True,
+        )
+
+    def ok(self, *steps: str) -> None:
+        """Run steps on what main is now."""
+        self.repo.git("fetch", "-q", "origin")
+        self.repo.git("checkout", "-q", "-B", "main", "origin/main")
+        for step in steps:
+            local = ["--local"] if step == "tag_release" else []
+            done = self.run(step, *local, "--chart", "web")
+            assert done.returncode == 0, done.stderr
+
     def repo_text(self) -> str:
         """pipeline.yaml as main has it."""
         self.repo.git("fetch", "-q", "origin", "+refs/heads/*:refs/remotes/origin/*")
@@ -99,9 +125,12 @@ def charts(
 every_way = pytest.mark.parametrize("charts", FORGES, indirect=True)
 
 
-def changed(number: int, text: str = "changed") -> dict[str, str]:
-    """The values with another one of the thirty."""
-    return {VALUES: CHART[VALUES].replace(f"key{number}: {number}\n", f"key{number}: {text}\n")}
+def changed(*numbers: int, more: str = "") -> dict[str, str]:
+    """The values with others for some of the thirty."""
+    text = CHART[VALUES]
+    for number in numbers:
+        text = text.replace(f"key{number}: {number}\n", f"key{number}: changed\n")
+    return {VALUES: text + more}
 
 
 @every_way
@@ -126,18 +155,146 @@ def test_every_change_since_the_beginning_needs_its_own_approval(charts: Charts)
     charts.refused(pushed[:12])
 
 
-@every_way
+@pytest.mark.parametrize("charts", ["gerrit", "gitea"], indirect=True)
 def test_a_rule_that_nobody_fulfilled_is_told_for_each_change(charts: Charts) -> None:
     charts.begin('by: ["somebody-else"]')
     charts.refused(charts.world.approver, "not in `by`", "1 more person must approve")
 
 
-@every_way
+@pytest.mark.parametrize("charts", ["gerrit", "gitea"], indirect=True)
 def test_what_is_not_of_the_chart_needs_no_approval(charts: Charts) -> None:
     charts.begin()
     charts.world.push({"docs/text.md": "no chart\n"})
     charts.world.push({"pipeline.yaml": charts.repo_text() + "tests: {parallel: 2}\n"})
     assert charts.ask().passed
-    text = charts.repo_text().replace("{path: charts/*}", "{path: charts/*, paths: [docs/]}")
+    text = charts.repo_text().replace("{path: charts/*,", "{path: charts/*, paths: [docs/],")
     pushed = charts.world.push({"pipeline.yaml": text})
     charts.refused(pushed[:12], "pipeline.yaml")
+
+
+@pytest.mark.parametrize("charts", ["gerrit"], indirect=True)
+def test_an_approval_survives_a_clean_rebase_and_no_other_line(charts: Charts) -> None:
+    """In the build of a review: its newest revision counts, not the one that was approved. Gitea
+    calls the approval stale after each push, which is respected.
+    """
+    charts.begin()
+    world = charts.world
+    proposed = world.propose(changed(3))
+    charts.refused("1 more person", review=proposed.id, revision=proposed.revision)
+    world.approve(proposed, world.approver)
+    assert charts.ask(review=proposed.id, revision=proposed.revision).passed
+    charts.merged(changed(20))
+    rebased = world.replace(proposed, changed(3, 20))
+    record = charts.ask(review=proposed.id, revision=rebased.revision)
+    (approved,) = record.parameters["approved"]
+    assert approved["changes"] == [rebased.revision]
+    assert approved["votes"][0]["revision"] == proposed.revision
+    resolved = world.replace(rebased, changed(3, 20, more="smuggled: true\n"))
+    charts.refused("has other changes", review=proposed.id, revision=resolved.revision)
+    charts.refused("this is the build of", review=proposed.id, revision=rebased.revision)
+
+
+@pytest.mark.parametrize("charts", ["gerrit", "gitea"], indirect=True)
+def test_a_file_that_was_dropped_after_the_approval_needs_another(charts: Charts) -> None:
+    charts.begin()
+    world = charts.world
+    secret = {"charts/web/templates/secret.yaml": "kind: Secret\n"}
+    proposed = world.propose({**changed(3), **secret})
+    world.approve(proposed, world.approver)
+    dropped = world.replace(proposed, changed(3))
+    charts.refused("1 more person", review=proposed.id, revision=dropped.revision)
+    world.approve(dropped, world.approver)
+    assert charts.ask(review=proposed.id, revision=dropped.revision).passed
+
+
+@pytest.mark.parametrize("charts", ["gitea-rebase", "gitea-squash"], indirect=True)
+def test_all_commits_of_a_branch_are_covered_by_the_approval_of_the_last(charts: Charts) -> None:
+    """Fast-forward where nothing else was merged, else rebased, squashed, or merged."""
+    charts.begin()
+    world = charts.world
+    for numbers in ((3, 4), (5, 6)):
+        done = {3, 4, 20} if numbers == (5, 6) else set()
+        first = world.propose(changed(*done, numbers[0]))
+        second = world.propose(changed(*done, *numbers), earlier=first)
+        world.approve(second, world.approver)
+        if done:  # beside it
+            charts.merged({"charts/web/templates/map.yaml": "kind: Role\n"})
+        charts.merge(second)
+        assert charts.ask().parameters["approvers"] == [world.approver]
+        if not done:
+            charts.merged(changed(3, 4, 20))
+
+
+@pytest.mark.parametrize("charts", ["gitea"], indirect=True)
+def test_whoever_may_not_write_approves_in_vain(charts: Charts) -> None:
+    charts.begin()
+    world = charts.world
+    proposed = world.propose(changed(3))
+    world.approve(proposed, world.stranger)
+    words = (f"{world.stranger}: not official", "1 more person must approve")
+    charts.refused(*words, review=proposed.id, revision=proposed.revision)
+    world.approve(proposed, world.approver)
+    world.reject(proposed, world.bot)
+    charts.refused("ci rejects", review=proposed.id, revision=proposed.revision)
+
+
+@pytest.mark.parametrize("charts", ["gerrit"], indirect=True)
+def test_the_author_approves_in_vain_on_gerrit(charts: Charts) -> None:
+    """Gitea lets no author approve; Gerrit lets one who may vote."""
+    charts.begin()
+    world = charts.world
+    assert isinstance(world, GerritWorld)
+    world.project.repo.git("config", "user.email", f"{world.approver}@example.com")
+    change = world.project.push(changed(3), by=world.approver)
+    proposed = Proposed(str(change.number), change.revision, change)
+    world.approve(proposed, world.approver)
+    words = "by the author of the review"
+    charts.refused(words, review=proposed.id, revision=proposed.revision)
+    charts.merge(proposed)
+    charts.refused(proposed.revision[:12], words)
+
+
+@pytest.mark.parametrize("charts", ["gerrit"], indirect=True)
+def test_each_change_of_a_chain_needs_its_own_approval_on_gerrit(charts: Charts) -> None:
+    """One merge brings two changes; the approval of the upper one says nothing of the lower."""
+    charts.begin(f'by: ["{charts.world.approver}"], gerrit: "label:Verified=MAX"')
+    world = charts.world
+    assert isinstance(world, GerritWorld)
+    lower = world.project.push(changed(3))
+    upper = world.project.push(changed(3, 20), onto=lower.revision)
+    charts.merged({"README.md": "so that a merge is made\n"})
+    for change in (lower, upper):
+        world.project.vote(change, world.approver, Code_Review=2)
+        world.project.vote(change, world.bot, Verified=1)
+    path = f"{world.project.path(upper)}/submit"
+    world.gerrit.do("POST", path, {}, by=world.approver)
+    with pytest.raises(NotApproved) as caught:
+        charts.ask()
+    words = str(caught.value)
+    assert f"/+/{lower.number}: 1 more" in words
+    assert f"/+/{upper.number}: 1 more" in words
+
+
+@pytest.mark.parametrize("charts", ["gitea"], indirect=True)
+def test_a_release_asks_again_and_an_approval_that_is_gone_ends_it(charts: Charts) -> None:
+    """The command line, whole: the first release passes, of the second the approval is removed
+    between the tag and promote; only the changes since the first are asked about.
+    """
+    charts.begin()
+    proposed = charts.merged(changed(3))
+    charts.ok("check", "snapshot", "integration_test", "approval", "tag_release", "promote")
+    assert len(list((charts.folder / "charts").glob("*.tgz"))) == 1
+    url = f"file://{charts.folder}/charts"
+    assert charts.world.approver in charts.run("audit", url, "--report", "table").stdout
+    version = CHART["charts/web/Chart.yaml"].replace("1.0.0", "1.1.0")
+    proposed = charts.merged({"charts/web/Chart.yaml": version})
+    charts.ok("check", "snapshot", "integration_test", "approval", "tag_release")
+    assert isinstance(charts.world, GiteaWorld)
+    reviews = f"/pulls/{proposed.id}/reviews"
+    for given in charts.world.repository.call("GET", reviews, "core"):
+        charts.world.repository.call("DELETE", f"{reviews}/{given['id']}", "core")
+    refused = charts.run("promote", "--chart", "web")
+    assert refused.returncode == 6, refused.stderr
+    assert "Chart.yaml" in refused.stderr and "values.yaml" not in refused.stderr
+    assert len(list((charts.folder / "charts").glob("*.tgz"))) == 1
+    assert charts.run("tag_release", "--local", "--chart", "web").returncode == 6
