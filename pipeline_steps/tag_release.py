@@ -7,7 +7,7 @@
 First makes all of promote's checks without writing anything, so that no tag is published that
 promote would refuse. Reads the records of the chart's content. Writes a record with the tag.
 Changes outside: one annotated tag, named by `release.tag`, in the checkout and (without --local)
-where it came from; a tag is never moved.
+where it came from; a tag is never moved. On Gitea the tag becomes a release that has the chart.
 """
 
 from __future__ import annotations
@@ -17,11 +17,13 @@ from collections.abc import Iterable
 
 from pipeline_steps.building.channels import WritableChannel
 from pipeline_steps.building.production_images import ImageCopy
+from pipeline_steps.charts.archive import Archive
 from pipeline_steps.cli.options import Option
 from pipeline_steps.cli.step import Step, run_step
 from pipeline_steps.config.language import Config
 from pipeline_steps.release import derivation, global_tag
 from pipeline_steps.release.proof import require_approvals, require_proof
+from pipeline_steps.reviews.kinds import open_review_system
 from pipeline_steps.state.attempt import record_attempt
 from pipeline_steps.state.record import Record, make_key
 from pipeline_steps.state.state import State
@@ -123,7 +125,20 @@ def tag_release(
         tag = checkout.source.create_tag(
             tag_name, revision, tag_message(chart, release.copies), push=not local
         )
-        return attempt.passed({"tag": f"{tag.name}@{tag.revision}"})
+        outputs = {"tag": f"{tag.name}@{tag.revision}"}
+        if config.review.gitea and not local:
+            outputs["page"] = make_page(config, checkout, tag.name, release.archive)
+        return attempt.passed(outputs)
+
+
+def make_page(config: Config, checkout: Checkout, tag: str, archive: Archive) -> str:
+    """Make Gitea's release of a pushed tag, with the chart as its file; the page's URL."""
+    from pipeline_steps.reviews.gitea import GiteaReviews
+
+    system = open_review_system(config, checkout.source.remote_url)
+    assert isinstance(system, GiteaReviews), "the caller looked"
+    files = {archive.file_name: archive.tgz}
+    return system.publish_release(tag, f"{archive.name} {archive.version}", "", files)
 
 
 def tag_all(

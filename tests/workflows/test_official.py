@@ -19,7 +19,7 @@ from tests.support.gits import Repo
 from tests.support.helms import helm
 from tests.support.official import Official, Systems
 from tests.support.pages import served
-from tests.support.registries import Running
+from tests.support.registries import Running, fetch
 
 
 @pytest.fixture
@@ -70,9 +70,16 @@ def test_a_chart_goes_from_a_pull_request_to_an_installation(
     message = repository.checkout.git("tag", "--list", "--format=%(contents)", "hello-0.1.0")
     tested = message.partition("Pipeline-Image: hello hello ")[2].split()[0]
 
+    (page,) = repository.call("GET", "/releases", "member")
+    assert (page["tag_name"], page["name"]) == ("hello-0.1.0", "hello 0.1.0")
+    (asset,) = page["assets"]
+    assert asset["name"] == "hello-0.1.0.tgz"
+
     # 8 the member installs what was tested
     clone = Repo(tmp_path / "pages", tmp_path / "gitconfig", str(official.pages))
     clone.git("checkout", "-q", "gh-pages")
+    promoted = (clone.root / "hello-0.1.0.tgz").read_bytes()
+    assert fetch(asset["browser_download_url"]) == promoted
     with served(clone.root) as url:
         assert tested in installed_image(official, url)
 
