@@ -46,7 +46,7 @@ def test_list_and_help_name_every_step() -> None:
     ("words", "says"),
     [
         (["snapsht"], "did you mean snapshot?"),
-        (["merge"], "merge: not yet"),
+        (["sweep"], "sweep: not yet"),
         (["check", "--nope"], "--nope"),
     ],
 )
