@@ -20,7 +20,8 @@ from pipeline_steps.auth.hosts import Host
 from pipeline_steps.config.language import Approval, GiteaReview
 from pipeline_steps.reviews.findings import with_findings
 from pipeline_steps.reviews.review import Abilities, Delivery, Review, State, Verdict, Vote, Word
-from pipeline_steps.services.gitea import Gitea, decode, explain, segment
+from pipeline_steps.services.gitea import Gitea, decode, explain
+from pipeline_steps.services.rest import segment
 from pipeline_steps.toolbox import clock, http, retry
 from pipeline_steps.toolbox.errors import (
     AccessRefused,

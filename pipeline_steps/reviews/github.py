@@ -22,7 +22,8 @@ from pipeline_steps.reviews.github_merges import Merges, Pull
 from pipeline_steps.reviews.github_verdicts import Comments, Verdicts
 from pipeline_steps.reviews.remotes import project_path
 from pipeline_steps.reviews.review import Abilities, Delivery, Review, State, Verdict, Vote, Word
-from pipeline_steps.services.github import Github, decode, segment
+from pipeline_steps.services.github import Github, decode
+from pipeline_steps.services.rest import segment
 from pipeline_steps.toolbox import http, retry
 from pipeline_steps.toolbox.errors import AccessRefused, ConfigurationError, UsageError
 

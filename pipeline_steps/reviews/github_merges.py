@@ -9,7 +9,8 @@ from typing import Any, Literal
 import msgspec
 
 from pipeline_steps.reviews.review import Review
-from pipeline_steps.services.github import Github, decode, explain, segment
+from pipeline_steps.services.github import Github, decode, explain
+from pipeline_steps.services.rest import segment
 from pipeline_steps.toolbox import http, retry
 from pipeline_steps.toolbox.errors import (
     AccessRefused,

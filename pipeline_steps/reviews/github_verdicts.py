@@ -14,7 +14,8 @@ from typing import Any, Literal
 import msgspec
 
 from pipeline_steps.reviews.review import Finding, Verdict, Word
-from pipeline_steps.services.github import Github, decode, segment
+from pipeline_steps.services.github import Github, decode
+from pipeline_steps.services.rest import segment
 from pipeline_steps.toolbox.errors import AccessRefused, MachineError
 
 #: Word → status and conclusion of a check run. An incomplete one stays in progress.

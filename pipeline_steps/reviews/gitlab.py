@@ -22,7 +22,8 @@ from pipeline_steps.reviews.gitlab_merges import MergeRequest, Merges
 from pipeline_steps.reviews.gitlab_verdicts import Notes, Statuses
 from pipeline_steps.reviews.remotes import project_path
 from pipeline_steps.reviews.review import Abilities, Delivery, Review, State, Verdict, Vote, Word
-from pipeline_steps.services.gitlab import PUBLIC, Gitlab, decode, segment
+from pipeline_steps.services.gitlab import PUBLIC, Gitlab, decode
+from pipeline_steps.services.rest import segment
 from pipeline_steps.toolbox import http, retry
 from pipeline_steps.toolbox.errors import AccessRefused, ConfigurationError, UsageError
 

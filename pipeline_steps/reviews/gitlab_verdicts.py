@@ -7,7 +7,8 @@ from collections.abc import Mapping
 import msgspec
 
 from pipeline_steps.reviews.review import Verdict, Word
-from pipeline_steps.services.gitlab import Gitlab, decode, explain, segment
+from pipeline_steps.services.gitlab import Gitlab, decode, explain
+from pipeline_steps.services.rest import segment
 from pipeline_steps.toolbox.errors import AccessRefused, MachineError
 
 #: A pipeline that must succeed waits for a running status.

@@ -13,13 +13,13 @@ import os
 import re
 from collections.abc import Container, Iterator, Mapping
 from typing import Any, TypeVar
-from urllib.parse import quote
 
 import msgspec
 
 from pipeline_steps.auth import hosts as table
 from pipeline_steps.auth.credentials import from_hosts
 from pipeline_steps.auth.hosts import Host
+from pipeline_steps.services import rest
 from pipeline_steps.toolbox import http, json_reader
 from pipeline_steps.toolbox.errors import (
     AccessRefused,
@@ -27,19 +27,14 @@ from pipeline_steps.toolbox.errors import (
     MachineError,
     PipelineError,
 )
-from pipeline_steps.toolbox.redact import register
 
 T = TypeVar("T")
 
 #: The variable with the token where `hosts` has none.
 VARIABLE = "GITEA_TOKEN"
 #: Items of a page: what servers give at most unless they are configured otherwise
-#: (app.ini, [api] MAX_RESPONSE_ITEMS); and pages that are read.
-_PER_PAGE, _MOST_PAGES = 50, 1000
-#: Bytes of an error's body that are understood.
-_WORDS = 64 * 1024
-#: Characters of a token; a line break would split the header.
-_TOKEN = re.compile(r"[\x21-\x7e]+")
+#: (app.ini, [api] MAX_RESPONSE_ITEMS).
+_PER_PAGE = 50
 _NAME = re.compile(r"(?!\.+/)[\w.-]+/(?!\.+$)[\w.-]+", re.ASCII)
 
 
@@ -50,7 +45,7 @@ def explain(body: bytes) -> str:
     'head out of date'
     """
     with contextlib.suppress(ValueError, AttributeError, TypeError, KeyError):
-        content = json_reader.decode(body[:_WORDS])
+        content = json_reader.decode(body[: rest.ERROR_BYTES])
         detail = "; ".join(str(error) for error in content.get("errors") or [])
         return f"{content['message']}{f' ({detail})' if detail else ''}"[:500]
     return http.excerpt(body)
@@ -83,8 +78,7 @@ class Gitea:
             )
         self._place = self.url.partition("://")[2]
         _, entry = table.entry_for(hosts, self._place)
-        plain = self.url.startswith("http://") and (entry.plain_http or _is_local(self._place))
-        if not plain and not self.url.startswith("https://"):
+        if not rest.may_have_token(self.url, entry):
             raise ConfigurationError(
                 "not an https:// URL", where=http.safe_url(self.url), advice="a token would be read"
             )
@@ -105,12 +99,7 @@ class Gitea:
     def _find_token(self, hosts: Mapping[str, Host], environ: Mapping[str, str]) -> str:
         host, _, path = self._place.partition("/")
         login = from_hosts(host, f"{path}/{self.repository}".lstrip("/"), hosts)
-        token = login.password if login else register(environ.get(VARIABLE, "").strip())
-        if token and not _TOKEN.fullmatch(token):
-            raise ConfigurationError(
-                "the token for Gitea has characters that no token has", where=self._place
-            )
-        return token
+        return rest.token("Gitea", login, VARIABLE, environ, self._place)
 
     @property
     def login(self) -> str:
@@ -174,7 +163,7 @@ class Gitea:
         separator = "&" if "?" in path else "?"
         items = 0
         before = b""
-        for page in range(1, _MOST_PAGES + 1):
+        for page in range(1, rest.MOST_PAGES + 1):
             answer = self.call("GET", f"{path}{separator}limit={_PER_PAGE}&page={page}")
             found = decode(answer, list[kind])  # type: ignore[valid-type]
             # Some lists come as one page whatever is asked, and may not say how long they are.
@@ -186,7 +175,7 @@ class Gitea:
             if items >= int(answer.headers.get("x-total-count") or items + 1):
                 return
         raise MachineError(
-            f"more than {_MOST_PAGES} pages are not read", where=http.safe_url(answer.url)
+            f"more than {rest.MOST_PAGES} pages are not read", where=http.safe_url(answer.url)
         )
 
     def require_visible(self) -> None:
@@ -198,23 +187,9 @@ class _User(msgspec.Struct):
     login: str
 
 
-def segment(text: str) -> str:
-    """A name of any characters as one segment of a path, or as a value of a query.
-
-    >>> segment("feature/one two")
-    'feature%2Fone%20two'
-    """
-    return quote(text, safe="")
-
-
 def decode(answer: http.Response, kind: type[T]) -> T:
     """The JSON of an answer as a value of `kind`. Raises MachineError when it does not match."""
-    try:
-        return msgspec.json.decode(answer.body, type=kind)
-    except (msgspec.DecodeError, RecursionError) as error:
-        raise MachineError(
-            f"not the answer Gitea documents: {error}", where=http.safe_url(answer.url)
-        ) from error
+    return rest.decode(answer, kind, "Gitea")
 
 
 def error_for(answer: http.Response) -> PipelineError:
@@ -237,7 +212,3 @@ def error_for(answer: http.Response) -> PipelineError:
             "account write access to the repository"
         )
     return error
-
-
-def _is_local(place: str) -> bool:
-    return place.startswith(("localhost:", "127.", "[::1]"))

@@ -12,15 +12,15 @@ import json
 import os
 import re
 from collections.abc import Container, Iterator, Mapping
-from email.utils import parsedate_to_datetime
 from typing import Any, TypeVar
-from urllib.parse import quote, urljoin, urlsplit
+from urllib.parse import urlsplit
 
 import msgspec
 
 from pipeline_steps.auth import hosts as table
 from pipeline_steps.auth.credentials import from_hosts
 from pipeline_steps.auth.hosts import Host
+from pipeline_steps.services import rest
 from pipeline_steps.toolbox import http, json_reader
 from pipeline_steps.toolbox.errors import (
     AccessRefused,
@@ -29,7 +29,6 @@ from pipeline_steps.toolbox.errors import (
     PipelineError,
     Temporary,
 )
-from pipeline_steps.toolbox.redact import register
 
 T = TypeVar("T")
 
@@ -39,18 +38,10 @@ JSON = "application/vnd.github+json"
 #: A file as raw bytes, up to 100 MB; as JSON GitHub returns only the first MB.
 RAW = "application/vnd.github.raw+json"
 BYTES = "application/octet-stream"
-#: Seconds one read or write may take; and to wait after a limit that does not say how long it lasts
-#: ("Rate limits").
+#: Seconds one read or write may take.
 TIMEOUT = 120.0
-_PAUSE = 60.0
-_NEXT = re.compile(r'<([^>]*)>\s*;[^,]*rel="next"')
-#: Bytes of an error's body that are understood, and pages of a list that are read: GitHub has no
-#: more than 100.
-_WORDS, _MOST_PAGES = 64 * 1024, 1000
 #: Rights as GitHub names them, like "contents=write; workflows=write".
 _RIGHTS = re.compile(r"[\w=,; ]{1,200}", re.ASCII)
-#: Characters of a token; a line break would split the header.
-_TOKEN = re.compile(r"[\x21-\x7e]+")
 
 
 def explain(body: bytes) -> str:
@@ -61,7 +52,7 @@ def explain(body: bytes) -> str:
     'Validation Failed (tag_name already_exists)'
     """
     with contextlib.suppress(ValueError, AttributeError, TypeError, KeyError):
-        content = json_reader.decode(body[:_WORDS])
+        content = json_reader.decode(body[: rest.ERROR_BYTES])
         errors = [
             error if isinstance(error, str) else _words(error)
             for error in content.get("errors") or []
@@ -87,22 +78,9 @@ def temporary_error(answer: http.Response) -> Temporary | None:
         return None
     pause = http.retry_after(answer.headers)
     if pause is None and answer.status in (403, 429):
-        pause = _seconds_until_reset(answer.headers) if exhausted else _PAUSE
+        reset = rest.seconds_until_reset(answer.headers, "x-ratelimit-reset")
+        pause = reset if exhausted else rest.PAUSE
     return Temporary(error.what, where=error.where, retry_after=pause)
-
-
-def _seconds_until_reset(headers: Mapping[str, str]) -> float:
-    """Seconds until the rate limit is reset, by the server's own clock.
-
-    >>> date = "Thu, 01 Jan 2026 00:00:00 GMT"
-    >>> _seconds_until_reset({"x-ratelimit-reset": "1767225607", "date": date})
-    7.0
-    """
-    try:
-        then = float(headers["x-ratelimit-reset"])
-        return max(0.0, then - parsedate_to_datetime(headers["date"]).timestamp())
-    except (KeyError, ValueError, TypeError):
-        return _PAUSE
 
 
 def web_url(api: str) -> str:
@@ -133,15 +111,6 @@ def graphql_url(api: str) -> str:
     return f"{api.removesuffix('/v3')}/graphql"
 
 
-def segment(text: str) -> str:
-    """A text as one segment of a path.
-
-    >>> segment("feature/a b")
-    'feature%2Fa%20b'
-    """
-    return quote(text, safe="")
-
-
 class Github:
     """Client for one repository, "owner/name"; paths are relative to it.
 
@@ -166,9 +135,7 @@ class Github:
         self.api = (api or variables.get("GITHUB_API_URL") or PUBLIC).rstrip("/")
         host = self.api.partition("://")[2].partition("/")[0]
         _, entry = table.entry_for(hosts, host)
-        local = host.startswith(("localhost:", "127.", "[::1]"))
-        plain = self.api.startswith("http://") and (entry.plain_http or local)
-        if not plain and not self.api.startswith("https://"):
+        if not rest.may_have_token(self.api, entry):
             name = "review.github.api_url" if api else "GITHUB_API_URL"
             raise ConfigurationError(
                 f"{name} is not an https:// URL", where=http.safe_url(self.api)
@@ -185,12 +152,7 @@ class Github:
     def _find_token(self, host: str, hosts: Mapping[str, Host], environ: Mapping[str, str]) -> str:
         page = self.web.partition("://")[2]
         login = from_hosts(page, self.repository, hosts) or from_hosts(host, self.repository, hosts)
-        token = login.password if login else register(environ.get("GITHUB_TOKEN", "").strip())
-        if token and not _TOKEN.fullmatch(token):
-            raise ConfigurationError(
-                "the token for GitHub has characters that no token has", where=page
-            )
-        return token
+        return rest.token("GitHub", login, "GITHUB_TOKEN", environ, page)
 
     def call(
         self,
@@ -285,23 +247,12 @@ class Github:
         inside: the field with the list, where an answer is an object. allowed: statuses for "there
         are none".
         """
-        separator = "&" if "?" in path else "?"
-        root = "" if "://" in path else self._root
-        url = f"{root}{path}{separator}per_page=100"
-        visited: set[str] = set()
-        while url not in visited:
-            visited.add(url)
-            if len(visited) > _MOST_PAGES:
-                raise MachineError(
-                    f"more than {_MOST_PAGES} pages are not read", where=http.safe_url(url)
-                )
-            answer = self.call("GET", url, allowed=allowed, right=right)
-            if not 200 <= answer.status < 300:
-                return
+
+        def ask(url: str) -> http.Response:
+            return self.call("GET", url, allowed=allowed, right=right)
+
+        for answer in rest.linked_pages(ask, path, self._root):
             yield from _items(answer, kind, inside)
-            next_link = _NEXT.search(answer.headers.get("link", ""))
-            if next_link:
-                url = urljoin(url, next_link[1])
 
     def require_visible(self) -> None:
         """Raise AccessRefused unless the repository is visible: only then does 404 mean absent."""
@@ -327,12 +278,7 @@ def _items(answer: http.Response, kind: type[T], inside: str) -> list[T]:
 
 def decode(answer: http.Response, kind: type[T]) -> T:
     """The JSON of an answer as a value of `kind`. Raises MachineError when it does not match."""
-    try:
-        return msgspec.json.decode(answer.body, type=kind)
-    except (msgspec.DecodeError, RecursionError) as error:
-        raise MachineError(
-            f"not the answer GitHub documents: {error}", where=http.safe_url(answer.url)
-        ) from error
+    return rest.decode(answer, kind, "GitHub")
 
 
 def error_for(answer: http.Response, right: str = "contents, write") -> PipelineError:

@@ -12,15 +12,14 @@ import json
 import os
 import re
 from collections.abc import Container, Iterator, Mapping
-from email.utils import parsedate_to_datetime
 from typing import Any, TypeVar
-from urllib.parse import quote, urljoin
 
 import msgspec
 
 from pipeline_steps.auth import hosts as table
 from pipeline_steps.auth.credentials import from_hosts
 from pipeline_steps.auth.hosts import Host
+from pipeline_steps.services import rest
 from pipeline_steps.toolbox import http, json_reader
 from pipeline_steps.toolbox.errors import (
     AccessRefused,
@@ -29,20 +28,12 @@ from pipeline_steps.toolbox.errors import (
     PipelineError,
     Temporary,
 )
-from pipeline_steps.toolbox.redact import register
 
 T = TypeVar("T")
 
 PUBLIC = "https://gitlab.com"
 #: The variable with the token where `hosts` has none. Not CI_JOB_TOKEN: it can write no notes.
 VARIABLE = "GITLAB_TOKEN"
-#: Seconds to wait after a limit that does not say how long it lasts.
-_PAUSE = 60.0
-_NEXT = re.compile(r'<([^>]*)>\s*;[^,]*rel="next"')
-#: Bytes of an error's body that are understood, and pages of a list that are read.
-_WORDS, _MOST_PAGES = 64 * 1024, 1000
-#: Characters of a token; a line break would split the header.
-_TOKEN = re.compile(r"[\x21-\x7e]+")
 _PATH = re.compile(r"(?:(?!\.+/)[\w.-]+/)+(?!\.+$)[\w.-]+", re.ASCII)
 
 
@@ -55,7 +46,7 @@ def explain(body: bytes) -> str:
     'needs more'
     """
     with contextlib.suppress(ValueError, AttributeError, TypeError, KeyError):
-        content = json_reader.decode(body[:_WORDS])
+        content = json_reader.decode(body[: rest.ERROR_BYTES])
         told = content.get("message") or content.get("error_description") or content["error"]
         if isinstance(told, dict):
             told = "; ".join(f"{name}: {_listed(words)}" for name, words in told.items())
@@ -76,31 +67,8 @@ def temporary_error(answer: http.Response) -> Temporary | None:
     error = http.error_for_status(answer, explain)
     pause = http.retry_after(answer.headers)
     if pause is None and answer.status == 429:
-        pause = _seconds_until_reset(answer.headers)
+        pause = rest.seconds_until_reset(answer.headers, "ratelimit-reset")
     return Temporary(error.what, where=error.where, retry_after=pause)
-
-
-def _seconds_until_reset(headers: Mapping[str, str]) -> float:
-    """Seconds until the rate limit is reset, by the server's own clock.
-
-    >>> date = "Thu, 01 Jan 2026 00:00:00 GMT"
-    >>> _seconds_until_reset({"ratelimit-reset": "1767225607", "date": date})
-    7.0
-    """
-    try:
-        then = float(headers["ratelimit-reset"])
-        return max(0.0, then - parsedate_to_datetime(headers["date"]).timestamp())
-    except (KeyError, ValueError, TypeError):
-        return _PAUSE
-
-
-def segment(text: str) -> str:
-    """A text as one segment of a path.
-
-    >>> segment("group/charts")
-    'group%2Fcharts'
-    """
-    return quote(text, safe="")
 
 
 class Gitlab:
@@ -130,9 +98,7 @@ class Gitlab:
             )
         self._place = self.url.partition("://")[2]
         _, entry = table.entry_for(hosts, self._place)
-        local = self._place.startswith(("localhost:", "127.", "[::1]"))
-        plain = self.url.startswith("http://") and (entry.plain_http or local)
-        if not plain and not self.url.startswith("https://"):
+        if not rest.may_have_token(self.url, entry):
             raise ConfigurationError(
                 "not an https:// URL", where=http.safe_url(self.url), advice="a token would be read"
             )
@@ -140,7 +106,7 @@ class Gitlab:
         self.page = f"{self.url}/{project}"
         self.budget = budget
         self.api = f"{self.url}/api/v4"
-        self._root = f"{self.api}/projects/{segment(project)}"
+        self._root = f"{self.api}/projects/{rest.segment(project)}"
         self._client = http.Client(ca_file=entry.ca_file, later=temporary_error)
         variables = os.environ if environ is None else environ
         self._token = functools.cache(lambda: self._find_token(hosts, variables))
@@ -151,12 +117,7 @@ class Gitlab:
     def _find_token(self, hosts: Mapping[str, Host], environ: Mapping[str, str]) -> str:
         host, _, path = self._place.partition("/")
         login = from_hosts(host, f"{path}/{self.project}".lstrip("/"), hosts)
-        token = login.password if login else register(environ.get(VARIABLE, "").strip())
-        if token and not _TOKEN.fullmatch(token):
-            raise ConfigurationError(
-                "the token for GitLab has characters that no token has", where=self._place
-            )
-        return token
+        return rest.token("GitLab", login, VARIABLE, environ, self._place)
 
     @property
     def login(self) -> str:
@@ -221,23 +182,12 @@ class Gitlab:
         """The items of a list, as values of `kind`, from all its pages. allowed: statuses for
         "there are none".
         """
-        separator = "&" if "?" in path else "?"
-        root = "" if "://" in path else self._root
-        url = f"{root}{path}{separator}per_page=100"
-        visited: set[str] = set()
-        while url not in visited:
-            visited.add(url)
-            if len(visited) > _MOST_PAGES:
-                raise MachineError(
-                    f"more than {_MOST_PAGES} pages are not read", where=http.safe_url(url)
-                )
-            answer = self.call("GET", url, allowed=allowed, right=right)
-            if not 200 <= answer.status < 300:
-                return
+
+        def ask(url: str) -> http.Response:
+            return self.call("GET", url, allowed=allowed, right=right)
+
+        for answer in rest.linked_pages(ask, path, self._root):
             yield from decode(answer, list[kind])  # type: ignore[valid-type]
-            next_link = _NEXT.search(answer.headers.get("link", ""))
-            if next_link:
-                url = urljoin(url, next_link[1])
 
     def require_visible(self) -> None:
         """Raise AccessRefused unless the project is visible: only then does 404 mean absent."""
@@ -250,12 +200,7 @@ class _User(msgspec.Struct):
 
 def decode(answer: http.Response, kind: type[T]) -> T:
     """The JSON of an answer as a value of `kind`. Raises MachineError when it does not match."""
-    try:
-        return msgspec.json.decode(answer.body, type=kind)
-    except (msgspec.DecodeError, RecursionError) as error:
-        raise MachineError(
-            f"not the answer GitLab documents: {error}", where=http.safe_url(answer.url)
-        ) from error
+    return rest.decode(answer, kind, "GitLab")
 
 
 def error_for(answer: http.Response, right: str = "the scope api") -> PipelineError:
