@@ -34,7 +34,7 @@ charts:
     tests: {{none: "a library of names, without anything to run"}}
 channels:
   snapshot: {{charts: "file://{folder}/snapshot"}}
-  production: {{charts: ["file://{folder}/production"]}}
+  production: {{charts: ["file://{folder}/production"], requires: [check, approval.code]}}
 review: {{{review}}}
 approvals: {{code: {{by: [bob]}}}}
 evidence: file://{folder}/evidence
