@@ -263,10 +263,11 @@ def _deliver_kept(system: ReviewSystem, review: Review, unsent: Unsent) -> Deliv
 
 def _read(path: Path, source: Source) -> Unsent | None:
     """A kept verdict; None for a file that is not one of ours, which is left alone."""
-    place = path.resolve()
-    if path.is_symlink() or (
-        place.is_relative_to(source.root)
-        and source.is_tracked(place.relative_to(source.root).as_posix())
+    root = source.root.resolve()
+    # Also as it is written: a link on the way may be what the source tracks.
+    places = [place for place in (path, path.resolve()) if place.is_relative_to(root)]
+    if path.is_symlink() or any(
+        source.is_tracked(place.relative_to(root).as_posix()) for place in places
     ):
         log.warning("report: %s is tracked by the source: it is no verdict of a run here", path)
         return None

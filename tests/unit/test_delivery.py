@@ -68,3 +68,22 @@ def test_a_kept_verdict_is_read_as_it_was(tmp_path: Path) -> None:
     assert unsent and (unsent.system, unsent.review) == ("gitea", "7")
     assert unsent.findings == (("charts/web/Chart.yaml", 3, "`raise it`"),)
     assert (unsent.revision, unsent.url) == (verdict(1).revision, "https://c")
+
+
+@pytest.mark.parametrize("link", [True, False])
+def test_a_verdict_that_the_source_tracks_is_left(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, link: bool
+) -> None:
+    """Also where the folder is a link that the source tracks, to a place outside of it."""
+    repo = Repo(tmp_path / "checkout", tmp_path / "gitconfig")
+    folder = repo.root / ".pipeline"
+    if link:
+        delivery.keep(tmp_path, SYSTEM, "7", verdict(1))
+        folder.mkdir(parents=True)
+        (folder / "unsent").symlink_to(tmp_path / "unsent")
+    else:
+        delivery.keep(folder, SYSTEM, "7", verdict(1))
+    repo.git("add", "--force", ".pipeline")
+    repo.commit()
+    assert list(delivery.send_kept(folder, SYSTEM, open_source(repo.root))) == []
+    assert "is tracked by the source" in caplog.text
