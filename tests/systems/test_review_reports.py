@@ -199,6 +199,10 @@ def agent(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Agent]:
     assert not [path for path in written if agent.build.secret.encode() in path.read_bytes()]
 
 
+#: Of what does not depend on the system: on one of them.
+once = pytest.mark.parametrize("agent", ["gitea"], indirect=True)
+
+
 def test_a_verdict_comes_to_the_review_and_again_changes_nothing(agent: Agent) -> None:
     proposed = agent.propose()
     agent.repo.git("checkout", "-q", "--detach", proposed.revision)
@@ -226,6 +230,7 @@ def test_a_verdict_comes_to_the_review_and_again_changes_nothing(agent: Agent) -
     assert agent.last["outputs"]["delivery"] == "unchanged"
 
 
+@once
 def test_the_command_in_the_text_checks_out_what_was_tested(agent: Agent) -> None:
     proposed = agent.propose()
     agent.checked(proposed)
@@ -275,6 +280,7 @@ def test_a_review_that_changes_no_chart_passes(agent: Agent) -> None:
     assert any("no chart affected" in text for text in agent.world.texts(proposed))
 
 
+@once
 def test_a_part_of_what_the_review_changes_does_not_pass(agent: Agent) -> None:
     other = {f"charts/api/{name}": text for name, text in chart_files(name="api").items()}
     proposed = agent.world.propose({**other, "charts/web/values.yaml": "image: other\n"})
@@ -287,6 +293,7 @@ def test_a_part_of_what_the_review_changes_does_not_pass(agent: Agent) -> None:
     assert agent.world.shown(proposed) == "positive"
 
 
+@once
 def test_a_chart_that_was_changed_here_does_not_pass(agent: Agent) -> None:
     proposed = agent.propose()
     agent.repo.git("checkout", "-q", "--detach", proposed.revision)
@@ -297,6 +304,7 @@ def test_a_chart_that_was_changed_here_does_not_pass(agent: Agent) -> None:
     assert "local modifications: charts/web/values.yaml" in agent.world.texts(proposed)[-1]
 
 
+@once
 def test_what_is_not_the_reviews_own_is_refused(agent: Agent) -> None:
     proposed = agent.propose()
     agent.repo.git("checkout", "-q", "--detach", "origin/main")
@@ -360,6 +368,7 @@ def test_in_a_shell_the_review_of_what_is_checked_out_is_told(agent: Agent) -> N
     assert agent.last["outputs"]["delivery"] == "files"
 
 
+@once
 def test_a_verdict_that_cannot_be_sent_is_sent_by_the_next_run(agent: Agent) -> None:
     proposed, other = agent.propose(), agent.propose("image: another\n")
     agent.checked(proposed)
@@ -378,6 +387,7 @@ def test_a_verdict_that_cannot_be_sent_is_sent_by_the_next_run(agent: Agent) -> 
     assert agent.unsent == []
 
 
+@once
 def test_a_kept_verdict_on_a_revision_that_was_replaced_is_not_sent(agent: Agent) -> None:
     first = agent.propose()
     agent.checked(first)
@@ -390,6 +400,7 @@ def test_a_kept_verdict_on_a_revision_that_was_replaced_is_not_sent(agent: Agent
     assert agent.world.shown(second) == "positive" and agent.unsent == []
 
 
+@once
 def test_a_kept_verdict_does_not_replace_one_that_was_set_since(agent: Agent) -> None:
     proposed, other = agent.propose(), agent.propose("image: another\n")
     agent.checked(proposed)
@@ -406,6 +417,7 @@ def test_a_kept_verdict_does_not_replace_one_that_was_set_since(agent: Agent) ->
     assert agent.world.shown(proposed) == "positive" and agent.unsent == []
 
 
+@once
 def test_what_is_no_verdict_is_not_kept(agent: Agent) -> None:
     proposed = agent.propose()
     agent.checked(proposed)
@@ -419,6 +431,7 @@ def test_what_is_no_verdict_is_not_kept(agent: Agent) -> None:
     assert agent.world.shown(proposed) is None
 
 
+@once
 def test_a_kept_verdict_that_the_review_brings_is_not_sent(agent: Agent) -> None:
     first = agent.propose("image: {\n")
     agent.repo.git("checkout", "-q", "--detach", first.revision)
@@ -485,7 +498,7 @@ MERGING = {
 }
 
 
-@pytest.mark.parametrize("agent", ["gitea"], indirect=True)
+@once
 @pytest.mark.parametrize("ci", MERGING)
 def test_a_merge_that_ci_tests_is_told_apart_from_the_reviews_revision(
     agent: Agent, ci: str
@@ -520,7 +533,7 @@ def test_what_a_chart_says_is_plain_text_where_gitea_renders_it(forge: giteas.Fo
         assert not re.findall(r"<(?:a|img|script|iframe|h1|table)\b[^>]*>", rendered), rendered
 
 
-@pytest.mark.parametrize("agent", ["gitea"], indirect=True)
+@once
 def test_what_a_fork_hands_over_is_told_and_counts_for_nothing(agent: Agent) -> None:
     """A second workflow, on the default branch: the artifact claims success and tries more."""
     proposed = agent.propose()
