@@ -9,7 +9,7 @@ import functools
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, NamedTuple
 
-from pipeline_steps.approvals.coverage import Coverage, Range
+from pipeline_steps.approvals.coverage import MOST_COMMITS, Coverage, Range
 from pipeline_steps.approvals.mainline import Change, Mainline
 from pipeline_steps.approvals.votes import Count, count_votes
 from pipeline_steps.config.language import Approval, Config
@@ -161,7 +161,10 @@ def _single_commits(
 ) -> Iterator[Brought | str]:
     """What the reviews of single commits brought by a merge, or by themselves."""
     if commits is None:
-        yield f"{_changes_text((merge,))}: the merge has other lines than what was merged"
+        yield (
+            f"{_changes_text((merge,))}: the merge has other lines than what was merged, or more "
+            f"than {MOST_COMMITS} commits"
+        )
     for commit in commits or ():
         found, problem = reviews(commit.revision)
         if found:

@@ -133,7 +133,8 @@ class Coverage:
 
     def merged_commits(self, change: Change) -> tuple[Change, ...] | None:
         """The commits that a merge brought to the mainline, where each is a review of its own;
-        None when the merge itself has other lines than they. Of no merge: it alone.
+        None when the merge itself has other lines than they, or more than MOST_COMMITS. Of no
+        merge: it alone.
         """
         parents = self._source.parents(change.revision)
         if not self._system.abilities.single_commits or len(parents) < 2:
@@ -147,7 +148,9 @@ class Coverage:
         if not is_clean:
             return None
         commits: list[Change] = []
-        while tip != base and len(commits) < MOST_COMMITS:
+        while tip != base:
+            if len(commits) == MOST_COMMITS:
+                return None
             before = next(iter(self._source.parents(tip)), None)
             paths = tuple(self._difference(Range(before, tip)))
             commits.append(Change(tip, before, paths))

@@ -26,6 +26,8 @@ REPOSITORIES = "tests/contract/test_repositories.py"
 RELEASE = "tests/workflows/test_release.py"
 HOSTILE = "tests/unit/test_hostile_texts.py"
 GUARDS = "tests/systems/test_guards.py"
+RULES = "tests/unit/test_approval_rules.py"
+REVIEWS = "tests/systems/test_reviews.py"
 
 
 def _in(file: str) -> str:
@@ -389,5 +391,102 @@ MUTANTS = (
         '    return _COMMAND.sub("|", text).replace("##[", "# #[")\n',
         "    return text\n",
         ("tests/unit/test_job_log.py::test_words_of_a_chart_are_no_commands_to_the_runner",),
+    ),
+    Mutant(
+        "author-approves",
+        _in("approvals/votes"),
+        "AUTHOR: review.author,",
+        'AUTHOR: "nobody",',
+        (f"{RULES}::test_the_author_does_not_count_however_the_account_is_written[ann]",),
+    ),
+    Mutant(
+        "vote-on-other-content",
+        _in("approvals/votes"),
+        "    if vote.revision not in covering:\n",
+        "    if False:\n",
+        (f"{RULES}::test_votes_on_other_revisions_or_without_a_right_do_not_count",),
+    ),
+    Mutant(
+        "rejection",
+        _in("approvals/votes"),
+        "return not self.missing and not self.rejecting",
+        "return not self.missing",
+        (f"{RULES}::test_rejections_block_whoever_approves",),
+    ),
+    Mutant(
+        "vote-without-a-right",
+        _in("approvals/votes"),
+        "        reason = vote.reason\n",
+        '        reason = ""\n',
+        (f"{RULES}::test_votes_on_other_revisions_or_without_a_right_do_not_count",),
+    ),
+    Mutant(
+        "account-that-looks-alike",
+        _in("approvals/votes"),
+        "vote.account not in eligible:",
+        "_alike(vote.account) not in map(_alike, eligible):",
+        (f"{RULES}::test_an_account_that_only_looks_like_one_of_by_does_not_count",),
+    ),
+    Mutant(
+        "binary-lines",
+        _in("approvals/changes"),
+        '    if b"\\0" in before or b"\\0" in after:\n',
+        '    if b"\\0" in before and b"\\0" not in after:\n',
+        (f"{RULES}::test_line_ends_binary_files_and_missing_ends",),
+    ),
+    Mutant(
+        "commits-left-out",
+        _in("approvals/coverage"),
+        "            if len(commits) == MOST_COMMITS:\n                return None\n",
+        "            if len(commits) == MOST_COMMITS:\n                break\n",
+        (f"{RULES}::test_commits_of_a_merge_that_are_too_many_to_be_asked_about_are_not_left_out",),
+    ),
+    Mutant(
+        "superseded-revision",
+        _in("reviews/github"),
+        "        if not own and not self._is_queued(review, verdict.revision):\n",
+        "        if False:\n",
+        (f"{REVIEWS}::test_a_superseded_revision_gets_nothing[github]",),
+    ),
+    Mutant(
+        "pinned-merge",
+        _in("reviews/github_merges"),
+        '{"sha": revision, "merge_method": method}',
+        '{"merge_method": method}',
+        (
+            "tests/systems/test_github_reviews.py::test_what_is_pushed_between_the_look_and_the_merge_is_not_merged",
+        ),
+    ),
+    Mutant(
+        "votes-of-strangers",
+        _in("reviews/github"),
+        'reason = "" if writes else',
+        'reason = "" if True else',
+        (
+            "tests/systems/test_github_reviews.py::test_only_the_newest_word_of_people_who_may_write_counts",
+        ),
+    ),
+    Mutant(
+        "incomplete-passes",
+        _in("reviews/github_verdicts"),
+        '    "incomplete": "pending",\n',
+        '    "incomplete": "success",\n',
+        (
+            "tests/systems/test_github_reviews.py::test_a_required_check_passes_for_a_positive_verdict_only[incomplete-status]",
+        ),
+    ),
+    Mutant(
+        "index-time",
+        _in("sources/git_tree"),
+        "shutil.copy2(index, copied)",
+        "shutil.copyfile(index, copied)",
+        ("tests/systems/test_git.py::test_hidden_edits_are_changes[one index]",),
+    ),
+    Mutant(
+        "token-over-http",
+        _in("services/rest"),
+        'host.plain_http or is_loopback(parts.hostname or "")',
+        "True",
+        ("tests/unit/test_doctests.py",),
     ),
 )

@@ -305,6 +305,21 @@ def test_a_merge_whose_answer_is_lost_is_done_once(place: Place) -> None:
     assert (lost != [], place.people.git.tip("main")) == (True, merged)
 
 
+def test_what_is_pushed_between_the_look_and_the_merge_is_not_merged(place: Place) -> None:
+    pushed: list[str] = []
+
+    def push(request: Request) -> None:
+        if request.method == "PUT" and not pushed:
+            pushed.append(place.people.git.commit("fix", {"charts/web/values.yaml": "a: b\n"}))
+
+    reviews = place.reviews()
+    before = place.people.git.tip("main")
+    place.hub.fault = push
+    with pytest.raises(Conflict, match="test and approve the new revision"):
+        reviews.merge(reviews.review("1"), place.head, "no")
+    assert (pushed != [], place.people.git.tip("main")) == (True, before)
+
+
 def test_a_merge_queue_is_entered_at_the_pinned_revision(place: Place) -> None:
     place.people.queue = []
     place.people.rules = [rule("merge_queue")]

@@ -7,14 +7,19 @@ import random
 import subprocess
 import tempfile
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
-from pipeline_steps.approvals import changes
+from pipeline_steps.approvals import changes, coverage
+from pipeline_steps.approvals.mainline import Change
 from pipeline_steps.approvals.votes import Count, count_votes
+from pipeline_steps.config.config_file import load
 from pipeline_steps.config.language import Approval
-from pipeline_steps.reviews.review import Review, Vote
+from pipeline_steps.reviews.review import Abilities, Review, Vote
+from pipeline_steps.workspace.checkout import Checkout
+from tests.support.gits import Repo, chart
 
 REVIEW = Review("gitea", "7", "https://x/7", "A", "ann", "uli", "main", "r2", ("r1", "r2"), "open")
 GROUPS = {"managers": frozenset({"meg", "max"}), "empty": frozenset[str]()}
@@ -147,9 +152,33 @@ def test_line_ends_binary_files_and_missing_ends() -> None:
         ("+", b"a\x0bc\n"),
     )
     one, other = changes.changed_lines(b"\0a", b"\0b"), changes.changed_lines(b"\0c", b"\0b")
-    assert len(one) == 2
+    assert [line.startswith(b"sha256:") for _, line in one] == [True, True]
     assert one != other, "of a binary file both sides must be the same"
     assert changes.changed_lines(b"", b"") == ()
+
+
+def test_commits_of_a_merge_that_are_too_many_to_be_asked_about_are_not_left_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    repo = Repo(tmp_path / "checkout", tmp_path / "gitconfig")
+    repo.put("pipeline.yaml", "charts: [{path: charts/*}]\n")
+    repo.put("charts/web/Chart.yaml", chart("web"))
+    before = repo.commit()
+    topic = repo.branch("topic")
+    for number in range(3):
+        topic.put("charts/web/values.yaml", f"number: {number}\n")
+        topic.commit()
+    merge = repo.merge(topic)
+    checkout = Checkout(load((), environ={}, start=repo.root))
+    single = Abilities(True, True, True, True, True, 4000, single_commits=True)
+    # No review system can be brought to have a merge of more commits than it takes.
+    system: Any = SimpleNamespace(abilities=single)
+    for most, commits in ((3, 3), (2, None)):
+        monkeypatch.setattr(coverage, "MOST_COMMITS", most)
+        found = coverage.Coverage(checkout, "web", system, ["charts/web"]).merged_commits(
+            Change(merge, before, ("charts/web/values.yaml",))
+        )
+        assert (found and len(found)) == commits
 
 
 def test_many_equal_lines_are_compared_as_a_whole(monkeypatch: pytest.MonkeyPatch) -> None:

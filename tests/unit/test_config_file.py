@@ -381,6 +381,7 @@ def test_a_secret_that_is_a_variable_stays_its_name(tmp_path: Path) -> None:
 def test_keys_without_effect_are_told_once(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
+    config_file._warn_once.cache_clear()  # another test may have been told of the same lines
     text = CHARTS + ("channels: {snapshot: {keep: {abandoned: 1d}}}\nrelease: {sign: {key: x}}\n")
     for _ in range(2):
         config_file.load(
