@@ -1,6 +1,6 @@
 # Everything a person or the CI does with this checkout. Needs python3 (3.10 or newer) and make; the rest is
 # installed when it is missing, after saying what and where.
-.PHONY: help demo demo-direct demo-forge demo-gerrit demo-down check test faults mutants bench doc
+.PHONY: help demo demo-direct demo-forge demo-gerrit demo-public demo-down check test faults mutants bench doc
 # Debian's own python3 where it is new enough: python3-venv is made for it, and another one on PATH is often compiled
 # without profile-guided optimisation, which makes every step start a fifth slower.
 PYTHON ?= $(shell /usr/bin/python3 -c 'import sys; sys.exit(sys.version_info < (3, 10))' 2>/dev/null \
@@ -11,6 +11,7 @@ help:
 	@echo 'make demo-direct  two developers, Subversion and Kubernetes, without a chart repository'
 	@echo 'make demo-forge  a chart from a pull request on a real forge (Gitea) to an installation'
 	@echo 'make demo-gerrit  a chart from a review on a real Gerrit to a release'
+	@echo 'make demo-public  a branch proposed on Launchpad (a double), merged, tagged, and all charts published'
 	@echo 'make demo-down  end and remove everything that these started'
 	@echo 'make check      lint, unit and contract tests'
 	@echo 'make test       everything, with a real engine and a real Kubernetes'
@@ -30,6 +31,9 @@ demo-forge:
 
 demo-gerrit:
 	@$(PYTHON) tools/demo/gerrit.py up
+
+demo-public:
+	@$(PYTHON) tools/demo/public.py up
 
 demo-down:
 	@$(PYTHON) tools/demo/gerrit.py down

@@ -36,6 +36,7 @@ from pipeline_steps.reporting.delivery import Addressee, Target
 from pipeline_steps.reporting.report_page import Page
 from pipeline_steps.reviews.kinds import open_review_system
 from pipeline_steps.reviews.review import ReviewSystem, Verdict
+from pipeline_steps.sources.source import short_revision
 from pipeline_steps.state.attempt import Attempt, record_attempt
 from pipeline_steps.state.origin import origin
 from pipeline_steps.state.record import Record, make_key
@@ -166,7 +167,7 @@ def _tell_unbelieved(
         parameters=parameters,
     ) as attempt:
         if review is None:
-            log.info("report: no open review has the revision %s", build.head[:12])
+            log.info("report: no open review has the revision %s", short_revision(build.head))
             return attempt.passed({"verdict": "incomplete", "delivery": "files"})
         told = unbelieved_builds.verdict(claim, build.head, build.url or "")
         addressee = Addressee(review, review.id, build.head, build.head)

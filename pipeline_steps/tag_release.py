@@ -24,6 +24,7 @@ from pipeline_steps.config.language import Config
 from pipeline_steps.release import derivation, global_tag
 from pipeline_steps.release.proof import require_approvals, require_proof
 from pipeline_steps.reviews.kinds import open_review_system
+from pipeline_steps.sources.source import short_revision
 from pipeline_steps.state.attempt import record_attempt
 from pipeline_steps.state.record import Record, make_key
 from pipeline_steps.state.state import State
@@ -194,14 +195,14 @@ def tagged_revision(checkout: Checkout, chart: Chart) -> str | None:
             at_tag.chart.content if at_tag.chart else f"no chart that can be read ({at_tag.reason})"
         )
         raise Conflict(
-            f"tag {tag.name} exists at {tag.revision[:12]} with other content (there "
+            f"tag {tag.name} exists at {short_revision(tag.revision)} with other content (there "
             f"{content}, here {chart.content})",
             where=chart.path,
             advice="raise the version in Chart.yaml: a tag is never moved",
         )
     if at_tag.older:
         raise Conflict(
-            f"tag {tag.name} exists at {tag.revision[:12]}, which is older than pipeline.yaml: "
+            f"tag {tag.name} exists at {short_revision(tag.revision)}, which is older than pipeline.yaml: "
             "promote cannot release from it",
             where=chart.path,
             advice="raise the version in Chart.yaml: a tag is never moved",

@@ -14,6 +14,7 @@ from pipeline_steps.approvals.mainline import Change, Mainline
 from pipeline_steps.approvals.votes import Count, count_votes
 from pipeline_steps.config.language import Approval, Config
 from pipeline_steps.reviews.review import Review, ReviewSystem, Vote
+from pipeline_steps.sources.source import short_revision
 from pipeline_steps.toolbox.errors import NotApproved
 
 #: Paths of a change that an error names.
@@ -79,7 +80,7 @@ def approved_head(
     count = count_votes(approval, review, votes, covering, system.members)
     if not count.passed:
         raise NotApproved(
-            f"{review.head[:12]} has no approval {name}: {_missing(count)}",
+            f"{short_revision(review.head)} has no approval {name}: {_missing(count)}",
             where=review.url,
             advice=_advice(count, approval),
         )
@@ -223,7 +224,9 @@ def _problem(review: Review, config: Config) -> str:
 
 
 def _changes_text(changes: Iterable[Change]) -> str:
-    return ", ".join(f"{change.revision[:12]} ({_paths_text(change.paths)})" for change in changes)
+    return ", ".join(
+        f"{short_revision(change.revision)} ({_paths_text(change.paths)})" for change in changes
+    )
 
 
 def _paths_text(paths: tuple[str, ...]) -> str:
@@ -233,7 +236,7 @@ def _paths_text(paths: tuple[str, ...]) -> str:
 
 def _missing(count: Count) -> str:
     """Whose approval is missing, and why the votes that there are do not count."""
-    parts = [f"{vote.account} rejects {vote.revision[:12]}" for vote in count.rejecting]
+    parts = [f"{vote.account} rejects {short_revision(vote.revision)}" for vote in count.rejecting]
     if count.missing:
         people = "person" if count.missing == 1 else "people"
         parts.append(f"{count.missing} more {people} must approve")

@@ -18,6 +18,7 @@ from pipeline_steps.ci.build import Build
 from pipeline_steps.config.language import Config
 from pipeline_steps.reviews.kinds import open_review_system
 from pipeline_steps.reviews.review import Review, ReviewSystem
+from pipeline_steps.sources.source import short_revision
 from pipeline_steps.state.attempt import record_attempt
 from pipeline_steps.state.record import Record
 from pipeline_steps.state.state import State
@@ -109,7 +110,7 @@ def require_for_review(
 def _refuse_superseded(review: Review, built: str) -> None:
     if review.head != built:
         raise NotApproved(
-            f"the review is at {review.head[:12]}, this is the build of {built[:12]}",
+            f"the review is at {short_revision(review.head)}, this is the build of {short_revision(built)}",
             where=review.url,
             advice="ask in the build of the newest revision",
         )
@@ -175,10 +176,10 @@ def _records(
 def _log(chart: Chart, name: str, approved: Iterable[Approved]) -> None:
     """Who approved what, when."""
     for each in approved:
-        changes = ", ".join(change[:12] for change in each.changes)
+        changes = ", ".join(short_revision(change) for change in each.changes)
         for vote in each.votes:
             log.info(
                 "%s: approval %s of %s by %s, given %s on %s (%s)",
-                chart.name, name, changes, vote.account, vote.given, vote.revision[:12],
+                chart.name, name, changes, vote.account, vote.given, short_revision(vote.revision),
                 each.review.url,
             )  # fmt: skip

@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 from pipeline_steps.config.language import Approval, as_tuple
 from pipeline_steps.reviews.review import Review, Vote
+from pipeline_steps.sources.source import short_revision
 
 GROUP = "group:"
 #: Words of `not_by` that are no accounts.
@@ -115,7 +116,7 @@ def _refusal(
     if not vote.revision:
         return "the review system does not say which revision was approved"
     if vote.revision not in covering:
-        return f"given on {vote.revision[:12]}, which has other changes"
+        return f"given on {short_revision(vote.revision)}, which has other changes"
     return ""
 
 

@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Literal, NamedTuple
 
 from pipeline_steps.reporting.rendering import render, short
+from pipeline_steps.sources.source import short_revision
 from pipeline_steps.toolbox.redact import printable, redact
 
 _COLUMNS = (
@@ -145,7 +146,7 @@ def _cells(version: PublishedVersion, *, whole: bool) -> tuple[str, ...]:
         version.repository,
         version.proof,
         digest(version.content),
-        version.revision if whole else version.revision[:12],
+        version.revision if whole else short_revision(version.revision),
         separator.join(version.approvers),
         separator.join(tests) if whole else "; ".join(tests),
         separator.join(images),

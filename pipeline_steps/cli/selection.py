@@ -18,6 +18,7 @@ from pipeline_steps.charts import paths
 from pipeline_steps.ci.detect import Build, detect
 from pipeline_steps.cli.options import Shard
 from pipeline_steps.config.language import Config
+from pipeline_steps.sources.source import short_revision
 from pipeline_steps.state.origin import origin
 from pipeline_steps.state.record import fingerprint
 from pipeline_steps.state.state import State
@@ -264,8 +265,8 @@ def released_by_tag(checkout: Checkout, tag: str, is_published: IsPublished) -> 
     existing_tag = tags.find_tag(checkout.source, tag)
     if existing_tag is not None and existing_tag.revision != checkout.revision:
         message = (
-            f"the tag {tag} names {existing_tag.revision[:12]}, checked out is "
-            f"{checkout.revision[:12]}"
+            f"the tag {tag} names {short_revision(existing_tag.revision)}, checked out is "
+            f"{short_revision(checkout.revision)}"
         )
         raise UsageError(message, advice=f"check out {tag}")
     names = tags.TagPattern(checkout.config.release.tag)

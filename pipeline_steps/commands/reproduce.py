@@ -34,6 +34,7 @@ from pipeline_steps.evidence.stores import Stores
 from pipeline_steps.evidence.trust import channel_locations
 from pipeline_steps.reproduction import rebuilding, repacking, retesting
 from pipeline_steps.reproduction.comparison import Outcome
+from pipeline_steps.sources.source import short_revision
 from pipeline_steps.state import union
 from pipeline_steps.state.record import VERDICTS, Record
 from pipeline_steps.state.state import FILE, FOLDER, State
@@ -272,7 +273,7 @@ def perform(record: Record, config: Config, state: State, arguments: Namespace) 
         raise UsageError(
             f"this {record.step} {record.result}, there is no output to compare: "
             f"{record.reason or 'no reason given'}",
-            advice=f"run pipeline-steps {record.step} at revision {str(record.revision)[:12]}",
+            advice=f"run pipeline-steps {record.step} at revision {short_revision(record.revision)}",
         )
     if record.step == "build_image":
         return rebuilding.build_image(record, config, timeout=arguments.timeout)

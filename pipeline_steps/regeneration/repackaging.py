@@ -28,7 +28,7 @@ from pipeline_steps.oci.copy import tag_points_to
 from pipeline_steps.regeneration.charts import Charts, Place
 from pipeline_steps.regeneration.ledger import Refusal
 from pipeline_steps.repositories.fetch import fetcher
-from pipeline_steps.sources.source import Entry, Revisions, Tag
+from pipeline_steps.sources.source import Entry, Revisions, Tag, short_revision
 from pipeline_steps.sources.tree import StoredTree, is_pipeline_output, node_at, walk_files
 from pipeline_steps.toolbox.errors import (
     AccessRefused,
@@ -577,14 +577,14 @@ class Repackager:
         if config_path not in tree.entries():
             raise ConfigurationError(
                 f"the revision has no {config_path}, which says what the chart consists of",
-                where=revision[:12],
+                where=short_revision(revision),
                 advice="name the file that it had then with --config",
             )
         texts = tree.read(
             [path for path, entry in tree.entries().items() if _is_text(path, entry, config_path)]
         )
         config = config_file.parse_charts_and_images(
-            texts[config_path], f"{config_path}@{revision[:12]}"
+            texts[config_path], f"{config_path}@{short_revision(revision)}"
         )
         chart_folders = sorted(
             path.removesuffix("Chart.yaml").rstrip("/")

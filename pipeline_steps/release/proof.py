@@ -13,6 +13,7 @@ from pipeline_steps.approvals.requiring import require_for_release, required_nam
 from pipeline_steps.building import image_records
 from pipeline_steps.charts.paths import contains
 from pipeline_steps.config.language import Config
+from pipeline_steps.sources.source import short_revision
 from pipeline_steps.state.record import Record
 from pipeline_steps.state.state import State
 from pipeline_steps.testing import settings
@@ -222,7 +223,7 @@ def _nearest_tested_error(
     differs = f", which differs in {', '.join(files[:5])}" if files else ""
     return EvidenceError(
         f"{problem}; the nearest tested content is {str(nearest.content)[:19]} of revision "
-        f"{str(nearest.revision)[:12]}{differs}",
+        f"{short_revision(nearest.revision)}{differs}",
         advice="test this content, or release the tested one",
     )
 

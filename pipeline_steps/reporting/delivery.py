@@ -17,7 +17,7 @@ from pipeline_steps.ci.detect import Build, detect
 from pipeline_steps.config.language import Config
 from pipeline_steps.reviews.kinds import configured_system, open_review_system
 from pipeline_steps.reviews.review import Delivery, Finding, Review, ReviewSystem, Verdict, Word
-from pipeline_steps.sources.source import Source
+from pipeline_steps.sources.source import Source, short_revision
 from pipeline_steps.toolbox import files
 from pipeline_steps.toolbox.errors import (
     EvidenceError,
@@ -109,7 +109,7 @@ def find_target(config: Config, checkout: Checkout, *, files_only: bool) -> Targ
     except PipelineError as error:
         return Target(system, build, problem=error)
     if review is None:
-        reason = f"no open review on {name} has the revision {checkout.revision[:12]}"
+        reason = f"no open review on {name} has the revision {short_revision(checkout.revision)}"
         return Target(None, build, reason=reason)
     return Target(system, build, review)
 
@@ -173,7 +173,7 @@ def deliver(
     if review.state not in _OPEN:
         return Delivery("closed", review.url, f"the review is {review.state}")
     if review.head != verdict.revision and not queued:
-        problem = f"the review has a newer revision, {review.head[:12]}"
+        problem = f"the review has a newer revision, {short_revision(review.head)}"
         return Delivery("superseded", review.url, problem)
     return system.deliver(review, verdict)
 

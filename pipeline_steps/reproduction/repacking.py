@@ -20,6 +20,7 @@ from pipeline_steps.reproduction.comparison import (
     differing_names,
     first_difference,
 )
+from pipeline_steps.sources.source import short_revision
 from pipeline_steps.state.record import Record
 from pipeline_steps.toolbox.errors import (
     ConfigurationError,
@@ -46,11 +47,13 @@ def checkout_of_record(
         found_content = content(at)
         if found_content == record.content:
             return at
-        difference = f"revision {str(record.revision)[:12]} has content {str(found_content)[:19]}"
+        difference = (
+            f"revision {short_revision(record.revision)} has content {str(found_content)[:19]}"
+        )
     except UsageError as error:
         difference = str(error)
     except ConfigurationError as error:
-        difference = f"revision {str(record.revision)[:12]} cannot be read: {error}"
+        difference = f"revision {short_revision(record.revision)} cannot be read: {error}"
     with contextlib.suppress(ConfigurationError):
         # The checkout may have the very modifications that were built and never committed.
         if content(current) == record.content:

@@ -18,6 +18,26 @@ from pipeline_steps.auth.hosts import Host
 Kind = Literal["file", "executable", "link", "submodule"]
 
 
+#: A commit of git.
+_COMMIT = re.compile(r"[0-9a-f]{40}([0-9a-f]{24})?")
+#: A revision of Subversion: its number, branch and repository.
+_SVN = re.compile(r"(r[0-9]+):.*:.*")
+
+
+def short_revision(revision: str | None) -> str:
+    """A revision as people write it in a sentence: of git 12 digits, of Subversion its number, of
+    Bazaar the whole id, which has no short form.
+
+    >>> short_revision("0123456789" * 4), short_revision("r12:trunk:0f-1a"), short_revision("a@b-1-c")
+    ('012345678901', 'r12', 'a@b-1-c')
+    """
+    text = revision or ""
+    if _COMMIT.fullmatch(text):
+        return text[:12]
+    number = _SVN.fullmatch(text)
+    return number[1] if number else text
+
+
 class Entry(NamedTuple):
     """A tracked file, or an untracked one that is not ignored.
 

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from itertools import islice
 from pathlib import Path
 
-from pipeline_steps.sources.source import Entry, Node, Revisions, Source, Tree
+from pipeline_steps.sources.source import Entry, Node, Revisions, Source, Tree, short_revision
 from pipeline_steps.toolbox import files
 from pipeline_steps.toolbox.errors import ConfigurationError, MachineError, UsageError
 
@@ -73,7 +73,7 @@ def readable_entry(
     entry = entries.get(path)
     if entry is None:
         raise ConfigurationError(
-            f"{path} is not stored in {system} at {revision[:12]}", where=where
+            f"{path} is not stored in {system} at {short_revision(revision)}", where=where
         )
     if entry.kind == "submodule" and system == "svn":
         raise ConfigurationError(

@@ -14,7 +14,7 @@ from typing import Literal, NamedTuple
 from pipeline_steps.charts.paths import chart_yaml
 from pipeline_steps.charts.read import written_name
 from pipeline_steps.charts.version import Version, parse
-from pipeline_steps.sources.source import Source, Tree
+from pipeline_steps.sources.source import Source, Tree, short_revision
 from pipeline_steps.toolbox import yaml_reader
 from pipeline_steps.toolbox.errors import ConfigurationError, MachineError, UsageError
 from pipeline_steps.workspace import tags
@@ -80,9 +80,7 @@ def _released_with_other_content(checkout: Checkout, chart: Chart) -> VersionFin
     tagged = tags.chart_at_tag(checkout, chart.name)
     if tagged is None or tagged.has_content(chart.content):
         return None
-    released = (
-        f"version {chart.version} is released (tag {tagged.tag.name} at {tagged.tag.revision[:12]})"
-    )
+    released = f"version {chart.version} is released (tag {tagged.tag.name} at {short_revision(tagged.tag.revision)})"
     if tagged.chart is None:
         difference = f", and cannot be compared: {tagged.reason}"
     else:
@@ -148,7 +146,7 @@ def _taken_by_target(checkout: Checkout, chart: Chart, target: str) -> VersionFi
     revision = _revision_that_set_version(tip, there)
     text = (
         f"version {chart.version} is not above {there.version} of {target}"
-        f"{f' (set by {revision[:12]})' if revision else ''}"
+        f"{f' (set by {short_revision(revision)})' if revision else ''}"
     )
     return _finding("not-raised", checkout, chart, text)
 

@@ -23,6 +23,7 @@ from pipeline_steps.config.language import (
     ImageEntry,
     Settings,
 )
+from pipeline_steps.sources.source import short_revision
 from pipeline_steps.toolbox.errors import ConfigurationError
 from pipeline_steps.workspace.content import Closure
 
@@ -53,7 +54,7 @@ class StoredConfig:
     @functools.cached_property
     def document(self) -> Document:
         """charts and images as the tree stores them: no overlay, nothing expanded."""
-        at = f"@{self._revision[:12]}" if self._revision else ""
+        at = f"@{short_revision(self._revision)}" if self._revision else ""
         if self._data is None:
             advice = "add it to the source; is it ignored?"
             raise ConfigurationError(
