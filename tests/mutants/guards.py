@@ -487,6 +487,8 @@ MUTANTS = (
         _in("services/rest"),
         'host.plain_http or is_loopback(parts.hostname or "")',
         "True",
-        ("tests/unit/test_doctests.py",),
+        (
+            "tests/unit/test_doctests.py::test_examples_in_docstrings_give_the_stated_results[pipeline_steps.services.rest]",
+        ),
     ),
 )
