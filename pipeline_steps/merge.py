@@ -7,8 +7,9 @@ Refuses (6) what is not approved, or was approved at another revision; (5) a rev
 moved, that conflicts with its target, or whose charts' versions the target has taken in the
 meantime (`check.version: required`). A review system that merges does it, pinned to that revision;
 for Launchpad, which does not, it is merged here, in a checkout of its own, pushed, and the proposal
-marked as merged. Writes a record. Changes outside: the target branch and the review. A second run
-finishes what the first one could not.
+marked as merged. Elsewhere the review's newest revision must be checked out. What decides about
+trust, `approvals` among it, is the target's (docs/explanation/trust.md). Writes a record. Changes
+outside: the target branch and the review. A second run finishes what the first one could not.
 """
 
 from __future__ import annotations
@@ -74,6 +75,10 @@ def merge(
     if not id:
         raise UsageError("no review is named", advice="--review NUMBER, path or address")
     found = system.review(id)
+    # In a build of the review the configuration is that of the target already; a proposal of
+    # Launchpad is checked out beside this, which is the maintainer's own.
+    if not build.review and not isinstance(system, LeavesMerging):
+        config, system, found = checking_out.ask_by_policy_of_target(config, found, id)
     pinned = revision or (build.head if id == build.review else None) or found.head
     parameters = {"review": found.id, "target": found.target, "revision": pinned}
     key = make_key("merge", FORMAT, parameters=parameters, content=None, consumed={})
@@ -123,7 +128,7 @@ def merge_review(
             where=review.url,
             advice="check that out: its versions are compared with the target's",
         )
-    merging.fetch_target(checkout, review.target)
+    checking_out.fetch_target(config, review.target)
     require_free_versions(config, review.target)
     return system.merge(review, revision, merging.subject(review)) if write else ""
 

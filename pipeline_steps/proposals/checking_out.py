@@ -15,6 +15,7 @@ from pipeline_steps.reviews.kinds import open_review_system
 from pipeline_steps.reviews.review import LeavesMerging, Review, ReviewSystem
 from pipeline_steps.sources.kinds import PROPOSALS, open_source
 from pipeline_steps.sources.proposal import Proposal, Target
+from pipeline_steps.sources.source import Reviewable
 from pipeline_steps.toolbox.errors import ConfigurationError, Conflict, UsageError
 
 #: Below `.pipeline` of the checkout from which it was asked for.
@@ -80,7 +81,42 @@ def configuration(config: Config, checked_out: CheckedOut) -> Config:
     """The configuration of a proposal's checkout: what decides about trust is the target's, or the
     site's; overlays are those of `config`. Raises ConfigurationError.
     """
-    variables = {**os.environ, **checked_out.build}
+    return _load_for_review(config, checked_out.build, checked_out.start)
+
+
+def ask_by_policy_of_target(
+    config: Config, review: Review, id: str
+) -> tuple[Config, ReviewSystem, Review]:
+    """The configuration of what is checked out, the review system that it names, and the review,
+    when what decides about trust is the target's: a patch must not change the rule of its own
+    approval, nor who is asked about it.
+
+    Raises ConfigurationError when the target's review system says something else of the review.
+    """
+    fetch_target(config, review.target)
+    build = {REVIEW: review.id, TARGET: review.target, HEAD: review.head}
+    trusted = _load_for_review(config, build, config.root)
+    system = required_system(trusted)
+    asked = system.review(id)
+    if (asked.id, asked.target) != (review.id, review.target):
+        raise ConfigurationError(
+            f"{review.target} names a review system in which {id} goes to {asked.target}",
+            where=asked.url,
+            advice="check out the review's newest revision anew, and look at its `review`",
+        )
+    return trusted, system, asked
+
+
+def fetch_target(config: Config, target: str) -> None:
+    """Bring the target's newest revision here, for its policy and its versions as they are now."""
+    source = open_source(config.root, config.hosts)
+    if not isinstance(source, Reviewable):
+        raise UsageError(f"{source.system} has no reviews", where=str(source.root))
+    source.fetch_tip(target)
+
+
+def _load_for_review(config: Config, build: Mapping[str, str], start: Path) -> Config:
+    variables = {**os.environ, **build}
     site = variables.get(config_file.SITE_VARIABLE)
     overlays = [path for path in config.files[1:] if not site or path != Path(site).absolute()]
-    return config_file.load(overlays, environ=variables, start=checked_out.start)
+    return config_file.load(overlays, environ=variables, start=start)

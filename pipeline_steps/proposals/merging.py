@@ -9,9 +9,8 @@ from pipeline_steps.approvals.votes import Count, count_votes
 from pipeline_steps.config.language import Approval, Config
 from pipeline_steps.proposals.checking_out import CheckedOut
 from pipeline_steps.reviews.review import LeavesMerging, Review, ReviewSystem
-from pipeline_steps.sources.source import Reviewable
 from pipeline_steps.testing import version_policy
-from pipeline_steps.toolbox.errors import Conflict, NotApproved, UsageError
+from pipeline_steps.toolbox.errors import Conflict, NotApproved
 from pipeline_steps.workspace.checkout import Checkout
 
 log = logging.getLogger("pipeline_steps.merge")
@@ -71,14 +70,6 @@ def require_free_versions(checkout: Checkout, charts: Iterable[str], target: str
         if checkout.config.check.version == "required":
             raise Conflict(finding.text, where=finding.where, advice="then have it reviewed again")
         log.warning("%s", finding)
-
-
-def fetch_target(checkout: Checkout, target: str) -> None:
-    """Bring the target's newest revision here: versions are compared with it as it is now."""
-    source = checkout.source
-    if not isinstance(source, Reviewable):
-        raise UsageError(f"{source.system} has no reviews", where=str(source.root))
-    source.fetch_tip(target)
 
 
 def subject(review: Review) -> str:

@@ -71,3 +71,29 @@ def test_exactly_the_reviewed_commit(
     world.repository.checkout.git("checkout", "-q", "--detach", "origin/main")
     with pytest.raises(UsageError, match="checked out is"):
         merged(proposed)
+
+
+def test_a_patch_does_not_change_the_rule_of_its_own_approval(
+    request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world = SYSTEMS["gitea"](request, tmp_path)
+    assert isinstance(world, GiteaWorld)
+    forge, root = world.repository.forge, world.repository.checkout.root
+    monkeypatch.setenv("FORGE_TOKEN", forge.tokens["ci"])
+    settings = {
+        "charts": [{"path": "charts/*", "tests": {"none": "rendered only"}}],
+        "review": {"gitea": {"url": forge.url}},
+        "approvals": {"code": {"by": ["chief"]}},
+        "hosts": {forge.host: {"username": "ci", "password": "${FORGE_TOKEN}"}},
+    }
+    world.push({"pipeline.yaml": yaml.safe_dump(settings), "charts/web/Chart.yaml": chart("web")})
+    changed = yaml.safe_dump({**settings, "approvals": {"code": {"by": ["core"]}}})
+    proposed = world.propose({"pipeline.yaml": changed})
+    deliver(world, proposed)
+    world.approve(proposed, "core")
+    before = world.tip()
+    with pytest.raises(NotApproved, match="core: not in `by`"):
+        merge(
+            config=load(start=root), state=State(root / ".pipeline/state.jsonl"), review=proposed.id
+        )
+    assert world.tip() == before
