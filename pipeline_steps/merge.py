@@ -41,6 +41,7 @@ STEP = Step(
         Option("review", "text", "number, path or address of the review; default: the CI's"),
         Option("revision", "text", "the reviewed revision; default: the review's newest one"),
     ),
+    doctor_needs=("review system",),
     writes=("merge",),
 )
 FORMAT = 1

@@ -54,6 +54,7 @@ STEP = Step(
         Option("apply", "path", "carry out exactly this plan (not yet)", from_environment=False),
     ),
     doctor_needs=(
+        "review system",
         "helm",
         "snapshot images",
         "snapshot charts",

@@ -69,7 +69,7 @@ STEP = Step(
             from_environment=False,
         ),
     ),
-    doctor_needs=("review system",),
+    doctor_needs=("review verdict",),
     reads=("check", "build_image", "snapshot", "integration_test"),
     writes=("verdict", "delivery", "review", ".pipeline/report"),
 )

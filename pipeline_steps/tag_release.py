@@ -44,6 +44,7 @@ STEP = Step(
         Option("local", "flag", "set the tag in this checkout only, push nothing"),
     ),
     doctor_needs=(
+        "review system",
         "helm",
         "snapshot images",
         "snapshot charts",

@@ -86,6 +86,16 @@ CODES = {
     ),
     "128+N": ("signal N ended the process", "run it again; it goes on where it was stopped"),
 }
+#: Workflow of `run` → when to use it.
+WORKFLOWS = {
+    "private": "charts of a team, which reviews them on a server of its own; asks for approvals"
+    " where `channels.production.requires` names one",
+    "official": "charts that nobody releases without an approval; `approvals` must name one",
+    "public": "charts that others can build again from their tags: publishes what the tags have"
+    " ([Launchpad](../how-to/launchpad.md)); with `--proposal` it tries a merge proposal and"
+    " releases nothing",
+    "direct": "a deployment without a release ([deploy](../how-to/deploy.md))",
+}
 #: Result of a record → when it is written.
 RESULTS = {
     "started": "before the step writes outside, with what it is about to write",
@@ -146,8 +156,23 @@ def commands() -> str:
             parts.append("`pipeline-steps list`: every step and command with its purpose.\n")
             continue
         parts.append(described(COMMANDS[command.name].documentation))
+        if command.name == "run":
+            parts.append(workflows())
         parts += listed(option for option in COMMANDS[command.name].options if option not in COMMON)
     return "\n".join(parts)
+
+
+def workflows() -> str:
+    """The steps of each workflow, and when to use it."""
+    rows = []
+    for name, names in run.WORKFLOWS.items():
+        first, held_back = (
+            [each for each in names if (each in run.HELD_BACK) == held] for held in (False, True)
+        )
+        cells = (f"`{name}`", ", ".join(first), ", ".join(held_back), WORKFLOWS[name])
+        rows.append(f"| {' | '.join(cells)} |")
+    head = "| workflow | steps | with `--release` | when to use it |\n|---|---|---|---|"
+    return "\n".join([head, *rows, ""])
 
 
 def exit_codes() -> str:

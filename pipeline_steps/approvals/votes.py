@@ -135,6 +135,7 @@ def _excluded(approval: Approval, review: Review, members: Members) -> dict[str,
     The key "" excludes everybody: the system does not say who must be excluded.
     """
     excluded: dict[str, str] = {}
+    # Where the system does not tell the uploader, kinds.open_review_system has refused the rule.
     accounts = {AUTHOR: review.author, UPLOADER: review.uploader}
     for name in approval.not_by:
         if name in accounts:

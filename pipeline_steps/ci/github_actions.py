@@ -60,7 +60,8 @@ def _pull_request(build: Build, environ: Mapping[str, str]) -> Build:
     ref = re.fullmatch(r"refs/pull/(\d+)/.*", get("GITHUB_REF", ""))
     return build._replace(
         review=str(pull_request["number"]) if "number" in pull_request else ref and ref[1],
-        target=get("GITHUB_BASE_REF"),
+        # A run for a review (pull_request_review) has no GITHUB_BASE_REF.
+        target=get("GITHUB_BASE_REF") or _mapping(pull_request, "base").get("ref"),
         head=_mapping(pull_request, "head").get("sha"),
         base=_mapping(pull_request, "base").get("sha"),
     )

@@ -51,6 +51,7 @@ Need = Literal[
     "production images",
     "production charts",
     "review system",
+    "review verdict",
 ]
 #: Options that say which charts are selected.
 SELECTING = ("chart", "all", "since", "shard")

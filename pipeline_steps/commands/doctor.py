@@ -6,9 +6,9 @@ it.
     pipeline-steps doctor --config pipeline.yaml --config "$(pipeline-steps sandbox up)"
 
 Asks for each thing the step needs (all steps without --for): programs, docker engine, registries
-and chart repositories of the channels with their logins, clusters, a state folder that can be
-written. Writes nothing. Exits with 7 when something needed is missing, with 2 when the
-configuration is what is wrong.
+and chart repositories of the channels with their logins, the review system, clusters, a state
+folder that can be written. Writes nothing. Exits with 7 when something needed is missing, with 2
+when the configuration is what is wrong.
 """
 
 from __future__ import annotations

@@ -21,7 +21,7 @@ from pipeline_steps.images.buildx import Buildx
 from pipeline_steps.oci.registry import connect
 from pipeline_steps.repositories.kinds import open_writable
 from pipeline_steps.reviews.kinds import open_review_system
-from pipeline_steps.reviews.review import TellsAccess
+from pipeline_steps.reviews.review import ReviewSystem, TellsAccess
 from pipeline_steps.sources.kinds import open_source
 from pipeline_steps.testing import pulls
 from pipeline_steps.toolbox import process
@@ -146,15 +146,16 @@ def evidence(config: Config | None) -> str:
 
 
 def review_system(config: Config | None) -> str:
-    """The review system answers and takes the login, asked for a revision that does not exist; none
-    is fine. Raises AccessRefused naming the right that a verdict needs, where the system tells.
+    """The review system answers and takes the login; none is fine. Raises AccessRefused."""
+    return _answers(_asked_review_system(_configured(config)))
+
+
+def review_verdict(config: Config | None) -> str:
+    """As `review_system`. Raises AccessRefused naming the right that a verdict needs as well, where
+    the system tells.
     """
-    configured = _configured(config)
-    system = open_review_system(configured, open_source(configured.root).remote_url)
-    if system is None:
-        return "no review system is configured"
-    system.reviews_of(ABSENT_REVISION)
-    return system.access() if isinstance(system, TellsAccess) else f"{system.name} answers"
+    system = _asked_review_system(_configured(config))
+    return system.access() if isinstance(system, TellsAccess) else _answers(system)
 
 
 def cluster(config: Config | None) -> str:
@@ -178,6 +179,18 @@ def _configured(config: Config | None) -> Config:
             "no pipeline.yaml here", advice="pipeline-steps init writes a first one"
         )
     return config
+
+
+def _asked_review_system(config: Config) -> ReviewSystem | None:
+    """The review system, asked for a revision that does not exist; None without one."""
+    system = open_review_system(config, open_source(config.root).remote_url)
+    if system:
+        system.reviews_of(ABSENT_REVISION)
+    return system
+
+
+def _answers(system: ReviewSystem | None) -> str:
+    return f"{system.name} answers" if system else "no review system is configured"
 
 
 def _registry(config: Config, key: str, images: str | None) -> str:
@@ -211,6 +224,7 @@ PROBES: dict[str, Probe] = {
     "state folder": state,
     "evidence store": evidence,
     "review system": review_system,
+    "review verdict": review_verdict,
     "helm": helm,
     "engine": engine,
     "buildx": buildx,

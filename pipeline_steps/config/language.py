@@ -250,7 +250,8 @@ class GiteaReview(Settings, frozen=True):
     """Its URL. Example: `url: https://git.example.com`"""
 
     repository: str = ""
-    """OWNER/NAME; default: of the checkout's remote. Example: `repository: team/charts`"""
+    """OWNER/NAME; default: that of Gitea Actions, else of the checkout's remote.
+    Example: `repository: team/charts`"""
 
     name: str = "pipeline-steps"
     """The context of the commit status, as branch protection names it. Example: `name: charts`"""
@@ -356,15 +357,16 @@ class Approval(Settings, frozen=True):
 
     not_by: tuple[str, ...] = ("author",)
     """Whose approval does not count: `author`, `uploader` (who pushed the newest revision, also by
-    a button Rebase), accounts, `group:NAME`. Example: `not_by: [author, uploader]`"""
+    a button Rebase; on Gerrit and Gitea only, refused elsewhere, where nobody is told who pushed),
+    accounts, `group:NAME`. Example: `not_by: [author, uploader]`"""
 
     gerrit: str = "label:Code-Review=MAX"
     """On Gerrit, the vote that approves: label:NAME=MAX or label:NAME=+N, or
     submit_requirement:NAME. Example: `gerrit: label:Release=MAX`"""
 
     github: str = "review"
-    """No effect yet. On GitHub, what approves: `review`, or `environment:NAME` for the reviewers
-    of an environment. Example: `github: environment:production`"""
+    """On GitHub, what approves: `review`, or `environment:NAME` for the reviewers of an environment.
+    Example: `github: environment:production`"""
 
 
 class Sign(Settings, frozen=True):
@@ -384,8 +386,9 @@ class Release(Settings, frozen=True):
     """The tag of a release: a template of {name} and {version}. Example: `tag: v{version}`"""
 
     branches: tuple[str, ...] = ("main", "master", "trunk", "release/*")
-    """Globs of the branches whose snapshots count the revisions of the mainline; those of other
-    branches and of reviews sort below them. Example: `branches: [main, "release/*"]`"""
+    """Globs of the mainlines. Their snapshots count the revisions of the mainline; those of other
+    branches and of reviews sort below them. Only reviews that were merged into one of them count
+    for approvals. Example: `branches: [main, "release/*"]`"""
 
     image_tag: str | None = None
     """The tag of a chart's images in production, a template of {name} and {version}; default:

@@ -92,6 +92,7 @@ class GerritReviews:
         merges=True,
         # Below 16 KiB of UTF-8 (change.commentSizeLimit), with room for findings.
         longest_text=12_000,
+        tells_uploader=True,
         single_commits=True,
     )
 

@@ -176,6 +176,7 @@ class GiteaReviews:
         approval_revisions=True,
         merges=True,
         longest_text=60_000,
+        tells_uploader=True,
         folds=True,
     )
 

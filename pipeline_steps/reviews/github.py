@@ -131,6 +131,7 @@ class GithubReviews:
             approval_revisions=True,
             merges=True,
             longest_text=50_000,  # of the 65,536 characters of a comment, with room for findings
+            tells_uploader=False,
         )
         self._kind = kind
         self._verdicts = Verdicts(self._github, settings.name, kind)

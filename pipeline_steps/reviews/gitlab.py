@@ -99,6 +99,7 @@ class GitlabReviews:
         approval_revisions=False,
         merges=True,
         longest_text=100_000,
+        tells_uploader=False,
     )
 
     def __init__(

@@ -31,7 +31,8 @@ def open_review_system(config: Config, remote: str) -> ReviewSystem | None:
     remote: the URL that the checkout came from, for the name of the project; "" when unknown. The
     clients are imported here, as only steps that ask a review need one.
 
-    Raises ConfigurationError when the project cannot be told.
+    Raises ConfigurationError when the project cannot be told, or an approval excludes the uploader
+    and the system does not say who that is.
     """
     name = configured_system(config)
     if name is None:
@@ -43,7 +44,23 @@ def open_review_system(config: Config, remote: str) -> ReviewSystem | None:
         "gitlab": _gitlab,
         "launchpad": _launchpad,
     }
-    return openers[name](config, remote)
+    system = openers[name](config, remote)
+    _refuse_unknown_uploader(config, system)
+    return system
+
+
+def _refuse_unknown_uploader(config: Config, system: ReviewSystem) -> None:
+    """Refuse a rule that could not be kept: it would hold off nobody, and say nothing of it."""
+    if system.abilities.tells_uploader:
+        return
+    for name, approval in config.approvals.items():
+        if "uploader" in approval.not_by:
+            raise ConfigurationError(
+                f"{system.name} does not say who pushed a revision: not_by: uploader cannot be kept",
+                where=config.where(f"approvals.{name}.not_by"),
+                advice="take uploader out of it (author excludes whoever proposed the review), or"
+                " name accounts or group:NAME",
+            )
 
 
 def _gerrit(config: Config, remote: str) -> ReviewSystem:

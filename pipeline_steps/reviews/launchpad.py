@@ -68,6 +68,7 @@ class Launchpad:
         approval_revisions=True,
         merges=False,
         longest_text=20_000,
+        tells_uploader=False,
     )
 
     def __init__(self, settings: LaunchpadReview, hosts: Mapping[str, Host], remote: str) -> None:

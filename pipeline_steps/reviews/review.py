@@ -26,6 +26,7 @@ class Abilities(NamedTuple):
     approval_revisions: an approval names the revision it was given on.
     merges: it merges a pinned revision itself; else `merge` does it in a checkout.
     longest_text: characters of a verdict's text that it takes, 4000 or more.
+    tells_uploader: it says which account pushed a revision; else `Review.uploader` is the author.
     folds: its Markdown knows <details>, which hides what is long.
     single_commits: a review is one commit, and each commit of a chain has its own; else all that
         its branch has and the target has not.
@@ -37,6 +38,7 @@ class Abilities(NamedTuple):
     approval_revisions: bool
     merges: bool
     longest_text: int
+    tells_uploader: bool
     folds: bool = False
     single_commits: bool = False
 

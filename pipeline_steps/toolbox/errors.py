@@ -19,7 +19,7 @@ from typing import ClassVar, Literal
 Result = Literal["started", "passed", "failed", "refused", "infrastructure", "interrupted"]
 
 #: Precedence of exit codes when several charts fail differently (docs/reference/exit-codes.md).
-ORDER = (3, 7, 4, 5, 6, 8, 75)
+ORDER = (3, 7, 4, 5, 6, 8, 75, 2)
 
 
 class PipelineError(Exception):

@@ -43,6 +43,15 @@ MUTANTS = (
         (f"{GUARDS}::test_a_failed_fsync_of_the_state_is_an_error_and_its_line_is_cut_off",),
     ),
     Mutant(
+        "uploader-nobody-tells",
+        _in("reviews/kinds"),
+        "    _refuse_unknown_uploader(config, system)\n",
+        "",
+        (
+            "tests/unit/test_approval_rules.py::test_uploader_is_refused_where_the_system_does_not_say_who_pushed",
+        ),
+    ),
+    Mutant(
         "verify-rewrite",
         _in("release/derivation"),
         '    verify_rewrite(rewritten.archive.tgz, rewritten.changes, snapshot.outputs["tar"], chart.path)\n',

@@ -100,6 +100,20 @@ def test_doctor_reports_a_refused_login(checkout: Path) -> None:
         assert doctor(checkout, "--for", "snapshot", PASSWORD="right-one").code == 0
 
 
+@pytest.mark.parametrize("step", ["approval", "merge", "tag_release", "promote"])
+def test_doctor_asks_the_review_system_for_steps_that_need_approvals(
+    checkout: Path, step: str
+) -> None:
+    configure(checkout, "127.0.0.1:9")
+    answer = doctor(checkout, "--for", step).answers["review system"]
+    assert answer == "ok no review system is configured"
+    with (checkout / "pipeline.yaml").open("a") as config:
+        config.write('review: {gitea: {url: "http://127.0.0.1:9", repository: team/charts}}\n')
+    ran = doctor(checkout, "--for", step)
+    assert ran.answers["review system"].startswith("NOT"), ran
+    assert ran.code == 7, ran
+
+
 def test_doctor_lists_what_a_machine_lacks_and_ends_with_7(checkout: Path) -> None:
     configure(checkout, "127.0.0.1:9")
     ran = doctor(checkout, DOCKER_HOST="unix:///nowhere.sock", PATH=os.environ["PATH"])

@@ -17,7 +17,9 @@ from pipeline_steps.approvals.mainline import Change
 from pipeline_steps.approvals.votes import Count, count_votes
 from pipeline_steps.config.config_file import load
 from pipeline_steps.config.language import Approval
+from pipeline_steps.reviews.kinds import open_review_system
 from pipeline_steps.reviews.review import Abilities, Review, Vote
+from pipeline_steps.toolbox.errors import ConfigurationError
 from pipeline_steps.workspace.checkout import Checkout
 from tests.support.gits import Repo, chart
 
@@ -58,6 +60,39 @@ def test_whoever_pressed_rebase_counts_unless_uploaders_are_excluded() -> None:
     assert count([vote("uli")]).passed
     assert not count([vote("uli")], not_by=("author", "uploader")).passed
     assert count([vote("ann")], not_by=()).passed
+
+
+REVIEW_SYSTEMS = {
+    "gerrit": ('{url: "https://g.example.com"}', "https://g.example.com/a/charts"),
+    "gitea": ('{url: "https://g.example.com"}', "https://g.example.com/team/charts"),
+    "github": ("{}", "https://github.com/team/charts"),
+    "gitlab": ("{}", "https://gitlab.com/team/charts"),
+    "launchpad": ("{}", "lp:charts"),
+}
+
+
+@pytest.mark.parametrize("system", REVIEW_SYSTEMS)
+def test_uploader_is_refused_where_the_system_does_not_say_who_pushed(
+    system: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """There it would be the author again, so a rule that asks for more would do nothing."""
+    monkeypatch.delenv("GITHUB_REPOSITORY", raising=False)
+    settings, remote = REVIEW_SYSTEMS[system]
+    path = tmp_path / "pipeline.yaml"
+    path.write_text(
+        "charts: [{path: charts/*}]\napprovals:\n  one: {}\n  two: {not_by: [author, uploader]}\n"
+        f"review: {{{system}: {settings}}}\n"
+    )
+    config = load([path])
+    if system in ("gerrit", "gitea"):
+        opened = open_review_system(config, remote)
+        assert opened and opened.abilities.tells_uploader
+        return
+    with pytest.raises(ConfigurationError) as caught:
+        open_review_system(config, remote)
+    assert f"{system} does not say who pushed" in str(caught.value)
+    assert "pipeline.yaml:4" in str(caught.value)
+    assert "take uploader out" in str(caught.value)
 
 
 def test_nobody_counts_where_the_author_is_not_known() -> None:
@@ -170,7 +205,7 @@ def test_commits_of_a_merge_that_are_too_many_to_be_asked_about_are_not_left_out
         topic.commit()
     merge = repo.merge(topic)
     checkout = Checkout(load((), environ={}, start=repo.root))
-    single = Abilities(True, True, True, True, True, 4000, single_commits=True)
+    single = Abilities(True, True, True, True, True, 4000, True, single_commits=True)
     # No review system can be brought to have a merge of more commits than it takes.
     system: Any = SimpleNamespace(abilities=single)
     for most, commits in ((3, 3), (2, None)):

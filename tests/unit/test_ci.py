@@ -216,6 +216,23 @@ def test_detect_reads_the_build_from_the_environment(case: str) -> None:
     ) == (expected), "an empty variable is none"
 
 
+def test_a_run_for_an_approval_knows_the_branch_that_the_pull_request_goes_to(
+    tmp_path: Path,
+) -> None:
+    """GitHub sets no GITHUB_BASE_REF for pull_request_review."""
+    path = tmp_path / "event.json"
+    pull = {"number": 7, "head": {"sha": HEAD}, "base": {"ref": "main", "sha": BASE}}
+    path.write_text(json.dumps({"action": "submitted", "pull_request": pull}))
+    of_event = {
+        "GITHUB_EVENT_NAME": "pull_request_review",
+        "GITHUB_EVENT_PATH": str(path),
+        "GITHUB_REF": "refs/pull/7/merge",
+        "GITHUB_BASE_REF": "",
+    }
+    build = detect({**GITHUB, **of_event})
+    assert (build.review, build.target, build.head, build.base) == ("7", "main", HEAD, BASE)
+
+
 @pytest.mark.parametrize("event", ["pull_request", "pull_request_target"])
 def test_a_pull_request_is_read_from_the_event(tmp_path: Path, event: str) -> None:
     path = tmp_path / "event.json"
