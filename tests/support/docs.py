@@ -63,6 +63,7 @@ _FAILS_AGAIN = "tests/workflows/test_reproduce_cluster.py::test_reproduce_keep_l
 _DEPLOYS = "tests/workflows/test_direct.py::test_the_how_to_does_what_it_says"
 _SUBVERSION = "tests/workflows/test_subversion.py::test_the_how_to_does_what_it_says"
 _LAUNCHPAD = "tests/workflows/test_public.py::test_the_how_to_does_what_it_says"
+_MERGED = "tests/systems/test_merge.py::test_exactly_the_reviewed_commit"
 _APPROVALS = "tests/systems/test_approvals.py::test"
 #: Line → the test that runs it, with other names.
 ELSEWHERE = {
@@ -70,6 +71,7 @@ ELSEWHERE = {
     "pipeline-steps approval --chart hello": f"{_APPROVALS}_every_change_since_the_beginning_needs_its_own_approval",
     "pipeline-steps approval --review 17": f"{_APPROVALS}_an_approval_survives_a_clean_rebase_and_no_other_line",
     "pipeline-steps merge --review lp:~dev/charts/fix --plan": _LAUNCHPAD,
+    "pipeline-steps merge --review 17 --plan": _MERGED,
     "pipeline-steps run public --channels configured": _LAUNCHPAD,
     "pipeline-steps tag_release --global 2026.11": _LAUNCHPAD,
     "pipeline-steps regenerate --tags '20*'": _LAUNCHPAD,

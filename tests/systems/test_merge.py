@@ -53,7 +53,8 @@ def test_exactly_the_reviewed_commit(
     before = world.tip()
     with pytest.raises(Conflict, match="not at"):
         merged(first, before)
-    assert world.tip() == before
+    planned = merge(config=load(start=root), state=state, review=first.id, plan=True)
+    assert (planned, world.tip()) == ((), before)
     assert merged(first).outputs == {"merge": f"main@{world.tip()}"}
     assert world.tip() != before
     assert merged(first).outputs == {"merge": f"main@{world.tip()}"}  # done already
