@@ -111,6 +111,9 @@ ELSEWHERE = {
     'pipeline-steps bump --affected --part minor -m "Serve the page over TLS"': (
         "tests/unit/test_bump.py::test_affected_takes_what_changed_since_the_release_branch_but_not_tests_alone"
     ),
+    "docker build --file examples/Dockerfile --tag registry.example.com/ci/pipeline-steps:0.1 .": (
+        "tests/systems/test_tool_image.py::test_the_tool_image_is_built_on_a_given_debian_and_checks_a_chart"
+    ),
     "ls .pipeline/failures": "tests/workflows/test_demo.py::test_the_tutorial_does_what_it_says",
 }
 #: Page → the test that runs it from its first line to its last.
@@ -130,6 +133,10 @@ NOT_RUN = {
     'org.jenkinsci.plugins.workflow.cps.CpsFlowDefinition/checkScriptCompile"': _NO_JENKINS,
     'curl --user "$JENKINS_USER:$JENKINS_TOKEN" --form "jenkinsfile=<examples/Jenkinsfile.declarative" '
     '"$JENKINS_URL/pipeline-model-converter/validate"': _NO_JENKINS,
+    "git push git@git.example.com:ci/pipeline-steps.git HEAD:refs/heads/main HEAD:refs/tags/0.1": (
+        "it pushes to a server of nobody"
+    ),
+    "docker push registry.example.com/ci/pipeline-steps:0.1": "it pushes to a server of nobody",
     "make demo": "it installs packages and starts an engine for good; test_demo.py runs its parts",
     "make demo-direct": "the same; test_direct.py runs what it shows",
     "make demo-forge": "the same; test_official.py runs what it shows",

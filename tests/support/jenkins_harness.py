@@ -5,9 +5,9 @@
         tmp_path / "jenkins",
         job="reviews/charts",
         environment={**base, **patch_set(1234, 2, revision, url=gerrit_url)},
-        credentials={"gerrit-ci": Login("ci", token), "site-reviews": site_file},
+        credentials={"gerrit-reviews": Login("ci", token), "site-reviews": site_file},
         url=f"{gerrit_url}/a/charts",
-        login="gerrit-ci",
+        login="gerrit-reviews",
     )
     assert build.result == "SUCCESS", build.log
 

@@ -28,7 +28,7 @@ from pipeline_steps.toolbox.errors import (
     UsageError,
 )
 from tests.support import docs
-from tests.support.giteas import TEAM, Forge, Repository
+from tests.support.giteas import TEAM, Forge, Refused, Repository
 from tests.support.registries import fetch
 
 CODE = Approval()
@@ -505,9 +505,6 @@ def test_the_how_to_does_what_it_says(forge: Forge, tmp_path: Path) -> None:
     script = "\n".join(["set -eu", on_server, f"cd {forge.server.folder}", *lines])
     for shown, real in {
         "https://git.example.com": forge.url,
-        "--username ci ": "--username builder ",
-        "ci@example.com": "builder@example.com",
-        "collaborators/ci": "collaborators/builder",
         "repos/team/charts": f"repos/{repository.name}",
     }.items():
         assert shown in script
@@ -518,15 +515,23 @@ def test_the_how_to_does_what_it_says(forge: Forge, tmp_path: Path) -> None:
         capture_output=True, text=True,
     )  # fmt: skip
     assert completed.returncode == 0, completed.stderr
-    [token] = re.findall(r"^([0-9a-f]{40})$", completed.stdout, re.MULTILINE)
+    of_reviews, of_releases = re.findall(r"^([0-9a-f]{40})$", completed.stdout, re.MULTILINE)
     pull = repository.propose("one", {"a": "1"})
-    system = reviews(repository, "builder", token)
+    system = reviews(repository, "ci-reviews", of_reviews)
+    releasing = reviews(repository, "ci-release", of_releases)
     review = system.review(str(pull.number))
     repository.review(pull.number, "core")
     with pytest.raises(NotApproved, match="status check"):
-        system.merge(review, pull.head, "Merge")
+        releasing.merge(review, pull.head, "Merge")
     system.deliver(review, verdict(pull.head))
-    assert system.merge(review, pull.head, "Merge")
+    with pytest.raises(AccessRefused, match="not allowed to merge"):
+        system.merge(review, pull.head, "Merge")
+    assert releasing.merge(review, pull.head, "Merge")
+    tag = {"tag_name": "hello-1.0.0", "target": "main"}
+    forge.tokens.update({"ci-reviews": of_reviews, "ci-release": of_releases})
+    with pytest.raises(Refused):
+        repository.call("POST", "/tags", "ci-reviews", tag)
+    assert repository.call("POST", "/tags", "ci-release", tag)["name"] == "hello-1.0.0"
 
 
 @pytest.mark.parametrize(

@@ -27,7 +27,8 @@ from tests.support.jenkins_harness import (
 GERRIT = "https://gerrit.example.com"
 SECRET = "canary-7be1f4"
 CREDENTIALS = {
-    "gerrit-ci": Login("ci", f"{SECRET}-gerrit"),
+    "gerrit-reviews": Login("ci-reviews", f"{SECRET}-gerrit-reviews"),
+    "gerrit-release": Login("ci-release", f"{SECRET}-gerrit-release"),
     "registry-reviews": Login("reviews", f"{SECRET}-reviews"),
     "registry-snapshots": Login("snapshots", f"{SECRET}-snapshots"),
     "registry-production": Login("production", f"{SECRET}-production"),
@@ -39,10 +40,10 @@ CREDENTIALS = {
 }
 #: The ids that the folder of each job has.
 FOLDERS = {
-    "reviews/charts": ("gerrit-ci", "registry-reviews", "site-reviews", "cluster-reviews"),
+    "reviews/charts": ("gerrit-reviews", "registry-reviews", "site-reviews", "cluster-reviews"),
     "mainline/charts": ("registry-snapshots", "site-mainline", "cluster-mainline"),
     "release/charts": (
-        "gerrit-ci",
+        "gerrit-release",
         "registry-snapshots",
         "registry-production",
         "site-release",
@@ -299,14 +300,28 @@ def test_the_declarative_example_runs_its_stages_and_releases_only_tags(jenkins:
     event = {**ref_updated("refs/heads/main", jenkins.main), "GIT_BRANCH": "origin/main"}
     build = jenkins.run("charts", event, jenkinsfile=DECLARATIVE, credentials=CREDENTIALS)
     assert build.result == "SUCCESS", build.log
+    assert jenkins.recorder.lines[0] == "check"
     assert jenkins.recorder.lines[-2:] == ["integration_test --retry-infrastructure 2", "report"]
     assert jenkins.recorder.calls[0].environment["SNAP_USR"] == "snapshots"
     tag = ref_updated("refs/tags/hello-1.4.0", jenkins.main)
     build = jenkins.run("charts", tag, jenkinsfile=DECLARATIVE, credentials=CREDENTIALS)
     assert jenkins.recorder.lines[-3:] == ["approval", "promote", "report"]
+    assert "report --started" not in jenkins.recorder.lines
     assert jenkins.recorder.calls[-2].environment["PROD_PSW"] == f"{SECRET}-production"
     assert "PROD_PSW" not in jenkins.recorder.calls[-1].environment, "of that stage alone"
     assert SECRET not in build.log
+
+
+@pytest.mark.parametrize("of_a_review", [True, False])
+def test_the_declarative_example_tells_a_review_that_tests_have_begun(
+    jenkins: Jenkins, of_a_review: bool
+) -> None:
+    merged = change_merged(1234, 2, jenkins.patch_set, jenkins.main, url=GERRIT)
+    event = review(jenkins) if of_a_review else merged
+    build = jenkins.run("charts", event, jenkinsfile=DECLARATIVE, credentials=CREDENTIALS)
+    assert build.result == "SUCCESS", build.log
+    assert ("report --started" in jenkins.recorder.lines) == of_a_review
+    assert jenkins.recorder.calls[0].environment["GERRIT_USR"] == "ci-reviews"
 
 
 def test_the_check_of_declarative_syntax_takes_the_example_and_names_what_is_wrong(

@@ -99,6 +99,7 @@ class World:
                 "site-release": self.site(area),
             },
         }
+        account = "gerrit-release" if job.startswith("release") else "gerrit-reviews"
         self.builds += 1
         return run_jenkinsfile(
             ROOT / "Jenkinsfile.example",
@@ -111,12 +112,12 @@ class World:
                 "GERRIT_PROJECT": self.project.name,
             },
             credentials={
-                "gerrit-ci": Login("ci", PEOPLE["ci"]),
+                account: Login("ci", PEOPLE["ci"]),
                 **folders[job],
                 f"cluster-{area}": self.kubeconfig,
             },
             url=f"{self.gerrit.url}/a/{self.project.name}",
-            login="gerrit-ci",
+            login=account,
         )
 
     def alice(self, *words: str, code: int = 0) -> str:
