@@ -9,7 +9,7 @@
         secrets={"REVIEW_PASSWORD": password},
         variables={"REVIEW_USER": "reviews"},
         environment={"GITHUB_SERVER_URL": gitea_url, "GITHUB_API_URL": f"{gitea_url}/api/v1"},
-        actions={"example/pipeline-steps@v0.1": ROOT},
+        actions={"example/pipeline-steps@0.1": ROOT},
     )
     assert run.code == 0, run.log
 

@@ -12,10 +12,13 @@ from typing import NamedTuple
 
 _PROGRAM = """\
 #!{python} -I
-import fcntl, json, os, pathlib, sys
+import fcntl, json, os, pathlib, subprocess, sys
 note = {{"argv": sys.argv[1:], "folder": os.getcwd(), "environment": dict(os.environ)}}
 kubeconfig = pathlib.Path(os.environ.get("CI_KUBECONFIG", "."))
 note["kubeconfig"] = kubeconfig.read_text() if kubeconfig.is_file() else ""
+if sys.argv[1] == "tag_release":
+    identity = ["git", "-c", "user.useConfigOnly=true", "var", "GIT_COMMITTER_IDENT"]
+    note["tagger"] = subprocess.run(identity, capture_output=True, text=True).stdout
 with open({log!r}, "a") as log:
     fcntl.flock(log, fcntl.LOCK_EX)
     log.write(json.dumps(note) + "\\n")
@@ -29,12 +32,15 @@ sys.exit({exits!r}.get(sys.argv[1], 0))
 
 
 class Call(NamedTuple):
-    """One call of pipeline-steps. kubeconfig: what was in the file $CI_KUBECONFIG at the time."""
+    """One call of pipeline-steps. kubeconfig: what was in the file $CI_KUBECONFIG at the time.
+    tagger: as whom git would have tagged, "" for nobody; of tag_release only.
+    """
 
     argv: list[str]
     folder: str
     environment: dict[str, str]
     kubeconfig: str
+    tagger: str = ""
 
 
 class Recorder:

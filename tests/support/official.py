@@ -21,7 +21,7 @@ from tests.support.giteas import Forge
 from tests.support.gits import Repo, bare
 
 EXAMPLE = ROOT / "examples/hello"
-ACTION = "example/pipeline-steps@v0.1"
+ACTION = "example/pipeline-steps@0.1"
 #: What the target branch says: policy, which no pull request can change for itself.
 PIPELINE = """\
 charts:

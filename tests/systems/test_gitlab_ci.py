@@ -84,12 +84,14 @@ def test_a_tag_is_built_tested_in_shards_and_promoted(
     assert SECRET not in ran.stdout + ran.stderr
 
 
-def test_a_merge_request_releases_nothing(tmp_path: Path) -> None:
-    gitlab = GitLab(tmp_path, component=True)
+@pytest.mark.parametrize("component", [False, True])
+def test_a_merge_request_is_told_and_releases_nothing(tmp_path: Path, component: bool) -> None:
+    gitlab = GitLab(tmp_path, component=component)
     ran = gitlab.run(CI_MERGE_REQUEST_IID="4")
     assert ran.returncode == 0, ran.stdout + ran.stderr
     assert "promote" not in gitlab.recorder.lines
-    assert len(gitlab.recorder.lines) == 6
+    assert gitlab.recorder.lines[:2] == ["report --started", "check"]
+    assert len(gitlab.recorder.lines) == (7 if component else 9), "each shard is a call"
 
 
 def test_jobs_of_merge_requests_see_the_variables_of_reviews_only() -> None:
@@ -98,7 +100,7 @@ def test_jobs_of_merge_requests_see_the_variables_of_reviews_only() -> None:
     accounts = {rule["if"]: rule["variables"]["ACCOUNTS"] for rule in jobs["workflow"]["rules"]}
     assert accounts.pop("$CI_MERGE_REQUEST_IID") == "reviews"
     assert set(accounts.values()) == {"mainline"}
-    for name in ("build", "test", "report"):
+    for name in ("start", "build", "test", "report"):
         assert jobs[name]["environment"] == {"name": "$ACCOUNTS", "action": "access"}
     assert jobs["release"]["environment"] == "production"
 

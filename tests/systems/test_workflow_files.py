@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -22,7 +23,7 @@ from tests.support.gits import Repo
 
 EXAMPLES = ROOT / "examples"
 WORKFLOWS = sorted(EXAMPLES.glob("github-*.yml"))
-ACTION = "example/pipeline-steps@v0.1"
+ACTION = "example/pipeline-steps@0.1"
 SECRET = "canary-51c9e0"
 SECRETS = {
     name: f"{SECRET}-{name}"
@@ -191,7 +192,42 @@ def test_a_release_by_hand_tags_and_promotes_in_one_job(forge: Forge) -> None:
     given = [call.environment["PIPELINE_STEPS_CHART"] for call in forge.recorder.calls]
     assert set(given) == {"hello"}
     assert forge.recorder.calls[-2].environment["PROD_PSW"] == SECRETS["PRODUCTION_PASSWORD"]
+    tagger = forge.recorder.calls[-3].tagger
+    assert re.match(r"\S+ <\S+@users\.noreply\.github\.com> ", tagger), "a runner has no identity"
     assert SECRET not in run.log
+
+
+def test_what_is_merged_is_built_and_tested_with_the_accounts_of_the_mainline(forge: Forge) -> None:
+    run = forge.run(
+        "github-mainline.yml",
+        "push",
+        {"ref": "refs/heads/main"},
+        ref="refs/heads/main",
+        secrets=SECRETS,
+    )
+    assert run.code == 0, run.log
+    assert forge.recorder.lines == [
+        "check",
+        "build_image",
+        "snapshot",
+        "integration_test --retry-infrastructure 2",
+        "report",
+    ]
+    given = forge.recorder.calls[0].environment
+    assert given["SNAP_PSW"] == SECRETS["SNAPSHOT_PASSWORD"]
+    assert not {"PROD_PSW", "REVIEW_PSW", "GITHUB_TOKEN"} & given.keys()
+    assert SECRET not in run.log
+
+
+@pytest.mark.parametrize("file", WORKFLOWS, ids=lambda file: file.name)
+def test_the_page_names_what_each_environment_has(file: Path) -> None:
+    text = file.read_text()
+    given = set(re.findall(r"(?:vars|secrets)\.(\w+)", text))
+    read = set(re.findall(r"\b(\w+_(?:USR|PSW|KUBECONFIG))[:=]", text))
+    rows = (ROOT / "docs/how-to/github.md").read_text().splitlines()
+    for environment in re.findall(r"environment: (\w+)", text):
+        [row] = [row for row in rows if row.startswith(f"| `{environment}` |")]
+        assert set(re.findall(r"\w+", row)) - {environment} == given | read
 
 
 def test_names_that_others_choose_run_nothing(tmp_path: Path) -> None:

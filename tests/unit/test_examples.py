@@ -19,7 +19,8 @@ ROOT = Path(__file__).resolve().parents[2]
 EXAMPLES = ROOT / "examples"
 CHART = EXAMPLES / "hello/charts/hello"
 PIPELINES = ("vars/chartPipeline.groovy", *(f"examples/{name}" for name in (
-    "Jenkinsfile.declarative", "gitlab-ci.yml", "github-pull-request.yml", "github-release.yml")),
+    "Jenkinsfile.declarative", "gitlab-ci.yml",
+    "github-mainline.yml", "github-pull-request.yml", "github-release.yml")),
     "templates/pipeline/template.yml")  # fmt: skip
 DIGEST = "sha256:" + "0" * 64
 

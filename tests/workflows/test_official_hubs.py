@@ -27,7 +27,7 @@ from tests.support.hosted_git import HostedGit
 from tools.programs import programs
 
 NAME = "team/charts"
-ACTION = "example/pipeline-steps@v0.1"
+ACTION = "example/pipeline-steps@0.1"
 PIPELINE = """\
 charts:
   - path: charts/*
