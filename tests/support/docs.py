@@ -72,6 +72,10 @@ ELSEWHERE = {
     "pipeline-steps approval --review 17": f"{_APPROVALS}_an_approval_survives_a_clean_rebase_and_no_other_line",
     "pipeline-steps merge --review lp:~dev/charts/fix --plan": _LAUNCHPAD,
     "pipeline-steps merge --review 17 --plan": _MERGED,
+    "pipeline-steps merge --review 17": _MERGED,
+    "pipeline-steps doctor --for tag_release": (
+        "tests/systems/test_doctor.py::test_doctor_asks_the_review_system_for_steps_that_need_approvals"
+    ),
     "pipeline-steps run public --channels configured": _LAUNCHPAD,
     "pipeline-steps tag_release --global 2026.11": _LAUNCHPAD,
     "pipeline-steps regenerate --tags '20*'": _LAUNCHPAD,
