@@ -261,15 +261,17 @@ def _send(
         "tested": addressee.tested,
         "base": addressee.base,
     }
+    names = {addressee.id, target.build.review or addressee.id}
     try:
         if target.problem:
             raise target.problem
         delivered = delivery.deliver(system, addressee, verdict_of_page, queued=target.build.queued)
     except (Temporary, Unreachable):
         if kept := delivery.keep(state.folder, system, addressee.id, verdict_of_page):
+            delivery.forget(state.folder, names - {addressee.id}, addressee.revision)
             log.warning("report: kept in %s; the next report sends it", kept)
         raise
-    delivery.forget(state.folder, addressee.id, addressee.revision)
+    delivery.forget(state.folder, names, addressee.revision)
     delivery.log_delivery(addressee.id, delivered)
     for review, sent in delivery.send_kept(state.folder, system, checkout.source):
         delivery.log_delivery(review, sent)

@@ -7,7 +7,7 @@ from __future__ import annotations
 import hashlib
 import logging
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -34,6 +34,7 @@ UNSENT, MAX_UNSENT = "unsent", 20
 #: A kept verdict is no longer than the longest text of a system, with findings.
 _MAX_BYTES = 2**21
 _OPEN = ("open", "draft")
+_VERDICTS = ("positive", "negative", "incomplete")
 
 log = logging.getLogger("pipeline_steps.report")
 
@@ -216,11 +217,16 @@ def _path(folder: Path, identity: str, revision: str) -> Path:
     return folder / UNSENT / f"{name}.json"
 
 
-def forget(folder: Path, identity: str, revision: str) -> None:
-    """Drop what is kept about a revision: a later verdict on it was delivered."""
-    path = _path(folder, identity, revision)
-    if path.exists():
-        files.remove(path)
+def forget(folder: Path, identities: Iterable[str], revision: str) -> None:
+    """Drop what is kept about a revision: there is a later verdict on it.
+
+    identities: all names of its review; a verdict that was kept while nobody could be asked has the
+    CI's, others the review system's.
+    """
+    for identity in identities:
+        path = _path(folder, identity, revision)
+        if path.exists():
+            files.remove(path)
 
 
 def send_kept(folder: Path, system: ReviewSystem, source: Source) -> Iterator[tuple[str, Delivery]]:
@@ -253,10 +259,8 @@ def _deliver_kept(system: ReviewSystem, review: Review, unsent: Unsent) -> Deliv
         unsent.revision, unsent.word, unsent.summary, unsent.text, unsent.url, findings
     )
     addressee = Addressee(review, unsent.review, unsent.revision, unsent.revision)
-    if review.head == unsent.revision and system.verdict(review, unsent.revision) in (
-        "positive",
-        "negative",
-    ):
+    # `incomplete` is a verdict too: an older "positive" must not stand over it.
+    if review.head == unsent.revision and system.verdict(review, unsent.revision) in _VERDICTS:
         return Delivery("unchanged", review.url, "it got a verdict since")
     return deliver(system, addressee, verdict, queued=False)
 

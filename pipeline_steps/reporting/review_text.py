@@ -172,19 +172,22 @@ def _requirement(item: Requirement, longest: int) -> str:
 
 def _differences(diff: str, *, folded: bool) -> str:
     """The differences in a fence that is longer than any in them."""
-    body = _cut(_harmless(printable(diff)).rstrip("\n"), _DIFF)
-    # A fence ends at a line of at least its length (CommonMark 0.31, section 4.5).
-    fence = "`" * (2 + max([1, *(len(run) for run in re.findall("`+", body))]))
-    block = f"{fence}diff\n{body}\n{fence}"
+    block = _fenced(_cut(_harmless(printable(diff)).rstrip("\n"), _DIFF), "diff")
     if folded:
         return f"<details><summary>{CHANGES}</summary>\n\n{block}\n\n</details>"
     return f"{CHANGES}:\n\n{block}"
 
 
+def _fenced(body: str, language: str) -> str:
+    # A fence ends at a line of at least its length (CommonMark 0.31, section 4.5).
+    fence = "`" * (2 + max([1, *(len(run) for run in re.findall("`+", body))]))
+    return f"{fence}{language}\n{body}\n{fence}"
+
+
 def _foot(tested: About) -> str:
     if not tested.commands:
         return ""
-    return "Look at it on your machine:\n\n```sh\n" + "\n".join(tested.commands) + "\n```"
+    return "Look at it on your machine:\n\n" + _fenced("\n".join(tested.commands), "sh")
 
 
 def commands(page: Page, checkout_command: str, store: str | None) -> tuple[str, ...]:
@@ -214,7 +217,8 @@ def commands(page: Page, checkout_command: str, store: str | None) -> tuple[str,
             f"--state {shlex.quote(store)}"
         ]
     lines = (checkout_command, "pipeline-steps sandbox up", steps, *again)
-    return tuple(printable(line, lines=False).replace("`", "'") for line in lines if line)
+    # No character may be replaced by one that ends a quoted word: people paste these lines.
+    return tuple(printable(line, lines=False) for line in lines if line)
 
 
 def findings(checkout: Checkout, verdicts: Iterable[ChartVerdict]) -> tuple[Finding, ...]:

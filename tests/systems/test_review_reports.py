@@ -417,6 +417,25 @@ def test_a_kept_verdict_does_not_replace_one_that_was_set_since(agent: Agent) ->
     assert agent.world.shown(proposed) == "positive" and agent.unsent == []
 
 
+@pytest.mark.parametrize("agent", ["gerrit"], indirect=True)
+def test_a_kept_positive_verdict_does_not_stand_over_a_newer_incomplete_one(agent: Agent) -> None:
+    """It was kept under the number that CI gives, as nobody could be asked for the review's id."""
+    proposed, other = agent.propose(), agent.propose("image: another\n")
+    agent.checked(proposed)
+    config = agent.folder / "down.yaml"
+    config.write_text(json.dumps(unreachable(agent.build.review)))
+    agent.report(proposed, "--config", str(config), code=7)
+    [kept] = agent.unsent
+    words = kept.read_text()
+    agent.repo.put("charts/web/values.yaml", "image: edited here\n")
+    agent.report(proposed)
+    assert agent.last["outputs"]["verdict"] == "incomplete" and agent.unsent == []
+    kept.write_text(words)  # as on another agent, which had kept it before
+    agent.repo.git("checkout", "-q", "--force", "--detach", other.revision)
+    assert "the verdict is there already: it got a verdict since" in agent.report(other)
+    assert agent.world.shown(proposed) is None and agent.unsent == []
+
+
 @once
 def test_what_is_no_verdict_is_not_kept(agent: Agent) -> None:
     proposed = agent.propose()

