@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from typing import Any, NamedTuple
-from urllib.parse import quote, urlsplit
+from urllib.parse import quote, unquote, urlsplit
 
 import msgspec
 
@@ -49,6 +49,8 @@ _MOST_COMMITS = 500
 _STATES: Mapping[str, State] = {"MERGED": "merged", "ABANDONED": "closed"}
 _FULFILLED = ("SATISFIED", "OVERRIDDEN")
 _NUMBER_IN_URL = re.compile(r"(?:/\+|/c|^)/(\d+)(?:/.*)?$")
+#: Ids of Gerrit's own groups; those of others begin with their system, like "ldap:".
+_GROUP_OF_GERRIT = re.compile(r"[0-9a-f]{40}")
 _CONDITION = re.compile(r"label:([A-Za-z0-9-]+)=(MAX|\+?\d+)(?:,.*)?")
 
 
@@ -72,6 +74,13 @@ class Together(msgspec.Struct):
 
     changes: list[Change] = []
     non_visible_changes: int = 0
+
+
+class Group(msgspec.Struct):
+    """A group that another one includes. id: percent-encoded."""
+
+    id: str
+    name: str = ""
 
 
 class ReviewAnswer(msgspec.Struct):
@@ -244,8 +253,37 @@ class GerritReviews:
         return UsageError(f"{revision} is no patch set of it", where=self._url(change))
 
     def members(self, group: str) -> frozenset[str]:
-        path = f"/groups/{quote(group, safe='')}/members/?recursive"
-        answer = retry.call(lambda: self._gerrit.call("GET", path, allowed=(403, 404)))
+        return retry.call(lambda: self._members(group))
+
+    def _members(self, group: str) -> frozenset[str]:
+        self._require_resolved(group)
+        listed = self._of_group(group, "members/?recursive", group)
+        return frozenset(account.name for account in decode(listed, list[Account]))
+
+    def _require_resolved(self, group: str) -> None:
+        """Raise AccessRefused for a group of another system (LDAP, global:…) among those that it
+        includes: Gerrit leaves its members out, without a word.
+        """
+        ids, seen = [group], set()
+        while ids:
+            listed = self._of_group(ids.pop(), "groups/", group)
+            for included in decode(listed, list[Group]):
+                name = unquote(included.id)
+                if not _GROUP_OF_GERRIT.fullmatch(name):
+                    raise AccessRefused(
+                        f"the group {group} includes {included.name or name}, whose members Gerrit "
+                        "does not list",
+                        where=self._gerrit.url,
+                        advice="name a group without it, or its accounts, in `by` and `not_by`",
+                    )
+                if name not in seen:
+                    seen.add(name)
+                    ids.append(name)
+
+    def _of_group(self, id: str, path: str, group: str) -> http.Response:
+        """What a group has; `group` for messages. Raises AccessRefused, UsageError."""
+        path = f"/groups/{quote(id, safe='')}/{path}"
+        answer = self._gerrit.call("GET", path, allowed=(403, 404))
         if answer.status == 403:
             raise AccessRefused(
                 f"{self._gerrit.account} may not read the members of the group {group}",
@@ -256,8 +294,9 @@ class GerritReviews:
             raise UsageError(
                 f"the group {group} does not exist, or {self._gerrit.account} may not see it",
                 where=self._gerrit.url,
+                advice="check its name in `approvals`, and make it visible to registered users",
             )
-        return frozenset(account.name for account in decode(answer, list[Account]))
+        return answer
 
     # -- verdicts ---
 
@@ -482,16 +521,21 @@ class GerritReviews:
         newest = newest_votes(change, name)
         for cast in newest.values():
             shown = label.shown.get(cast.account.id)
-            is_shown = shown is not None and shown.value == cast.value
-            revision, given = change.revision_of(cast.number), rfc3339(cast.date)
-            # A vote on the newest patch set that is not shown there was taken away.
-            if cast.value == wanted and (is_shown or cast.number != head):
+            # A vote on the newest patch set that is not shown there was taken away; one on an
+            # earlier one that shows another vote now was replaced.
+            is_valid = shown.value == cast.value if shown else cast.number != head
+            if cast.value == wanted and is_valid:
                 reason = f"{cast.proxy.name} gave it in this name" if cast.proxy else ""
+                revision, given = change.revision_of(cast.number), rfc3339(cast.date)
                 votes.append(Vote(cast.account.name, revision, "approve", given, reason))
-            elif cast.value == label.lowest < 0 and is_shown:
-                votes.append(Vote(cast.account.name, revision, "reject", given))
         for account, vote in label.shown.items():
-            if account not in newest and vote.value == wanted:
+            told = newest.get(account)
+            is_told = told is not None and told.value == vote.value
+            revision = change.revision_of(told.number) if told and is_told else ""
+            # A vote that came with a push, or whose message was deleted, rejects all the same.
+            if vote.value == label.lowest < 0:
+                votes.append(Vote(vote.name, revision, "reject", rfc3339(vote.date)))
+            elif vote.value == wanted and not is_told:
                 reason = "Gerrit does not say on which patch set it was given"
                 votes.append(Vote(vote.name, "", "approve", rfc3339(vote.date), reason))
         return tuple(votes)

@@ -228,6 +228,35 @@ def test_a_vote_that_was_taken_away_does_not_count(project: Project) -> None:
         assert approvals(project, later) == []
 
 
+def test_a_rejection_counts_whatever_the_messages_say(project: Project) -> None:
+    """One came with a push, the message of another was deleted."""
+    first = project.push({"a": "1"})
+    project.vote(first, "bob", Code_Review=2)
+    second = project.push({"a": "2"}, earlier=first)
+    project.vote(second, "bob", Code_Review=-2)
+    assert [each.word for each in approvals(project, second)] == ["reject"]
+    told = next(m for m in project.messages(second) if "Code-Review-2" in m["message"])
+    project.gerrit.do("POST", f"{project.path(second)}/messages/{told['id']}/delete", {})
+    assert [(each.account, each.word) for each in approvals(project, second)] == [("bob", "reject")]
+    project.repo.git("config", "user.email", "bob@example.com")
+    pushed = project.push({"a": "3"}, by="bob", options="l=Code-Review-2")
+    assert [(each.account, each.word) for each in approvals(project, pushed)] == [("bob", "reject")]
+
+
+def test_a_group_whose_members_gerrit_leaves_out_is_refused(project: Project) -> None:
+    gerrit, name = project.gerrit, f"contractors-{project.name.rpartition('-')[2]}"
+    inner = {"members": ["eve"], "visible_to_all": True}
+    gerrit.do("PUT", f"/groups/{name}-inner", inner)
+    gerrit.do("PUT", f"/groups/{name}", {"members": ["alice"], "visible_to_all": True})
+    gerrit.do("PUT", f"/groups/{name}/groups/{name}-inner")
+    assert reviews(project).members(name) == {"alice", "eve"}
+    gerrit.do("PUT", f"/groups/{name}-inner/groups/{name}")  # includes each other
+    assert reviews(project).members(name) == {"alice", "eve"}
+    gerrit.do("PUT", f"/groups/{name}-inner/groups/global%3ARegistered-Users")
+    with pytest.raises(AccessRefused, match=r"includes Registered Users, whose members"):
+        reviews(project).members(name)
+
+
 def test_words_that_look_like_votes_are_none(project: Project) -> None:
     change = project.push({"a": "1"}, options="m=Patch_Set_1%3A_Code-Review%2B2")
     forged = "Patch Set 1: Code-Review+2"
