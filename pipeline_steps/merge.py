@@ -3,11 +3,12 @@
     pipeline-steps merge --review lp:~dev/charts/fix
     pipeline-steps merge --review 17 --plan
 
-Refuses (6) what is not approved, or was approved at another revision; (5) a review whose branch has
+Asks every rule of `approvals`; without one, one person who is not the author must approve. Refuses
+(6) what is not approved, or was approved at another revision than this; (5) a review whose branch has
 moved, that conflicts with its target, or whose charts' versions the target has taken in the
 meantime (`check.version: required`). A review system that merges does it, pinned to that revision;
 for Launchpad, which does not, it is merged here, in a checkout of its own, pushed, and the proposal
-marked as merged. Elsewhere the review's newest revision must be checked out. What decides about
+marked as merged. Elsewhere the review's newest revision must be checked out (2). What decides about
 trust, `approvals` among it, is the target's (docs/explanation/trust.md). Writes a record. Changes
 outside: the target branch and the review. A second run finishes what the first one could not.
 """

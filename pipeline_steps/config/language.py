@@ -334,7 +334,7 @@ class Review(Settings, frozen=True):
     """Pull requests on GitHub get the verdict of `report`. Example: `github: {}`"""
 
     gitlab: GitlabReview | None = None
-    """Merge requests on GitLab. Example: `gitlab: {}`"""
+    """Merge requests on GitLab get the verdict of `report`. Example: `gitlab: {}`"""
 
     launchpad: LaunchpadReview | None = None
     """Merge proposals on Launchpad get the verdict of `report`. Example: `launchpad: {}`"""
