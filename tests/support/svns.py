@@ -88,7 +88,7 @@ class WorkingCopy:
     def commit(self, message: str = "change") -> str:
         """Commit everything as it stands, also nothing. Returns the revision's id."""
         for line in self.svn("status").splitlines():
-            if line[0] in "!~":  # missing, or of another kind now
+            if line.startswith(("!", "~")):  # missing, or of another kind now
                 self.svn("rm", "-q", "--keep-local", local(self.root / line[8:]))
         self.svn("add", "-q", "--force", ".")
         changes = self.svn("status", "-q")

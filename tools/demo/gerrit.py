@@ -162,7 +162,9 @@ def farewell(rest: Rest, overlay: Path) -> None:
 
 def down() -> int:
     """End Gerrit and remove its site; the rest is `demo`'s."""
-    server.down(SERVER)
+    if SERVER.exists():
+        server.down(SERVER)
+    SERVER.with_name(f".{SERVER.name}.lock").unlink(missing_ok=True)
     return 0
 
 
