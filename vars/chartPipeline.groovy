@@ -6,8 +6,11 @@
  * single quotes.
  *
  * settings:
- *   jobs          full name of the job → [kind:, logins: [NAME: credentials id of a user name and password, as NAME_USR
- *                 and NAME_PSW], files: [NAME: id of a secret file], texts: [NAME: id of a secret text]]
+ *   jobs          full name of the job → [kind:, accounts of all steps, review: [accounts], production: [accounts]];
+ *                 accounts: logins: [NAME: credentials id of a user name and password, as NAME_USR and NAME_PSW],
+ *                 files: [NAME: id of a secret file], texts: [NAME: id of a secret text]. Those of `review` are there
+ *                 for report, approval and promote, those of `production` for approval and promote: never while
+ *                 commands, Dockerfiles and tests of the checkout run
  *   image         the tool image, run by docker on an agent with the label; dockerArgs: its options there
  *   podYaml       instead of image: a pod of the kubernetes plugin with a container `pipeline-steps`
  *   label         of agents; without image and podYaml they have the programs themselves
@@ -25,12 +28,17 @@ def call(Map settings) {
         echo 'the ref was deleted: nothing to build'
         return
     }
+    if (job.kind == 'release' && !env.GERRIT_EVENT_TYPE && !env.TAG_NAME) {
+        // `scm` would be a branch, built with these accounts.
+        error 'chartPipeline: a release job needs a tag, and neither the Gerrit Trigger nor a multibranch job names one: push a tag'
+    }
     timeout(time: settings.minutes ?: 90, unit: 'MINUTES') {
         onAgent(settings, job) {
             try {
                 build(settings, job)
             } finally {
-                sh 'pipeline-steps report'
+                // A verdict that could not be sent fails the build; results and archive are kept all the same.
+                catchError { withAccounts([job.review]) { sh 'pipeline-steps report' } }
                 junit testResults: '.pipeline/junit/*.xml', allowEmptyResults: true
                 archiveArtifacts artifacts: '.pipeline/**', allowEmptyArchive: true
             }
@@ -40,13 +48,16 @@ def call(Map settings) {
 
 private void build(Map settings, Map job) {
     if (job.kind == 'review') {
-        stage('Start') { sh 'pipeline-steps report --started' }
+        stage('Start') { withAccounts([job.review]) { sh 'pipeline-steps report --started' } }
+    } else if (job.kind == 'release') {
+        // First: what a tag brings runs nothing here before somebody has approved it.
+        stage('Approve') { withAccounts([job.review, job.production]) { sh 'pipeline-steps approval' } }
     }
     stage('Check') { sh 'pipeline-steps check' }
     stage('Build') { sh 'pipeline-steps build_image && pipeline-steps snapshot' }
     stage('Test') { test(settings, job) }
     if (job.kind == 'release') {
-        stage('Release') { sh 'pipeline-steps approval && pipeline-steps promote' }
+        stage('Release') { withAccounts([job.review, job.production]) { sh 'pipeline-steps promote' } }
     }
 }
 
@@ -160,8 +171,16 @@ private void prepared(Map settings, Map job, Closure body) {
         if (settings.buildkit) {
             sh 'docker buildx inspect >/dev/null 2>&1 || docker buildx create --name "$BUILDX_BUILDER" --driver remote "$BUILDKIT"'
         }
-        withCredentials(bindings(job)) { body() }
+        withAccounts([job], body)
     }
+}
+
+private void withAccounts(List accounts, Closure body) {
+    List bound = []
+    for (each in accounts) {
+        bound += bindings(each ?: [:])
+    }
+    withCredentials(bound) { body() }
 }
 
 /** What to check out: the Jenkinsfile's own revision is the target branch's, not the one that is built. */
@@ -193,19 +212,19 @@ private Object sourceOf(String kind) {
     ]
 }
 
-private List bindings(Map job) {
+private List bindings(Map accounts) {
     List found = []
-    for (entry in job.logins) {
+    for (entry in accounts.logins) {
         found << usernamePassword(
             credentialsId: entry.value,
             usernameVariable: "${entry.key}_USR".toString(),
             passwordVariable: "${entry.key}_PSW".toString(),
         )
     }
-    for (entry in job.files) {
+    for (entry in accounts.files) {
         found << file(credentialsId: entry.value, variable: entry.key)
     }
-    for (entry in job.texts) {
+    for (entry in accounts.texts) {
         found << string(credentialsId: entry.value, variable: entry.key)
     }
     return found

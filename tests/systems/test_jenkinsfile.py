@@ -122,6 +122,7 @@ def test_a_patch_set_is_tested_in_shards_with_the_accounts_of_reviews(jenkins: J
     assert {each["REVIEW_PSW"] for each in environments} == {f"{SECRET}-reviews"}
     assert {each["PIPELINE_STEPS_SITE"] for each in environments} == {"/etc/reviews.yaml"}
     assert not any("PROD_PSW" in each for each in environments)
+    assert logins_seen(jenkins, "GERRIT_PSW") == {"report --started", "report"}
     given = [each.get("PIPELINE_STEPS_SHARD") for each in environments]
     assert sorted(given[4:8], key=str) == ["1/4", "2/4", "3/4", "4/4"]
     assert len({call.folder for call in jenkins.recorder.calls[4:8]}) == 4, "an agent each"
@@ -133,6 +134,11 @@ def test_a_patch_set_is_tested_in_shards_with_the_accounts_of_reviews(jenkins: J
         assert f"{result}:true" in trigger
     assert "patchsetCreated" in trigger
     assert "refUpdated" not in trigger
+
+
+def logins_seen(jenkins: Jenkins, variable: str) -> set[str]:
+    """The calls that had a variable."""
+    return {" ".join(each.argv) for each in jenkins.recorder.calls if variable in each.environment}
 
 
 def test_the_mainline_is_built_at_what_the_submit_made_of_it(jenkins: Jenkins) -> None:
@@ -149,7 +155,11 @@ def test_a_tag_is_approved_and_promoted_with_the_accounts_of_releases(jenkins: J
     tag_object = jenkins.repository.git("rev-parse", "refs/tags/hello-1.4.0")
     build = jenkins.run("release/charts", ref_updated("refs/tags/hello-1.4.0", tag_object))
     assert build.result == "SUCCESS", build.log
-    assert jenkins.recorder.lines[-3:] == ["approval", "promote", "report"]
+    steps = ["approval", "check", "build_image", "snapshot"]
+    tests = ["integration_test --retry-infrastructure 2"] * 4
+    assert jenkins.recorder.lines == [*steps, *tests, "promote", "report"]
+    assert logins_seen(jenkins, "PROD_PSW") == {"approval", "promote"}
+    assert logins_seen(jenkins, "GERRIT_PSW") == {"approval", "promote", "report"}
     promote = jenkins.recorder.calls[-2]
     assert promote.environment["PROD_PSW"] == f"{SECRET}-production"
     assert promote.environment["GIT_COMMIT"] == jenkins.main, "the commit, not the tag object"
@@ -165,6 +175,28 @@ def test_a_failed_step_is_reported_and_nothing_is_released(tmp_path: Path) -> No
     assert "promote" not in jenkins.recorder.lines
     assert jenkins.recorder.lines[-1] == "report"
     assert ".pipeline/junit/integration_test1-of-4.xml" in build.reports
+
+
+def test_what_nobody_approved_runs_nothing_in_a_release(tmp_path: Path) -> None:
+    jenkins = Jenkins(tmp_path)
+    jenkins.recorder = Recorder(tmp_path / "refusing", {"approval": 6})
+    jenkins.repository.git("tag", "hello-1.4.0", jenkins.main)
+    build = jenkins.run("release/charts", ref_updated("refs/tags/hello-1.4.0", jenkins.main))
+    assert build.result == "FAILURE"
+    assert jenkins.recorder.lines == ["approval", "report"]
+
+
+@pytest.mark.parametrize("code", [7, 75])
+def test_a_report_that_cannot_be_sent_fails_the_build_and_loses_nothing(
+    tmp_path: Path, code: int
+) -> None:
+    jenkins = Jenkins(tmp_path)
+    jenkins.recorder = Recorder(tmp_path / "unsent", {"report": code})
+    event = change_merged(1234, 2, jenkins.patch_set, jenkins.main, url=GERRIT)
+    build = jenkins.run("mainline/charts", event)
+    assert build.result == "FAILURE"
+    assert ".pipeline/junit/check.xml" in build.reports
+    assert (build.archive / ".pipeline/junit/report.xml").exists(), "what report wrote as well"
 
 
 def test_a_deleted_tag_builds_nothing(jenkins: Jenkins) -> None:
@@ -198,6 +230,15 @@ def test_neither_a_patch_set_nor_a_branch_starts_a_release(jenkins: Jenkins, eve
     build = jenkins.run("release/charts", given)
     assert build.result == "FAILURE"
     assert f"the event {event} is none for a release job: correct its trigger" in build.error
+    assert jenkins.recorder.lines == []
+
+
+def test_a_release_job_needs_a_tag(jenkins: Jenkins) -> None:
+    build = jenkins.run("release/charts", {})
+    assert build.result == "FAILURE"
+    assert "a release job needs a tag" in build.error
+    assert build.calls("properties"), "the first start by hand writes the trigger"
+    assert not build.calls("checkout")
     assert jenkins.recorder.lines == []
 
 
@@ -303,12 +344,14 @@ def test_the_declarative_example_runs_its_stages_and_releases_only_tags(jenkins:
     assert jenkins.recorder.lines[0] == "check"
     assert jenkins.recorder.lines[-2:] == ["integration_test --retry-infrastructure 2", "report"]
     assert jenkins.recorder.calls[0].environment["SNAP_USR"] == "snapshots"
+    before = jenkins.recorder.lines
     tag = ref_updated("refs/tags/hello-1.4.0", jenkins.main)
     build = jenkins.run("charts", tag, jenkinsfile=DECLARATIVE, credentials=CREDENTIALS)
-    assert jenkins.recorder.lines[-3:] == ["approval", "promote", "report"]
-    assert "report --started" not in jenkins.recorder.lines
+    steps = ["check", "build_image", "snapshot", "integration_test --retry-infrastructure 2"]
+    assert jenkins.recorder.lines[len(before) :] == ["approval", *steps, "promote", "report"]
     assert jenkins.recorder.calls[-2].environment["PROD_PSW"] == f"{SECRET}-production"
-    assert "PROD_PSW" not in jenkins.recorder.calls[-1].environment, "of that stage alone"
+    assert logins_seen(jenkins, "PROD_PSW") == {"approval", "promote"}
+    assert logins_seen(jenkins, "GERRIT_PSW") == {"approval", "promote", "report"}
     assert SECRET not in build.log
 
 
@@ -321,7 +364,9 @@ def test_the_declarative_example_tells_a_review_that_tests_have_begun(
     build = jenkins.run("charts", event, jenkinsfile=DECLARATIVE, credentials=CREDENTIALS)
     assert build.result == "SUCCESS", build.log
     assert ("report --started" in jenkins.recorder.lines) == of_a_review
-    assert jenkins.recorder.calls[0].environment["GERRIT_USR"] == "ci-reviews"
+    assert jenkins.recorder.calls[-1].environment["GERRIT_USR"] == "ci-reviews"
+    reports = {"report --started", "report"} if of_a_review else {"report"}
+    assert logins_seen(jenkins, "GERRIT_PSW") == reports
 
 
 def test_the_check_of_declarative_syntax_takes_the_example_and_names_what_is_wrong(
@@ -351,3 +396,15 @@ def test_the_check_of_declarative_syntax_takes_the_example_and_names_what_is_wro
     for file, line in zip(files, lines[1:], strict=True):
         assert line.startswith(f"{file}: ")
         assert file.stem in line
+
+
+def test_the_declarative_example_keeps_its_results_when_the_report_cannot_be_sent(
+    tmp_path: Path,
+) -> None:
+    jenkins = Jenkins(tmp_path)
+    jenkins.recorder = Recorder(tmp_path / "unsent", {"report": 75})
+    event = ref_updated("refs/heads/main", jenkins.main)
+    build = jenkins.run("charts", event, jenkinsfile=DECLARATIVE, credentials=CREDENTIALS)
+    assert build.result == "FAILURE"
+    assert ".pipeline/junit/check.xml" in build.reports
+    assert (build.archive / ".pipeline/junit/report.xml").exists()
