@@ -188,7 +188,11 @@ def test_a_release_by_hand_tags_and_promotes_in_one_job(forge: Forge) -> None:
         secrets=SECRETS,
     )
     assert run.code == 0, run.log
-    assert forge.recorder.lines[-4:] == ["approval", "tag_release", "promote", "report"]
+    steps = ["check", "build_image", "snapshot", "integration_test --retry-infrastructure 2"]
+    assert forge.recorder.lines == ["approval", *steps, "tag_release", "promote", "report"]
+    for name in ("PROD_PSW", "GITHUB_TOKEN"):
+        found = [call.argv[0] for call in forge.recorder.calls if name in call.environment]
+        assert found == ["approval", "tag_release", "promote"], "not while code of the source runs"
     given = [call.environment["PIPELINE_STEPS_CHART"] for call in forge.recorder.calls]
     assert set(given) == {"hello"}
     assert forge.recorder.calls[-2].environment["PROD_PSW"] == SECRETS["PRODUCTION_PASSWORD"]
@@ -228,6 +232,15 @@ def test_the_page_names_what_each_environment_has(file: Path) -> None:
     for environment in re.findall(r"environment: (\w+)", text):
         [row] = [row for row in rows if row.startswith(f"| `{environment}` |")]
         assert set(re.findall(r"\w+", row)) - {environment} == given | read
+
+
+def test_what_nobody_approved_runs_nothing_in_a_release(tmp_path: Path) -> None:
+    forge = Forge(tmp_path)
+    forge.recorder = Recorder(tmp_path / "refusing", {"approval": 6})
+    ref = "refs/tags/hello-1.4.0"
+    run = forge.run("github-release.yml", "push", {"ref": ref}, ref=ref, secrets=SECRETS)
+    assert run.code != 0
+    assert forge.recorder.lines == ["approval", "report"]
 
 
 def test_names_that_others_choose_run_nothing(tmp_path: Path) -> None:
