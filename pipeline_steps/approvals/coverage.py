@@ -18,6 +18,7 @@ from pipeline_steps.approvals.changes import (
     file_changes,
 )
 from pipeline_steps.approvals.mainline import Change, reviewable
+from pipeline_steps.charts.paths import contains
 from pipeline_steps.reviews.review import Review, ReviewSystem
 from pipeline_steps.toolbox.errors import UsageError
 from pipeline_steps.workspace.checkout import Checkout, open_checkout
@@ -61,11 +62,12 @@ class Coverage:
         proposed = self.proposed(review, revision, mainline or brought.end)
         if proposed is None:
             return False
-        ends_alike = revision == brought.end or self.has_same_content(revision, brought.end)
         # What came before the proposal was not shown to who approved it.
-        if ends_alike and self.leads_to(proposed.before, brought.before):
+        if self.leads_to(proposed.before, brought.before) and self._ends_alike(
+            Range(proposed.before, revision), brought
+        ):
             return True
-        return self.is_same(proposed, brought)
+        return not self._widens(brought) and self.is_same(proposed, brought)
 
     def leads_to(self, revision: str | None, other: str | None) -> bool:
         """Whether a revision is the other or led to it; None: the time before the first one."""
@@ -140,24 +142,70 @@ class Coverage:
         if not self._system.abilities.single_commits or len(parents) < 2:
             return (change,)
         mainline, tip = parents[:2]
-        base = self._source.common_ancestor(mainline, tip)
-        brought = Range(mainline, change.revision)
-        is_clean = self.has_same_content(tip, change.revision) or self.is_same(
-            Range(base, tip), brought
-        )
-        if not is_clean:
+        if not self._is_clean_merge(change.revision, mainline, tip):
             return None
+        commits = self._commits(tip, mainline)
+        return None if commits is None else tuple(commit for commit in commits if commit.paths)
+
+    def _commits(self, tip: str, mainline: str) -> list[Change] | None:
+        """What leads to `tip` and not to `mainline`, newest first, but clean merges: what these
+        brought is among it. None for more than MOST_COMMITS.
+        """
         commits: list[Change] = []
-        while tip != base:
-            if len(commits) == MOST_COMMITS:
+        looked_at: set[str] = set()
+        left = [tip]
+        while left:
+            revision = left.pop()
+            # By ancestry: a branch that took the mainline in between has the mainline's own, too.
+            if revision in looked_at or self.leads_to(revision, mainline):
+                continue
+            if len(looked_at) == MOST_COMMITS:
                 return None
-            before = next(iter(self._source.parents(tip)), None)
-            paths = tuple(self._difference(Range(before, tip)))
-            commits.append(Change(tip, before, paths))
-            if before is None:
-                break
-            tip = before
-        return tuple(commit for commit in commits if commit.paths)
+            looked_at.add(revision)
+            parents = self._source.parents(revision)
+            left += reversed(parents)
+            if len(parents) == 2 and self._is_clean_merge(revision, *parents):
+                continue
+            before = parents[0] if parents else None
+            commits.append(
+                Change(revision, before, tuple(self._difference(Range(before, revision))))
+            )
+        return commits
+
+    def _is_clean_merge(self, merge: str, mainline: str, tip: str) -> bool:
+        """Whether a merge has no other lines than what it merged into `mainline`."""
+        proposed = Range(self._source.common_ancestor(mainline, tip), tip)
+        brought = Range(mainline, merge)
+        return self._ends_alike(proposed, brought) or (
+            not self._widens(brought) and self.is_same(proposed, brought)
+        )
+
+    def _ends_alike(self, proposed: Range, brought: Range) -> bool:
+        """Whether the chart ends as proposed, and nothing of it that was there before was lost.
+
+        Equal ends alone would let a merge throw away what others brought in between.
+        """
+        if proposed.end != brought.end and not self.has_same_content(proposed.end, brought.end):
+            return False
+        if brought.before is None or self.leads_to(brought.before, proposed.end):
+            return True
+        return proposed.before is not None and not self._difference(
+            Range(proposed.before, brought.before)
+        )
+
+    def _widens(self, between: Range) -> bool:
+        """Whether a range brings the chart, or adds folders or files that it is made of.
+
+        What lies there was no part of the chart before, so nobody was asked about its changes: only
+        who saw all of it approves it.
+        """
+        if between.before is None:
+            return True
+        before = self._history_paths(between.before)
+        return not all(
+            any(contains(place, path) for place in before)
+            for path in self._history_paths(between.end)
+        )
 
     def _difference(self, between: Range) -> dict[str, FileChange]:
         """What differs of the chart by path, pipeline.yaml by what it says of the chart."""

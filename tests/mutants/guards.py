@@ -27,6 +27,7 @@ RELEASE = "tests/workflows/test_release.py"
 HOSTILE = "tests/unit/test_hostile_texts.py"
 GUARDS = "tests/systems/test_guards.py"
 RULES = "tests/unit/test_approval_rules.py"
+COVERAGE = "tests/unit/test_approval_coverage.py"
 REVIEWS = "tests/systems/test_reviews.py"
 
 
@@ -444,10 +445,24 @@ MUTANTS = (
         (f"{RULES}::test_line_ends_binary_files_and_missing_ends",),
     ),
     Mutant(
+        "lines-of-a-chart-that-is-new",
+        _in("approvals/coverage"),
+        "        return not self._widens(brought) and self.is_same(proposed, brought)\n",
+        "        return self.is_same(proposed, brought)\n",
+        (f"{COVERAGE}::test_what_lay_there_before_the_chart_was_brought_needs_who_saw_it",),
+    ),
+    Mutant(
+        "merge-that-drops-a-fix",
+        _in("approvals/coverage"),
+        "        if brought.before is None or self.leads_to(brought.before, proposed.end):\n",
+        "        if True:\n",
+        (f"{COVERAGE}::test_a_merge_that_drops_an_approved_fix_is_not_covered",),
+    ),
+    Mutant(
         "commits-left-out",
         _in("approvals/coverage"),
-        "            if len(commits) == MOST_COMMITS:\n                return None\n",
-        "            if len(commits) == MOST_COMMITS:\n                break\n",
+        "            if len(looked_at) == MOST_COMMITS:\n                return None\n",
+        "            if len(looked_at) == MOST_COMMITS:\n                break\n",
         (f"{RULES}::test_commits_of_a_merge_that_are_too_many_to_be_asked_about_are_not_left_out",),
     ),
     Mutant(
