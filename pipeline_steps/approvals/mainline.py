@@ -2,7 +2,8 @@
 
 They begin after the chart's last release, or before the first one with the change that brought the
 chart into pipeline.yaml. A tag alone is no release: whoever may push tags could end the list with
-one. So the last release is the highest version below this one that is tagged and in production.
+one. So the last release is the highest version below this one of which production has what the tag
+names.
 """
 
 from __future__ import annotations
@@ -46,11 +47,11 @@ class Mainline(NamedTuple):
 
 
 def last_release(
-    checkout: Checkout, chart: Chart, is_published: Callable[[str], bool]
+    checkout: Checkout, chart: Chart, is_released: Callable[[Tag, str], bool]
 ) -> Tag | None:
     """The tag of the chart's highest version below its own that is in production; None without.
 
-    is_published: whether production has a version.
+    is_released: whether production has what a tag names, as the version in its name.
     """
     names = tags.TagPattern(checkout.config.release.tag)
     own = parse_version(chart.version)
@@ -62,7 +63,7 @@ def last_release(
     ]
     # One after the other: the highest nearly always is there, and each one is a request.
     for _, tag in sorted(below, reverse=True):
-        if is_published(texts[tag]):
+        if is_released(found[tag], texts[tag]):
             return found[tag]
     return None
 

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Sequence
 from pipeline_steps.approvals.asking import Approved, approved_changes, approved_head
 from pipeline_steps.approvals.coverage import Coverage
 from pipeline_steps.approvals.mainline import last_release, mainline, reviewable
-from pipeline_steps.building.channels import Channel
+from pipeline_steps.approvals.production import released_versions
 from pipeline_steps.ci.build import Build
 from pipeline_steps.config.language import Config
 from pipeline_steps.reviews.kinds import open_review_system
@@ -68,7 +68,8 @@ def require_for_release(
     if not names:
         return ()
     system = _review_system(config, checkout, names[0])
-    changes = mainline(checkout, chart, last_release(checkout, chart, _published(config, chart)))
+    is_released = released_versions(config, chart.name, state)
+    changes = mainline(checkout, chart, last_release(checkout, chart, is_released))
     coverage = Coverage(checkout, chart.name, system, changes.places)
 
     def ask(name: str) -> list[Approved]:
@@ -128,14 +129,6 @@ def _review_system(config: Config, checkout: Checkout, name: str) -> ReviewSyste
             advice="name it, as in review: {gitea: {url: …}}",
         )
     return system
-
-
-def _published(config: Config, chart: Chart) -> Callable[[str], bool]:
-    """Whether production has a version of the chart; of no channel it has none."""
-    if not config.channels.production.charts:
-        return lambda _version: False
-    channel = functools.cache(lambda: Channel(config, "production"))
-    return lambda version: channel().has_version(chart.name, version)
 
 
 def _records(

@@ -452,6 +452,13 @@ MUTANTS = (
         (f"{COVERAGE}::test_what_lay_there_before_the_chart_was_brought_needs_who_saw_it",),
     ),
     Mutant(
+        "tag-that-was-moved",
+        _in("approvals/production"),
+        "        return not reason\n",
+        "        return True\n",
+        ("tests/unit/test_last_release.py::test_a_tag_that_was_moved_ends_no_list",),
+    ),
+    Mutant(
         "merge-that-drops-a-fix",
         _in("approvals/coverage"),
         "        if brought.before is None or self.leads_to(brought.before, proposed.end):\n",
