@@ -7,10 +7,11 @@ Asks every rule of `approvals`; without one, one person who is not the author mu
 (6) what is not approved, or was approved at another revision than this; (5) a review whose branch has
 moved, that conflicts with its target, or whose charts' versions the target has taken in the
 meantime (`check.version: required`). A review system that merges does it, pinned to that revision;
-for Launchpad, which does not, it is merged here, in a checkout of its own, pushed, and the proposal
-marked as merged. Elsewhere the review's newest revision must be checked out (2). What decides about
-trust, `approvals` among it, is the target's (docs/explanation/trust.md). Writes a record. Changes
-outside: the target branch and the review. A second run finishes what the first one could not.
+for Launchpad, which does not, it is merged here, in a checkout of its own, unless the verdict on it
+is negative (6), pushed, and the proposal marked as merged. Elsewhere the review's newest revision
+must be checked out (2). What decides about trust, `approvals` among it, is the target's
+(docs/explanation/trust.md). Writes a record. Changes outside: the target branch and the review. A
+second run finishes what the first one could not.
 """
 
 from __future__ import annotations
@@ -66,7 +67,8 @@ def merge(
         plan: make all checks and log what would be merged; returns ().
 
     Raises:
-        NotApproved: an approval is missing, or was given on another revision.
+        NotApproved: an approval is missing, or was given on another revision; on Launchpad also
+            when the verdict is negative.
         Conflict: the branch has moved, conflicts with its target, or a version is taken.
         UsageError: no review is named, or there is no such one.
         Temporary: the target moved while it was merged; run again.
@@ -120,6 +122,7 @@ def merge_review(
     Raises as `merge`, which has asked for the approvals.
     """
     if isinstance(system, LeavesMerging):
+        merging.require_no_negative_verdict(system, review, revision)
         checked_out = checking_out.check_out(config, system, review, revision)
         require_free_versions(checking_out.configuration(config, checked_out), review.target)
         return merging.merge_here(system, checked_out, approvers, push=write)

@@ -10,6 +10,7 @@ from pipeline_steps.config.language import Approval, Config
 from pipeline_steps.proposals.checking_out import CheckedOut
 from pipeline_steps.reviews.review import LeavesMerging, Review, ReviewSystem
 from pipeline_steps.testing import version_policy
+from pipeline_steps.testing.requirements import approval_rule
 from pipeline_steps.toolbox.errors import Conflict, NotApproved
 from pipeline_steps.workspace.checkout import Checkout
 
@@ -35,9 +36,12 @@ def require_approvals(
     config: Config, system: ReviewSystem, review: Review, revision: str
 ) -> tuple[str, ...]:
     """The accounts that approve exactly `revision`, by every rule of `approvals`; where there is
-    none, one person who is not the author must. Raises NotApproved.
+    none, one person who is not the author must. Raises NotApproved; ConfigurationError for a rule
+    that asks nobody.
     """
-    rules: Mapping[str, Approval] = config.approvals or {"review": Approval()}
+    rules: Mapping[str, Approval] = {
+        name: approval_rule(config, name) for name in config.approvals
+    } or {"review": Approval()}
     accounts: dict[str, None] = {}
     for name, rule in rules.items():
         votes = system.votes(review, rule)
@@ -50,6 +54,18 @@ def require_approvals(
             )
         accounts.update(dict.fromkeys(vote.account for vote in count.approving))
     return tuple(accounts)
+
+
+def require_no_negative_verdict(system: LeavesMerging, review: Review, revision: str) -> None:
+    """Raise NotApproved where the CI's own verdict on the revision is negative: there is no other
+    gate where the review system does not merge.
+    """
+    if accounts := system.negative_verdicts(review, revision):
+        raise NotApproved(
+            f"the verdict on {revision} is negative, says {', '.join(accounts)}",
+            where=review.url,
+            advice="mend what failed and have the new revision reviewed, or report again",
+        )
 
 
 def _missing(count: Count) -> str:
@@ -88,9 +104,8 @@ def merge_here(
     if push:
         system.require_login()
     review, proposal, revision = checked_out.review, checked_out.proposal, checked_out.revision
-    if proposal.is_merged(revision):
-        merged = proposal.target_tip()
-    else:
+    merged = proposal.merged_by(revision)
+    if not merged:
         merged = proposal.merge(revision, message(system, review, approvers))
         if push:
             proposal.push(merged)

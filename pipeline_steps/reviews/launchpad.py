@@ -336,6 +336,20 @@ class Launchpad:
             word: Word = found["word"]  # type: ignore[assignment]  # as the pattern says
             return word
 
+    def negative_verdicts(self, review: Review, revision: str) -> tuple[str, ...]:
+        """The accounts whose newest verdict says negative of the revision; anybody may read it.
+
+        A person who writes such a comment can refuse, as by a vote of another kind.
+        """
+        proposal = self._proposal(review.id)
+        newest: dict[str, re.Match[str]] = {}
+        with self._errors(review.id):
+            for comment in proposal.all_comments:
+                if found := _LAST_LINE.search(str(comment.content)):
+                    newest[str(comment.author.name)] = found
+        said = {"word": "negative", "revision": revision}
+        return tuple(sorted(name for name, found in newest.items() if found.groupdict() == said))
+
     # -- approvals ---
 
     def votes(self, review: Review, approval: Approval) -> tuple[Vote, ...]:

@@ -197,6 +197,9 @@ class ReviewSystem(Protocol):
 class LeavesMerging(ReviewSystem, Protocol):
     """A review system that does not merge (`Abilities.merges`): `merge` does, in a checkout."""
 
+    def negative_verdicts(self, review: Review, revision: str) -> tuple[str, ...]:
+        """The accounts whose newest verdict, made by `report`, says negative of the revision."""
+
     def branches(self, review: Review) -> tuple[Branch, Branch]:
         """Where the proposed code is, and where it goes to."""
 

@@ -40,9 +40,8 @@ class BazaarProposal:
     def target_tip(self) -> str:
         return self._tip
 
-    def is_merged(self, revision: str) -> bool:
-        answer = self._ask("is_ancestor", str(self.root), revision=revision, tip=self._tip)
-        return bool(answer)
+    def merged_by(self, revision: str) -> str:
+        return str(self._ask("merged_by", str(self.root), revision=revision, tip=self._tip))
 
     def merge(self, revision: str, message: str) -> str:
         """A revision with the target's tip as left-hand parent, without a working tree."""

@@ -48,8 +48,20 @@ class GitProposal:
     def target_tip(self) -> str:
         return self._git("rev-parse", self._tracked)
 
-    def is_merged(self, revision: str) -> bool:
-        return self._is_ancestor(revision, self.target_tip())
+    def merged_by(self, revision: str) -> str:
+        tip = self.target_tip()
+        if not self._is_ancestor(revision, tip):
+            return ""
+        since = f"{revision}..{tip}"
+        having = set(self._git("rev-list", "--ancestry-path", since, "--").split())
+        mainline = self._git("rev-list", "--first-parent", "--parents", since, "--").splitlines()
+        for line in reversed(mainline):
+            commit, *parents = line.split()
+            if parents[:1] == [revision]:
+                break  # it is on the mainline itself
+            if commit in having:
+                return commit
+        return revision
 
     def merge(self, revision: str, message: str) -> str:
         """A merge commit with the target's tip as first parent, without a working tree."""

@@ -39,8 +39,10 @@ class Proposal(Protocol):
     def target_tip(self) -> str:
         """The newest revision of the target, as of `check_out`."""
 
-    def is_merged(self, revision: str) -> bool:
-        """Whether the target's tip has a revision."""
+    def merged_by(self, revision: str) -> str:
+        """The revision of the target, on its own line of first parents, that brought a revision:
+        the oldest one that has it; "" when the tip does not.
+        """
 
     def merge(self, revision: str, message: str) -> str:
         """Merge a revision into the target's tip and commit that here; nothing is pushed. Returns

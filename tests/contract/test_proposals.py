@@ -91,7 +91,7 @@ def test_exactly_the_revision_is_merged(world: World) -> None:
     tip = world.commit({"trunk": f"{world.name} first"}, "trunk")
     world.check_out()
     world.commit({world.name: "sneaked in"})
-    assert not world.proposal.is_merged(reviewed)
+    assert not world.proposal.merged_by(reviewed)
     merged = world.proposal.merge(reviewed, "Merge it\n\nWith reasons.\n")
     assert world.project.tip("trunk") == tip  # nothing is pushed yet
     world.proposal.push(merged)
@@ -99,8 +99,14 @@ def test_exactly_the_revision_is_merged(world: World) -> None:
     assert world.project.parents(merged) == [tip, reviewed]
     assert world.project.read(world.name) == "reviewed"
     assert world.project.read("trunk") == f"{world.name} first"
+    other = world.project.next_branch()
+    later = world.commit({other: "another"}, other)
+    world.proposal.check_out(world.project.url(other), other)
+    world.proposal.push(world.proposal.merge(later, "Merge another one\n"))
+    last = world.commit({"trunk": f"{world.name} last"}, "trunk")
     world.check_out(reviewed)
-    assert world.proposal.is_merged(reviewed)
+    assert world.proposal.merged_by(reviewed) == merged
+    assert world.proposal.merged_by(tip) == tip and world.proposal.merged_by(last) == last
 
 
 def test_changes_that_meet_are_no_merge(world: World) -> None:

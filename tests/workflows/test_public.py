@@ -14,6 +14,7 @@ from typing import NamedTuple
 import pytest
 import yaml
 
+from pipeline_steps.reviews.review import Verdict
 from tests.support import docs
 from tests.support.helms import helm
 from tests.support.launchpads import Call, Project, Proposal
@@ -167,9 +168,27 @@ def test_what_conflicts_or_goes_wrong_leaves_nothing_half_done(public: Public) -
     pushed = project.tip("trunk")
     assert pushed != before and proposal.status == "Approved"
     project.hub.fault = lambda _: None
+    later = project.commit("trunk", {"README": "somebody was faster"})
     public.run(merge)  # the second run goes on, and merges nothing again
-    assert project.tip("trunk") == pushed
+    assert project.tip("trunk") == later
     assert (proposal.status, proposal.merged) == ("Merged", pushed)
+
+
+def test_what_ci_says_no_to_is_not_merged(public: Public) -> None:
+    """Launchpad guards no target; the verdict is of another account than who merges."""
+    project = public.project
+    branch, proposal = public.propose(chart("web", "1.1.0", "better"))
+    project.approve(proposal)
+    before, reviews = project.tip("trunk"), project.reviews("ci")
+    review = reviews.review(proposal.path)
+    verdict = Verdict(review.head, "negative", "failed", "failed")
+    reviews.deliver(review, verdict)
+    merge = f"pipeline-steps merge --review {branch}"
+    assert f"the verdict on {review.head} is negative, says ci" in public.run(merge, 6)
+    assert project.tip("trunk") == before
+    reviews.deliver(review, verdict._replace(word="positive"))
+    public.run(merge)
+    assert proposal.status == "Merged"
 
 
 def test_who_may_not(public: Public) -> None:

@@ -535,10 +535,12 @@ class Answering:
                 self._location, force_new_repo=True, format=form
             )
 
-    def answer_is_ancestor(self, revision: str, tip: str) -> tuple[Any, Bytes]:
+    def answer_merged_by(self, revision: str, tip: str) -> tuple[Any, Bytes]:
+        """The oldest left-hand ancestor of a tip that has a revision, "" for none."""
         with self._branch.lock_read():
             graph = self._branch.repository.get_graph()
-            return graph.is_ancestor(encoded(revision), encoded(tip)), []
+            merger = graph.find_lefthand_merger(encoded(revision), encoded(tip))
+            return text(merger) if merger else "", []
 
     def answer_merge(self, revision: str, tip: str, message: str) -> tuple[Any, Bytes]:
         """A commit, of no branch yet, that merges a revision into a tip."""
