@@ -151,7 +151,11 @@ def _tell_unbelieved(
     claim = unbelieved_builds.read_claim(folder)
     system = open_review_system(config, checkout.source.remote_url)
     if system is None:
-        raise ConfigurationError("no review system is configured", where=config.where("review"))
+        raise ConfigurationError(
+            "no review system is configured",
+            where=config.where("review"),
+            advice="name it, as in review: {github: {}}",
+        )
     review = delivery.find_review(system, build, build.head)
     if plan:
         log.info("report: would tell %s of %s", review.url if review else "no review", folder)

@@ -71,7 +71,10 @@ CODES = {
         "evidence is missing, was edited, contradicts other evidence, or is no longer true",
         "run the step that the message names, or restore what was changed",
     ),
-    "5": ("the name exists with other content", "raise the version; nothing was overwritten"),
+    "5": (
+        "the name exists with other content, or a review has moved, conflicts or is closed",
+        "raise the version, or have the newest revision reviewed; nothing was overwritten",
+    ),
     "6": ("the review is not approved for this content", "ask for the approval"),
     "7": (
         "this machine or account cannot: a program, the engine, a cluster, a login, a right, the"

@@ -111,7 +111,11 @@ def fetch_target(config: Config, target: str) -> None:
     """Bring the target's newest revision here, for its policy and its versions as they are now."""
     source = open_source(config.root, config.hosts)
     if not isinstance(source, Reviewable):
-        raise UsageError(f"{source.system} has no reviews", where=str(source.root))
+        raise UsageError(
+            f"{source.system} has no reviews",
+            where=str(source.root),
+            advice="run it in a checkout of git or Bazaar",
+        )
     source.fetch_tip(target)
 
 

@@ -84,7 +84,11 @@ def require_free_versions(checkout: Checkout, charts: Iterable[str], target: str
         if finding is None:
             continue
         if checkout.config.check.version == "required":
-            raise Conflict(finding.text, where=finding.where, advice="then have it reviewed again")
+            raise Conflict(
+                finding.text,
+                where=finding.where,
+                advice="raise it with `pipeline-steps bump`, and have that reviewed",
+            )
         log.warning("%s", finding)
 
 

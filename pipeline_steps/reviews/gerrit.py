@@ -25,7 +25,16 @@ from pipeline_steps.reviews.gerrit_changes import (
     rfc3339,
     text_of,
 )
-from pipeline_steps.reviews.review import Abilities, Delivery, Review, State, Verdict, Vote, Word
+from pipeline_steps.reviews.review import (
+    REMOVED,
+    Abilities,
+    Delivery,
+    Review,
+    State,
+    Verdict,
+    Vote,
+    Word,
+)
 from pipeline_steps.services.gerrit import Gerrit, decode, words
 from pipeline_steps.toolbox import http, retry
 from pipeline_steps.toolbox.errors import (
@@ -130,7 +139,9 @@ class GerritReviews:
             number = match[1] if match and id.startswith(f"{self._gerrit.url}/") else ""
         if not (number.isascii() and number.isdigit()):
             raise UsageError(
-                f"{id!r} is no change: give its number, or its URL", where=self._gerrit.url
+                f"{id!r} is no change",
+                where=self._gerrit.url,
+                advice="give its number, or its URL",
             )
         return int(number)
 
@@ -250,7 +261,11 @@ class GerritReviews:
         return change.revisions[revision].ref
 
     def _not_a_patch_set(self, change: Change, revision: str) -> PipelineError:
-        return UsageError(f"{revision} is no patch set of it", where=self._url(change))
+        return UsageError(
+            f"{revision} is no patch set of it",
+            where=self._url(change),
+            advice="check out a patch set of this change, as its page says",
+        )
 
     def members(self, group: str) -> frozenset[str]:
         return retry.call(lambda: self._members(group))
@@ -441,7 +456,11 @@ class GerritReviews:
         now = self._read(change.number)
         if answer.status == 409 and (now.status, now.head) != (change.status, change.head):
             return self._deliver(now, verdict)
-        raise MachineError(f"Gerrit refuses the verdict: {said}", where=url)
+        raise MachineError(
+            f"Gerrit refuses the verdict: {said}",
+            where=url,
+            advice="mend what it names; `pipeline-steps doctor --for report` asks it again",
+        )
 
     def _read_back(
         self, before: Change, posted: _Post, myself: Account, verdict: Verdict
@@ -458,7 +477,7 @@ class GerritReviews:
             raise MachineError(
                 f"Gerrit took the vote {self._label}{posted.vote:+d} and does not show it",
                 where=url,
-                advice="another account or program may have removed it: run the step again",
+                advice=REMOVED,
             )
         return Delivery("set", url)
 
@@ -512,7 +531,9 @@ class GerritReviews:
         found = change.label(name)
         if found is None:
             raise ConfigurationError(
-                f"the project {change.project} has no label {name}", where="approvals: gerrit"
+                f"the project {change.project} has no label {name}",
+                where="approvals: gerrit",
+                advice=f"it has {', '.join(sorted(change.labels)) or 'none'}",
             )
         label = found[1]
         wanted = label.highest if value == "MAX" else int(value)
@@ -549,6 +570,8 @@ class GerritReviews:
             raise ConfigurationError(
                 f"the project {change.project} has no submit requirement {name}",
                 where="approvals: gerrit",
+                advice="it has "
+                + (", ".join(sorted(each.name for each in change.submit_requirements)) or "none"),
             )
         requirement = found[0]
         unfulfilled = (
@@ -593,7 +616,11 @@ class GerritReviews:
         if change.status == "MERGED":
             return self._merged(change)
         if change.status != "NEW":
-            raise UsageError(f"the change is {change.status.lower()}", where=url)
+            raise UsageError(
+                f"the change is {change.status.lower()}",
+                where=url,
+                advice="restore it there, or name another one",
+            )
         self._refuse_company(change)
         path = f"{self._path(change.number)}/revisions/{revision}/submit"
         answer = self._gerrit.call("POST", path, body={}, allowed=(403, 409))
@@ -646,8 +673,10 @@ class GerritReviews:
                 f"{change.project}",
             )
         if "submit requirement" in said or "work in progress" in said or "unsatisfied" in said:
-            return NotApproved(f"Gerrit does not submit it: {said}", where=url)
-        return Conflict(f"Gerrit does not submit it: {said}", where=url)
+            advice = "have what it names done: its page shows the votes that are missing"
+            return NotApproved(f"Gerrit does not submit it: {said}", where=url, advice=advice)
+        advice = "rebase the change on its target, and have the new patch set reviewed"
+        return Conflict(f"Gerrit does not submit it: {said}", where=url, advice=advice)
 
 
 class _Post(NamedTuple):

@@ -19,7 +19,16 @@ import msgspec
 from pipeline_steps.auth.hosts import Host
 from pipeline_steps.config.language import Approval, GiteaReview
 from pipeline_steps.reviews.findings import with_findings
-from pipeline_steps.reviews.review import Abilities, Delivery, Review, State, Verdict, Vote, Word
+from pipeline_steps.reviews.review import (
+    REMOVED,
+    Abilities,
+    Delivery,
+    Review,
+    State,
+    Verdict,
+    Vote,
+    Word,
+)
 from pipeline_steps.services.gitea import Gitea, decode, explain
 from pipeline_steps.services.rest import segment
 from pipeline_steps.toolbox import clock, http, retry
@@ -210,7 +219,11 @@ class GiteaReviews:
         answer = self._gitea.call("GET", f"/pulls/{number}", allowed=(404,))
         if answer.status == 404:
             self._gitea.require_visible()
-            raise UsageError("there is no such pull request", where=f"{self._page}/pulls/{number}")
+            raise UsageError(
+                "there is no such pull request",
+                where=f"{self._page}/pulls/{number}",
+                advice="check its number and the repository",
+            )
         return decode(answer, _Pull)
 
     def _described(self, pull: _Pull) -> Review:
@@ -364,7 +377,9 @@ class GiteaReviews:
             self._gitea.call("POST", f"/issues/{review.id}/comments", body={"body": body})
         shown = self._comments(review)
         if not shown or shown[0].body.strip() != body:
-            raise MachineError("Gitea took the comment and does not show it", where=review.url)
+            raise MachineError(
+                "Gitea took the comment and does not show it", where=review.url, advice=REMOVED
+            )
         for comment in shown[1:]:  # of two first reports at the same time
             self._gitea.call("DELETE", f"/issues/comments/{comment.id}", allowed=(404,))
         return shown[0], True
@@ -429,7 +444,9 @@ class GiteaReviews:
             if team.name == name:
                 return team
         raise UsageError(
-            f"the organisation {organisation} has no team {name}", where=f"group:{name}"
+            f"the organisation {organisation} has no team {name}",
+            where=f"group:{name}",
+            advice="check the name in `approvals`: group:ORGANISATION/TEAM",
         )
 
     def merge(self, review: Review, revision: str, message: str) -> str:
@@ -456,7 +473,11 @@ class GiteaReviews:
         retry.call(merge_once, budget=MERGEABLE_WITHIN, on=(_NotYetMergeable,), longest=2.0)
         merged = self._merged(review, revision)
         if not merged:
-            raise MachineError("Gitea took the merge and does not show it", where=review.url)
+            raise MachineError(
+                "Gitea took the merge and does not show it",
+                where=review.url,
+                advice="see on its page whether it is merged, and run the step again",
+            )
         return merged
 
     def _merged(self, review: Review, revision: str) -> str:
@@ -498,7 +519,11 @@ class GiteaReviews:
             return AccessRefused(
                 words, where=review.url, advice="let the token's account merge into the target"
             )
-        return NotApproved(f"Gitea does not merge it: {words}", where=review.url)
+        return NotApproved(
+            f"Gitea does not merge it: {words}",
+            where=review.url,
+            advice="see on its page what the protection of the target still needs",
+        )
 
     def publish_release(self, tag: str, title: str, text: str, files: Mapping[str, bytes]) -> str:
         """Make the release of a tag that is there, with these files (name → bytes); its page.
@@ -521,7 +546,9 @@ class GiteaReviews:
             self._gitea.call("POST", "/releases", body=fields, allowed=(409,), idempotent=True)
             release = self._release(tag)
         if release is None:
-            raise MachineError("Gitea took the release and does not show it", where=self._page)
+            raise MachineError(
+                "Gitea took the release and does not show it", where=self._page, advice=REMOVED
+            )
         for name, data in files.items():
             self._put_asset(release, name, data)
         return release.html_url

@@ -157,7 +157,11 @@ class GithubReviews:
         answer = self._github.call("GET", f"/pulls/{number}", allowed=(404,))
         if answer.status == 404:
             self._github.require_visible()
-            raise UsageError("there is no such pull request", where=f"{self._page}/pull/{number}")
+            raise UsageError(
+                "there is no such pull request",
+                where=f"{self._page}/pull/{number}",
+                advice="check its number and the repository",
+            )
         return decode(answer, Pull)
 
     def _described(self, pull: Pull) -> Review:
@@ -334,7 +338,9 @@ class GithubReviews:
                 raise refusal from None
             if team not in slugs:
                 raise UsageError(
-                    f"the organisation {organisation} has no team {team}", where=f"group:{group}"
+                    f"the organisation {organisation} has no team {team}",
+                    where=f"group:{group}",
+                    advice="check the name in `approvals`: group:ORGANISATION/TEAM",
                 ) from None
             raise
 

@@ -14,6 +14,7 @@ from pipeline_steps.services.rest import segment
 from pipeline_steps.toolbox import http, retry
 from pipeline_steps.toolbox.errors import (
     AccessRefused,
+    ConfigurationError,
     Conflict,
     MachineError,
     NotApproved,
@@ -188,7 +189,7 @@ class Merges:
         for method in _METHODS:
             if allowed[method]:
                 return method
-        raise NotApproved(
+        raise ConfigurationError(
             "repository and rulesets together allow no way of merging",
             where=review.url,
             advice="allow merge, squash or rebase for the target",
@@ -212,7 +213,11 @@ class Merges:
             raise Conflict("it conflicts with the target", where=review.url, advice="rebase it")
         if self._queue(review).merge_queue:
             raise self._enqueued(review, revision)
-        raise NotApproved(f"GitHub does not merge it: {words}", where=review.url)
+        raise NotApproved(
+            f"GitHub does not merge it: {words}",
+            where=review.url,
+            advice="see on its page what the rules of the target still need",
+        )
 
     def _queue(self, review: Review) -> _QueueOfBranch:
         owner, _, name = self._github.repository.partition("/")
@@ -238,7 +243,9 @@ class Merges:
             except MachineError as error:
                 self._merged(review, revision)  # raises Conflict when the head has moved
                 return NotApproved(
-                    f"the merge queue does not take it: {error.what}", where=review.url
+                    f"the merge queue does not take it: {error.what}",
+                    where=review.url,
+                    advice="see on its page what the rules of the target still need",
                 )
             enqueued = answer.enqueue_pull_request
             entry = enqueued.merge_queue_entry if enqueued else None

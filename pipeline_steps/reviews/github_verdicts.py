@@ -13,7 +13,7 @@ from typing import Any, Literal
 
 import msgspec
 
-from pipeline_steps.reviews.review import Finding, Verdict, Word
+from pipeline_steps.reviews.review import REMOVED, Finding, Verdict, Word
 from pipeline_steps.services.github import Github, decode
 from pipeline_steps.services.rest import segment
 from pipeline_steps.toolbox.errors import AccessRefused, MachineError
@@ -258,7 +258,9 @@ class Comments:
             self._github.call("POST", path, body={"body": body}, right=right)
         shown = self._ours(number)
         if not shown or shown[0].body.strip() != body:
-            raise MachineError("GitHub took the comment and does not show it", where=url)
+            raise MachineError(
+                "GitHub took the comment and does not show it", where=url, advice=REMOVED
+            )
         for comment in shown[1:]:  # of two first reports at the same time
             path = f"/issues/comments/{comment.id}"
             self._github.call("DELETE", path, allowed=(404,), right=right)

@@ -151,7 +151,11 @@ class GitlabReviews:
         if answer.status == 404:
             self._gitlab.require_visible()
             where = f"{self._gitlab.page}/-/merge_requests/{number}"
-            raise UsageError("there is no such merge request", where=where)
+            raise UsageError(
+                "there is no such merge request",
+                where=where,
+                advice="check its number and the project",
+            )
         return decode(answer, MergeRequest)
 
     def _described(self, request: MergeRequest) -> Review:

@@ -104,7 +104,9 @@ class Merges:
     def _refusal(self, answer: http.Response, review: Review) -> PipelineError:
         """The error for a merge that did not happen."""
         if answer.status < 300:
-            return _NotCompared("GitLab is still merging it", where=review.url)
+            return _NotCompared(
+                "GitLab is still merging it", where=review.url, advice="run the step again"
+            )
         words = explain(answer.body)
         status = self._request(review.id).detailed_merge_status
         if answer.status == 409:
@@ -124,7 +126,11 @@ class Merges:
                 f"GitLab does not merge it yet: {status}", where=review.url, advice="run it again"
             )
         reason = status.replace("_", " ") or words
-        return NotApproved(f"GitLab does not merge it: {reason}", where=review.url)
+        return NotApproved(
+            f"GitLab does not merge it: {reason}",
+            where=review.url,
+            advice="see on its page what is still needed",
+        )
 
     def _boarded(self, review: Review, revision: str) -> PipelineError:
         """What to raise: it is on a merge train at this revision, or the reason why not."""
@@ -140,7 +146,9 @@ class Merges:
             self._merged(review, revision)  # raises Conflict when the head has moved
             status = self._request(review.id).detailed_merge_status.replace("_", " ")
             return NotApproved(
-                f"the merge train does not take it: {words} ({status})", where=review.url
+                f"the merge train does not take it: {words} ({status})",
+                where=review.url,
+                advice="see on its page what is still needed",
             )
         return Temporary(
             "it is on the merge train, and not merged yet",

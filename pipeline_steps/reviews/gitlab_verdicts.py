@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 import msgspec
 
-from pipeline_steps.reviews.review import Verdict, Word
+from pipeline_steps.reviews.review import REMOVED, Verdict, Word
 from pipeline_steps.services.gitlab import Gitlab, decode, explain
 from pipeline_steps.services.rest import segment
 from pipeline_steps.toolbox.errors import AccessRefused, MachineError
@@ -96,6 +96,7 @@ class Statuses:
             raise MachineError(
                 f"GitLab does not take the status: {words}",
                 where=f"{self._gitlab.page}/-/commit/{revision}",
+                advice="run the step again; if it stays, look at the pipelines of this commit",
             )
         return True
 
@@ -152,7 +153,9 @@ class Notes:
             decode(answer, _Note)
         shown = self._ours(number)
         if not shown or shown[0].body.strip() != body:
-            raise MachineError("GitLab took the note and does not show it", where=url)
+            raise MachineError(
+                "GitLab took the note and does not show it", where=url, advice=REMOVED
+            )
         for note in shown[1:]:  # of two first reports at the same time
             self._gitlab.call("DELETE", f"{path}/{note.id}", allowed=(404,), right=_RIGHT)
         return True

@@ -20,6 +20,7 @@ from pipeline_steps.auth import hosts as table
 from pipeline_steps.auth.hosts import Host
 from pipeline_steps.config.language import Approval, LaunchpadReview
 from pipeline_steps.reviews.review import (
+    REMOVED,
     Abilities,
     Branch,
     Delivery,
@@ -260,7 +261,9 @@ class Launchpad:
                 return refusal
             if not self._has(proposal, content, vote):
                 raise MachineError(
-                    "Launchpad took the verdict and does not show it", where=str(review.url)
+                    "Launchpad took the verdict and does not show it",
+                    where=str(review.url),
+                    advice=REMOVED,
                 )
         reason = "" if vote else _reason_without_vote(verdict.word, status)
         if not changed:
@@ -381,7 +384,11 @@ class Launchpad:
             except KeyError:
                 is_team = False
             if not is_team:
-                raise UsageError("there is no such team on Launchpad", where=f"~{group}")
+                raise UsageError(
+                    "there is no such team on Launchpad",
+                    where=f"~{group}",
+                    advice="check the name in `approvals`: group:TEAM",
+                )
             return frozenset(str(each.name) for each in team.participants if not each.is_team)
 
     # -- merging ---
@@ -413,6 +420,7 @@ class Launchpad:
                 raise MachineError(
                     f"Launchpad still shows the proposal as {proposal.queue_status}",
                     where=review.url,
+                    advice="run merge again: it merges nothing twice, and marks the proposal",
                 )
 
     def _errors(self, where: str) -> Any:

@@ -11,6 +11,8 @@ from typing import Literal, NamedTuple, Protocol, runtime_checkable
 
 from pipeline_steps.config.language import Approval
 
+#: What to do when a system took something and does not show it.
+REMOVED = "another account or program may have removed it: run the step again"
 State = Literal["open", "draft", "merged", "closed"]
 #: started, incomplete: shown as pending where the system has that, else as a message; never as a
 #: state that a required check takes for success.

@@ -138,7 +138,9 @@ class Github:
         if not rest.may_have_token(self.api, entry):
             name = "review.github.api_url" if api else "GITHUB_API_URL"
             raise ConfigurationError(
-                f"{name} is not an https:// URL", where=http.safe_url(self.api)
+                f"{name} is not an https:// URL",
+                where=http.safe_url(self.api),
+                advice="a server without TLS needs plain_http: true in `hosts`",
             )
         self.repository = repository
         self.web = web_url(self.api)

@@ -110,6 +110,8 @@ class Launchpad:
             raise ConfigurationError(
                 "the address of Launchpad's web service is no https:// URL",
                 where=http.safe_url(root),
+                advice="correct review.launchpad.api_url; without TLS it needs plain_http: true in "
+                "`hosts`",
             )
         self.root = f"{root.rstrip('/')}/"
         self._path = token or variables.get(TOKEN_VARIABLE, "")

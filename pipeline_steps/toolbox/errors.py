@@ -84,7 +84,9 @@ class EvidenceError(PipelineError):
 
 
 class Conflict(PipelineError):
-    """A name exists already with other content; nothing was written."""
+    """A name exists already with other content, or a review has moved, conflicts or is closed;
+    nothing was written.
+    """
 
     exit_code = 5
     result = "refused"

@@ -15,6 +15,7 @@ from pipeline_steps.reviews.github import GithubReviews
 from pipeline_steps.reviews.review import Finding, Verdict, Word
 from pipeline_steps.toolbox.errors import (
     AccessRefused,
+    ConfigurationError,
     Conflict,
     NotApproved,
     Temporary,
@@ -277,6 +278,16 @@ def test_the_method_is_the_first_that_repository_and_rulesets_allow(place: Place
     reviews.merge(review, place.head, "yes")
     sent = [json.loads(each.body) for each in place.hub.requests if each.method == "PUT"]
     assert {each["merge_method"] for each in sent} == {"rebase"}
+
+
+def test_settings_that_allow_no_way_of_merging_are_a_wrong_configuration(place: Place) -> None:
+    place.people.settings["allow_merge_commit"] = False
+    methods = {"allowed_merge_methods": ["merge"]}
+    place.people.rules = [rule("pull_request", {**APPROVED_ONCE, **methods})]
+    place.people.say(1, "bob", "APPROVED")
+    reviews = place.reviews()
+    with pytest.raises(ConfigurationError, match=r"allow no way of merging.*allow merge, squash"):
+        reviews.merge(reviews.review("1"), place.head, "no")
 
 
 def test_a_conflict_is_told_when_github_has_compared(place: Place) -> None:

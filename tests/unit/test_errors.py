@@ -1,7 +1,9 @@
 """Exit codes (docs/reference/exit-codes.md): each class has one, and the worst of several wins."""
 
+import ast
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -30,6 +32,30 @@ def test_worst_follows_the_order_of_exit_codes(codes: list[int], wins: int) -> N
 def test_error_text_has_place_problem_and_advice() -> None:
     error = errors.Conflict("tag exists", where="oci://r/x:1", advice="raise the version")
     assert str(error) == "oci://r/x:1: tag exists (raise the version)"
+
+
+ROOT = Path(errors.__file__).parents[1]
+ABOUT_REVIEWS = [
+    *(ROOT / "reviews").glob("*.py"),
+    *(ROOT / "proposals").glob("*.py"),
+    *(ROOT / "approvals").glob("*.py"),
+    ROOT / "merge.py",
+    ROOT / "report.py",
+]
+
+
+@pytest.mark.parametrize("path", ABOUT_REVIEWS, ids=lambda path: path.stem)
+def test_an_error_about_a_review_says_what_to_do(path: Path) -> None:
+    classes = {cls.__name__ for cls in subclasses(PipelineError)}
+    without = [
+        f"{path.name}:{call.lineno}"
+        for call in ast.walk(ast.parse(path.read_text()))
+        if isinstance(call, ast.Call)
+        and isinstance(call.func, ast.Name)
+        and call.func.id in classes
+        and "advice" not in [keyword.arg for keyword in call.keywords]
+    ]
+    assert without == []
 
 
 def run(*words: str) -> "subprocess.CompletedProcess[str]":
