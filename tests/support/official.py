@@ -137,7 +137,7 @@ class Official:
         return self._run(
             "github-release.yml",
             "workflow_dispatch",
-            self._clone("refs/heads/main"),
+            self._clone("refs/heads/main", login=False),
             {"inputs": {"chart": chart}},
             {"GITHUB_REF": "refs/heads/main", "GITHUB_REF_NAME": "main"},
             {"PRODUCTION_PASSWORD": self.systems.forge.tokens["ci"], "SNAPSHOT_PASSWORD": "none"},
@@ -145,13 +145,18 @@ class Official:
             inputs={"chart": chart},
         )
 
-    def _clone(self, ref: str) -> Repo:
-        """A checkout as actions/checkout leaves it: all history, detached, the job's login."""
+    def _clone(self, ref: str, *, login: bool = True) -> Repo:
+        """A checkout as actions/checkout leaves it: all history, detached, with the job's login
+        or without (`persist-credentials: false`).
+        """
         place = self.folder / f"run-{next(self._runs)}"
         place.mkdir()
         clone = Repo(place / "charts", place / "gitconfig", self.repository.clone_url("ci"))
         clone.git("fetch", "-q", "origin", ref)
         clone.git("checkout", "-q", "--detach", "FETCH_HEAD")
+        if not login:
+            address = f"{self.systems.forge.url}/{self.repository.name}.git"
+            clone.git("remote", "set-url", "origin", address)
         return clone
 
     def _site(self, area: str, password: str) -> str:
@@ -194,7 +199,11 @@ class Official:
             event=event,
             payload=json.loads(json.dumps(payload)),
             actions=actions,
-            secrets={**secrets, "KUBECONFIG": self.systems.kubeconfig.read_text()},
+            secrets={
+                **secrets,
+                "KUBECONFIG": self.systems.kubeconfig.read_text(),
+                "GITHUB_TOKEN": forge.tokens["ci"],
+            },
             variables=variables,
             environment={**known, **self.systems.environment, **environment},
             **more,

@@ -96,6 +96,8 @@ def test_no_workflow_gives_reviewed_code_what_the_target_may_do() -> None:
         assert workflow["permissions"], "not the token's default rights"
         for job in workflow["jobs"].values():
             for step in job["steps"]:
+                if step.get("uses", "").startswith("actions/checkout@"):
+                    assert step["with"]["persist-credentials"] is False, "else code can read it"
                 # GitHub fills in expressions before a shell reads the line.
                 assert "${{" not in step.get("run", ""), f"{file.name}: {step['run']}"
 
@@ -190,7 +192,7 @@ def test_a_release_by_hand_tags_and_promotes_in_one_job(forge: Forge) -> None:
     assert run.code == 0, run.log
     steps = ["check", "build_image", "snapshot", "integration_test --retry-infrastructure 2"]
     assert forge.recorder.lines == ["approval", *steps, "tag_release", "promote", "report"]
-    for name in ("PROD_PSW", "GITHUB_TOKEN"):
+    for name in ("PROD_PSW", "GITHUB_TOKEN", "GIT_CONFIG_VALUE_0"):
         found = [call.argv[0] for call in forge.recorder.calls if name in call.environment]
         assert found == ["approval", "tag_release", "promote"], "not while code of the source runs"
     given = [call.environment["PIPELINE_STEPS_CHART"] for call in forge.recorder.calls]
