@@ -20,6 +20,7 @@ from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from typing import Any
 
+from pipeline_steps.approvals.requiring import required_names
 from pipeline_steps.cli.options import Option, Shard
 from pipeline_steps.cli.step import Step, run_step
 from pipeline_steps.config.language import Config, as_tuple
@@ -31,6 +32,7 @@ from pipeline_steps.sources.kinds import is_url
 from pipeline_steps.state.attempt import record_attempt
 from pipeline_steps.state.record import Record, make_key
 from pipeline_steps.state.state import State
+from pipeline_steps.testing.requirements import APPROVAL
 from pipeline_steps.toolbox.errors import ChartFailed, UsageError
 from pipeline_steps.toolbox.http import safe_url
 
@@ -118,6 +120,7 @@ def regenerate(
             "no repository to fill: --to is not given, and channels.production.charts is not set",
             advice="give --to URL, like file:///srv/charts",
         )
+    _warn_without_approvals(urls, config)
     version_filter = VersionFilter(frozenset(config.release.withdrawn), tuple(chart), shard)
     first, *further = [open_writable(url, config.hosts) for url in urls]
     package = partial(
@@ -148,6 +151,20 @@ def regenerate(
         "from": safe_url(from_) if from_ else None,
     }
     return _fill_all(fills, parameters, state, again=again)
+
+
+def _warn_without_approvals(urls: Iterable[str], config: Config) -> None:
+    """Say what is not asked for: a tag that somebody set by hand is released here, too."""
+    production = config.channels.production
+    names = required_names(production.requires)
+    if names and {url.rstrip("/") for url in urls} & {
+        url.rstrip("/") for url in as_tuple(production.charts)
+    }:
+        log.warning(
+            "regenerate asks for no approval, and production requires %s: see who set the tags of "
+            "versions that are missing there",
+            ", ".join(f"{APPROVAL}{name}" for name in names),
+        )
 
 
 def _fill_all(

@@ -337,6 +337,17 @@ def test_withdrawn_versions_are_not_published(source: Source) -> None:
     )
 
 
+def test_approvals_that_production_requires_and_nobody_asks_for_are_named(source: Source) -> None:
+    source.release("web", "1.0.0")
+    production = f'{{charts: "{source.out.as_uri()}", requires: [check, approval.code]}}'
+    (source.folder / "pipeline.yaml").write_text(
+        f"charts: [{{path: charts/*}}]\nchannels: {{production: {production}}}\n"
+    )
+    words = "asks for no approval, and production requires approval.code"
+    assert words in source.ok("--plan")
+    assert words not in source.ok("--plan", to=(source.folder / "elsewhere").as_uri())
+
+
 def test_regenerate_plan_lists_each_write_and_writes_nothing(source: Source) -> None:
     source.release("web", "1.0.0")
     source.release("web", "1.1.0")
