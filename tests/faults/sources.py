@@ -130,14 +130,18 @@ class Chain:
         ]
 
     def _verdicts(self) -> list[tuple[str, ...]]:
-        """(step, subject, key) of what passed and nothing supersedes."""
+        """(step, subject, key) of what passed and nothing supersedes, but for selections: the tag's
+        own commit in Bazaar is a new revision, of which charts are selected again.
+        """
         state = self.line.repo.root / ".pipeline/state.jsonl"
         records = [json.loads(line) for line in lines(state)]
         superseded = {id for record in records for id in record.get("supersedes", ())}
         return sorted(
             (record["step"], record["subject"], record["key"])
             for record in records
-            if record["result"] == "passed" and record["id"] not in superseded
+            if record["result"] == "passed"
+            and record["step"] != "selection"
+            and record["id"] not in superseded
         )
 
 
