@@ -64,10 +64,18 @@ _DEPLOYS = "tests/workflows/test_direct.py::test_the_how_to_does_what_it_says"
 _SUBVERSION = "tests/workflows/test_subversion.py::test_the_how_to_does_what_it_says"
 _LAUNCHPAD = "tests/workflows/test_public.py::test_the_how_to_does_what_it_says"
 _MERGED = "tests/systems/test_merge.py::test_exactly_the_reviewed_commit"
+_FORK = "tests/systems/test_review_reports.py::test_what_a_fork_hands_over_is_told_and_counts_for_nothing"
 _APPROVALS = "tests/systems/test_approvals.py::test"
 #: Line → the test that runs it, with other names.
 ELSEWHERE = {
     "pipeline-steps run public --proposal lp:~dev/charts/fix --channels configured": _LAUNCHPAD,
+    "pipeline-steps run public --proposal lp:~dev/charts/fix": (
+        "tests/workflows/test_public.py::test_a_proposal_is_checked_and_tested_as_a_ci_would"
+    ),
+    "pipeline-steps report --unbelieved handed-over": _FORK,
+    "python -m pipeline_steps.approval --chart hello": (
+        f"{_APPROVALS}_every_change_since_the_beginning_needs_its_own_approval"
+    ),
     "pipeline-steps approval --chart hello": f"{_APPROVALS}_every_change_since_the_beginning_needs_its_own_approval",
     "pipeline-steps approval --review 17": f"{_APPROVALS}_an_approval_survives_a_clean_rebase_and_no_other_line",
     "pipeline-steps merge --review lp:~dev/charts/fix --plan": _LAUNCHPAD,

@@ -15,6 +15,7 @@ import pytest
 import yaml
 
 from pipeline_steps.reviews.review import Verdict
+from pipeline_steps.sources.source import short_revision
 from tests.support import docs
 from tests.support.helms import helm
 from tests.support.launchpads import Call, Project, Proposal
@@ -125,7 +126,7 @@ def test_a_branch_that_moved_after_its_approval(public: Public) -> None:
     project.approve(proposal)
     project.commit(branch.rpartition("/")[2].rpartition(":")[2], {"README": "sneaked in"})
     merge = f"pipeline-steps merge --review {branch}"
-    assert f"given on {reviewed[:12]}, which has other changes" in public.run(merge, 6)
+    assert f"given on {short_revision(reviewed)}, which has other changes" in public.run(merge, 6)
     assert "have the newest revision reviewed" in public.run(f"{merge} --revision {reviewed}", 5)
     project.hub.scans = False  # Launchpad has not noticed yet
     project.commit(branch.rpartition("/")[2].rpartition(":")[2], {"README": "again"})
