@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 from pipeline_steps.approvals.coverage import MOST_COMMITS, Coverage, Range
 from pipeline_steps.approvals.mainline import Change, Mainline
-from pipeline_steps.approvals.votes import Count, count_votes
+from pipeline_steps.approvals.votes import Count, count_votes, missing_approval
 from pipeline_steps.config.language import Approval, Config
 from pipeline_steps.reviews.review import Review, ReviewSystem, Vote
 from pipeline_steps.sources.source import short_revision
@@ -80,7 +80,7 @@ def approved_head(
     count = count_votes(approval, review, votes, covering, system.members)
     if not count.passed:
         raise NotApproved(
-            f"{short_revision(review.head)} has no approval {name}: {_missing(count)}",
+            f"{short_revision(review.head)} has no approval {name}: {missing_approval(count)}",
             where=review.url,
             advice=_advice(count, approval),
         )
@@ -120,7 +120,7 @@ def approved_changes(
             revisions = tuple(change.revision for change in changes)
             approved.append(Approved(review, revisions, count.approving))
         else:
-            missing.append(f"{_changes_text(changes)} of {review.url}: {_missing(count)}")
+            missing.append(f"{_changes_text(changes)} of {review.url}: {missing_approval(count)}")
     if missing:
         raise NotApproved(
             f"not approved ({name}): {'; '.join(missing)}",
@@ -232,16 +232,6 @@ def _changes_text(changes: Iterable[Change]) -> str:
 def _paths_text(paths: tuple[str, ...]) -> str:
     more = len(paths) - SHOWN
     return ", ".join(paths[:SHOWN]) + (f" and {more} more" if more > 0 else "")
-
-
-def _missing(count: Count) -> str:
-    """Whose approval is missing, and why the votes that there are do not count."""
-    parts = [f"{vote.account} rejects {short_revision(vote.revision)}" for vote in count.rejecting]
-    if count.missing:
-        people = "person" if count.missing == 1 else "people"
-        parts.append(f"{count.missing} more {people} must approve")
-    ignored = [f"{each.vote.account}: {each.reason}" for each in count.uncounted]
-    return "; ".join(parts) + (f" ({'; '.join(ignored)})" if ignored else "")
 
 
 def _advice(count: Count, approval: Approval) -> str:

@@ -81,6 +81,16 @@ def count_votes(
     return Count(tuple(ordered), tuple(rejecting), tuple(uncounted), missing)
 
 
+def missing_approval(count: Count) -> str:
+    """Whose approval is missing, and why the votes that there are do not count."""
+    parts = [f"{vote.account} rejects {short_revision(vote.revision)}" for vote in count.rejecting]
+    if count.missing:
+        people = "person" if count.missing == 1 else "people"
+        parts.append(f"{count.missing} more {people} must approve")
+    ignored = [f"{each.vote.account}: {each.reason}" for each in count.uncounted]
+    return "; ".join(parts) + (f" ({'; '.join(ignored)})" if ignored else "")
+
+
 def _newest(votes: Iterable[Vote]) -> list[Vote]:
     """The newest vote of each account, sorted by account."""
     newest: dict[str, Vote] = {}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterable, Mapping
 
-from pipeline_steps.approvals.votes import Count, count_votes
+from pipeline_steps.approvals.votes import count_votes, missing_approval
 from pipeline_steps.config.language import Approval, Config
 from pipeline_steps.proposals.checking_out import CheckedOut
 from pipeline_steps.reviews.review import LeavesMerging, Review, ReviewSystem
@@ -48,7 +48,7 @@ def require_approvals(
         count = count_votes(rule, review, votes, {revision}, system.members)
         if not count.passed:
             raise NotApproved(
-                f"{revision} has no approval {name}: {_missing(count)}",
+                f"{revision} has no approval {name}: {missing_approval(count)}",
                 where=review.url,
                 advice="ask for the approval of this revision",
             )
@@ -66,13 +66,6 @@ def require_no_negative_verdict(system: LeavesMerging, review: Review, revision:
             where=review.url,
             advice="mend what failed and have the new revision reviewed, or report again",
         )
-
-
-def _missing(count: Count) -> str:
-    parts = [f"{vote.account} rejects it" for vote in count.rejecting]
-    parts += [f"{each.vote.account}: {each.reason}" for each in count.uncounted]
-    needed = f"{count.missing} more must approve" if count.missing else ""
-    return "; ".join(filter(None, (needed, *parts)))
 
 
 def require_free_versions(checkout: Checkout, charts: Iterable[str], target: str) -> None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Iterator, Mapping
-from datetime import datetime, timezone
+from datetime import datetime
 from typing import NamedTuple
 from urllib.parse import urlsplit
 
@@ -608,7 +608,7 @@ def _ends_with(pushes: list[tuple[str | None, _Push]], head: str) -> bool:
 
 def _vote(account: str, opinion: _Opinion) -> Vote | None:
     """What a person's newest opinion counts for; None for a rejection that does not count."""
-    given = opinion.submitted_at.astimezone(timezone.utc).isoformat().replace("+00:00", "Z")
+    given = clock.rfc3339_of(opinion.submitted_at)
     if opinion.state == "REQUEST_CHANGES":
         if opinion.dismissed or not opinion.official:
             return None

@@ -11,7 +11,7 @@ import functools
 import os
 import re
 from collections.abc import Iterator, Mapping
-from datetime import datetime, timezone
+from datetime import datetime
 
 import msgspec
 
@@ -24,7 +24,7 @@ from pipeline_steps.reviews.remotes import project_path
 from pipeline_steps.reviews.review import Abilities, Delivery, Review, State, Verdict, Vote, Word
 from pipeline_steps.services.github import Github, decode
 from pipeline_steps.services.rest import segment
-from pipeline_steps.toolbox import http, retry
+from pipeline_steps.toolbox import clock, http, retry
 from pipeline_steps.toolbox.errors import AccessRefused, ConfigurationError, UsageError
 
 #: States of a review that replace what the same person said before ("About pull request reviews");
@@ -259,7 +259,7 @@ class GithubReviews:
     def _vote(self, account: str, opinion: _Opinion) -> Vote | None:
         """None for a rejection by somebody who may not write: anybody could block a release."""
         writes = self._may_write(account)
-        given = _rfc3339(opinion.submitted_at)
+        given = clock.rfc3339_of(opinion.submitted_at)
         revision = opinion.commit_id or ""
         if opinion.state == "CHANGES_REQUESTED":
             return Vote(account, revision, "reject", given) if writes else None
@@ -298,7 +298,7 @@ class GithubReviews:
                     word.user.login,
                     run.head_sha,
                     "reject" if word.state == "rejected" else "approve",
-                    _rfc3339(run.created_at),
+                    clock.rfc3339_of(run.created_at),
                 )
         return tuple(vote for _, vote in sorted(newest.items()))
 
@@ -369,9 +369,3 @@ class GithubReviews:
         if advice:
             raise AccessRefused("the token may not set verdicts", where=self._page, advice=advice)
         return f"{self._page} answers, {login} may set verdicts"
-
-
-def _rfc3339(time: datetime | None) -> str:
-    if time is None:
-        return ""
-    return time.astimezone(timezone.utc).isoformat().replace("+00:00", "Z")

@@ -11,7 +11,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Mapping
-from datetime import datetime, timezone
+from datetime import datetime
 
 import msgspec
 
@@ -24,7 +24,7 @@ from pipeline_steps.reviews.remotes import project_path
 from pipeline_steps.reviews.review import Abilities, Delivery, Review, State, Verdict, Vote, Word
 from pipeline_steps.services.gitlab import PUBLIC, Gitlab, decode
 from pipeline_steps.services.rest import segment
-from pipeline_steps.toolbox import http, retry
+from pipeline_steps.toolbox import clock, http, retry
 from pipeline_steps.toolbox.errors import AccessRefused, ConfigurationError, UsageError
 
 _NUMBER = re.compile(r"!?(\d{1,10})")
@@ -234,7 +234,7 @@ class GitlabReviews:
         for reviewer in reviewers:
             if reviewer.state == "requested_changes" and self._may_push(reviewer.user):
                 name = reviewer.user.username
-                votes[name] = Vote(name, "", "reject", _rfc3339(reviewer.created_at))
+                votes[name] = Vote(name, "", "reject", clock.rfc3339_of(reviewer.created_at))
         return tuple(vote for _, vote in sorted(votes.items()))
 
     def _vote(self, user: _Person, given: datetime | None, versions: list[_Version]) -> Vote:
@@ -244,7 +244,7 @@ class GitlabReviews:
             return Vote(user.username, "", "approve", "", reason)
         before = [version for version in versions if version.created_at <= given]
         revision = before[-1].head_commit_sha if before else ""
-        return Vote(user.username, revision, "approve", _rfc3339(given), reason)
+        return Vote(user.username, revision, "approve", clock.rfc3339_of(given), reason)
 
     def _approval_times(self, number: str) -> dict[str, datetime]:
         """Account → when it approved last, from system notes."""
@@ -311,9 +311,3 @@ class _Token(msgspec.Struct):
 
 class _Listed(msgspec.Struct):
     iid: int
-
-
-def _rfc3339(time: datetime | None) -> str:
-    if time is None:
-        return ""
-    return time.astimezone(timezone.utc).isoformat().replace("+00:00", "Z")

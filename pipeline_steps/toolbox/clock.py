@@ -24,6 +24,17 @@ def rfc3339(seconds: int) -> str:
     return datetime.fromtimestamp(seconds, timezone.utc).isoformat().replace("+00:00", "Z")
 
 
+def rfc3339_of(time: datetime | None) -> str:
+    """A time as RFC 3339 in UTC, "" for none.
+
+    >>> rfc3339_of(datetime(2026, 1, 31, 10, tzinfo=timezone.utc)), rfc3339_of(None)
+    ('2026-01-31T10:00:00Z', '')
+    """
+    if time is None:
+        return ""
+    return time.astimezone(timezone.utc).isoformat().replace("+00:00", "Z")
+
+
 class Deadline:
     """A time limit in seconds that several waits share. `seconds` None means no limit."""
 

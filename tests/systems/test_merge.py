@@ -46,7 +46,7 @@ def test_exactly_the_reviewed_commit(
         assert isinstance(record, Record)
         return record
 
-    with pytest.raises(NotApproved, match="1 more must approve"):
+    with pytest.raises(NotApproved, match="1 more person must approve"):
         merged(first)
     deliver(world, first)
     world.approve(first, "core")

@@ -102,7 +102,7 @@ def test_exactly_what_was_reviewed_is_merged(public: Public) -> None:
     branch, proposal = public.propose(chart("web", "1.1.0", "better"), "Say better")
     reviewed, before = proposal.source.tip(), project.tip("trunk")
     merge = f"pipeline-steps merge --review {branch}"
-    assert "has no approval code: 1 more must approve" in public.run(merge, 6)
+    assert "has no approval code: 1 more person must approve" in public.run(merge, 6)
     project.as_person("dev", proposal).createComment(content="mine", vote="Approve")
     assert "dev: Launchpad does not say of which revision" in public.run(merge, 6)
     project.approve(proposal)
