@@ -53,7 +53,8 @@ def project(request: pytest.FixtureRequest, lp_project: Callable[[str], LpProjec
 @pytest.fixture
 def world(project: LpProject) -> World:
     name = project.next_branch()
-    project.commit(name, {"README": "better charts\n"})
+    # Its name is in it: the same files committed twice in a second are one revision of git.
+    project.commit(name, {"README": f"better charts by {name}\n"})
     project.hub.fault = lambda _: None
     proposal = project.propose(name, message="Better charts\n\nMore.")
     return World(project, name, proposal, project.reviews("ci"))
