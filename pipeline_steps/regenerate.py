@@ -16,6 +16,7 @@ is missing. Exits with 8 when a version could not be packaged.
 from __future__ import annotations
 
 import logging
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from typing import Any
@@ -71,6 +72,8 @@ STEP = Step(
 FORMAT = 1
 #: How many lines of a kind a record contains; all are logged.
 LISTED = 100
+#: Above so many failures the most frequent reasons are told after them.
+_READABLE, _REASONS = 20, 5
 #: Fills a repository; takes `plan` and `again`.
 Fill = Callable[..., Report]
 
@@ -210,9 +213,8 @@ def _fill_repository(
             problem = (
                 f"{len(report.failed)} versions could not be packaged; all others are published"
             )
-            raise ChartFailed(
-                problem, where=repository.url, advice="each is listed above with its reason"
-            )
+            advice = "each is listed above with its reason; what an old repository has of them, "
+            raise ChartFailed(problem, where=repository.url, advice=f"{advice}--from copies")
         if report.without_chart and not any(report.counts.values()):
             problem = f"none of {len(report.without_chart)} fitting tags stands for a chart"
             advice = "correct --charts, or --tags; the tags are listed above"
@@ -226,6 +228,10 @@ def log_report(report: Report, title: str) -> None:
         log.info("%s", line)
     for line in (*report.differs, *report.failed):
         log.warning("%s", line)
+    if len(report.failed) > _READABLE:
+        reasons = Counter(line.partition("): ")[2] or line for line in report.failed)
+        for reason, count in reasons.most_common(_REASONS):
+            log.warning("%d of %d failed: %s", count, len(report.failed), reason)
     log.info("%s: %s", title, report)
 
 

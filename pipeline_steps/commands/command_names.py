@@ -5,7 +5,10 @@ A test compares it with the modules and their docstrings.
 
 from __future__ import annotations
 
+import sys
 from typing import NamedTuple
+
+from pipeline_steps.toolbox.redact import printable
 
 
 class Entry(NamedTuple):
@@ -75,6 +78,10 @@ def listing() -> str:
 
 
 def main(argv: list[str] | None = None) -> int:
-    """`pipeline-steps list`: every step and command with its purpose."""
+    """`pipeline-steps list`: every step and command with its purpose; 2 for any word behind it."""
+    if argv and argv[0] not in ("-h", "--help"):
+        unknown = f"{printable(argv[0])}: list takes no arguments"
+        print(f"{unknown} (charts of a checkout: check --all --plan)", file=sys.stderr)
+        return 2
     print(listing())
     return 0

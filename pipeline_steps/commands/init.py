@@ -13,13 +13,14 @@ import json
 import logging
 import re
 from argparse import Namespace
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence, Set
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import yaml
 
 from pipeline_steps.charts.paths import glob_pattern
+from pipeline_steps.charts.version import Version, parse_loosely
 from pipeline_steps.cli.command import Command, run_command
 from pipeline_steps.cli.options import QUIET, VERBOSE, Option
 from pipeline_steps.config.config_file import NAME
@@ -32,6 +33,8 @@ COMMAND = Command(
 SKIPPED = frozenset({"node_modules", "vendor", "templates", "__pycache__"})
 #: Folders whose name says nothing about the image that is built in them.
 GENERIC = frozenset({"app", "apps", "build", "docker", "image", "images", "rootfs", "src"})
+#: Of them, what an image may be called in values all the same.
+IMAGE_NAMES = frozenset({"app", "apps"})
 WORDS = ("true", "false", "yes", "no", "on", "off", "null")
 #: How deep below this folder charts and Dockerfiles are looked for.
 DEPTH = 5
@@ -39,20 +42,22 @@ log = logging.getLogger("pipeline_steps.commands.init")  # __name__ is __main__ 
 
 #: Image name → values key → template, as in `charts[].images`.
 ImageKeys = Mapping[str, Mapping[str, str]]
+#: How many folders of one chart's name are listed.
+_SHOWN = 3
 
 
 class ChartFolder(NamedTuple):
     """A folder with a Chart.yaml, and what pipeline.yaml must say of it.
 
     path: below pipeline.yaml, "." for its own folder. paths: files outside of the folder that links
-    in it lead to. images: those built here that its values name. other_keys: values keys that hold
-    the reference of another image.
+    in it lead to. images: those built here that its values name. others: (repository, values key →
+    template) of the other images there.
     """
 
     path: str
     paths: tuple[str, ...]
     images: ImageKeys
-    other_keys: Mapping[str, str]
+    others: tuple[tuple[str, Mapping[str, str]], ...]
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -88,25 +93,23 @@ def first_configuration(root: Path) -> str:
         raise UsageError(
             f"no Chart.yaml in {root} or below", advice="go to the folder that holds your charts"
         )
+    everywhere = folders
+    folders, notes = one_folder_a_name(root, everywhere)
     named = {
         repository.rpartition("/")[2]
         for folder in folders
         for repository, _ in image_references(_values(folder), "")
     }
     contexts = image_names(root, sorted(find_files(root, "Dockerfile", 0)), named)
-    charts = [read_chart(root, folder, contexts) for folder in folders]
+    charts = [
+        read_chart(root, folder, contexts_for(root, folder, everywhere, contexts))
+        for folder in folders
+    ]
     used = {name: contexts[name] for chart in charts for name in chart.images}
     unused = {name: context for name, context in contexts.items() if name not in used}
     lines = ["# What pipeline_steps needs to know about this repository.", "charts:"]
-    paths = chart_paths([chart.path for chart in charts])
-    for path in paths:
-        lines.append(f"  - path: {_yaml_scalar(path)}")
-        matching = [chart for chart in charts if glob_pattern(path).fullmatch(chart.path)]
-        lines += chart_settings(matching[0]) if path == matching[0].path else []
-        lines += unmapped_keys(matching) if unused else []
-    for chart in charts:
-        if chart.path not in paths and (settings := chart_settings(chart)):
-            lines += [f"  - path: {_yaml_scalar(chart.path)}", *settings]
+    left_out = [_relative(root, folder) for folder in everywhere if folder not in folders]
+    lines += [*notes, *chart_lines(charts, left_out, show_others=bool(unused))]
     if used:
         lines += ["images:", *image_lines(used, "  ")]
     if unused:
@@ -153,7 +156,9 @@ def find_files(folder: Path, name: str, depth: int) -> Iterator[Path]:
             yield from find_files(entry, name, depth + 1)
 
 
-def image_names(root: Path, folders: Sequence[Path], named: Collection[str] = ()) -> dict[str, str]:
+def image_names(
+    root: Path, folders: Sequence[Path], named: Set[str] = frozenset()
+) -> dict[str, str]:
     """Name → context of the images built in `folders`: the last part of the path that says
     something, or several of them where two images would have one name.
 
@@ -164,7 +169,7 @@ def image_names(root: Path, folders: Sequence[Path], named: Collection[str] = ()
         parts = [
             part
             for part in folder.relative_to(root).parts
-            if part.lower() not in GENERIC or part.lower() in named
+            if part.lower() not in GENERIC or part.lower() in IMAGE_NAMES & named
         ]
         parts = [part.lower() for part in parts] or [root.name.lower()]
         length = 1
@@ -177,17 +182,58 @@ def image_names(root: Path, folders: Sequence[Path], named: Collection[str] = ()
     return names
 
 
+def one_folder_a_name(root: Path, folders: Sequence[Path]) -> tuple[list[Path], list[str]]:
+    """One folder for each chart's name, that of the highest version, and comments about the others:
+    pipeline.yaml may hold a name once.
+    """
+    by_name: dict[str, list[Path]] = {}
+    versions: dict[Path, Version] = {}
+    for folder in folders:
+        metadata = _yaml_file(folder / "Chart.yaml")
+        name, version = (
+            str(metadata.get(key, "")) if isinstance(metadata, dict) else ""
+            for key in ("name", "version")
+        )
+        by_name.setdefault(name or folder.name, []).append(folder)
+        versions[folder] = parse_loosely(version) or Version(0, 0, 0, ("0",))
+    chosen, notes = [], []
+    for name, places in by_name.items():
+        best = max(places, key=lambda place: versions[place].precedence)
+        chosen.append(best)
+        others = [_relative(root, place) for place in places if place != best]
+        if others:
+            more = f" and {len(others) - _SHOWN} more" if len(others) > _SHOWN else ""
+            notes += [
+                f"  # {len(places)} folders have a chart {name}; this is the one with the highest "
+                "version. Not here:",
+                f"  # {', '.join(others[:_SHOWN])}{more}",
+            ]
+    return sorted(chosen), notes
+
+
+def contexts_for(
+    root: Path, folder: Path, charts: Sequence[Path], contexts: Mapping[str, str]
+) -> list[str]:
+    """The names of the images that may be a chart's: not those built inside of another one."""
+    others = [chart for chart in charts if chart != folder and chart not in folder.parents]
+    return [
+        name
+        for name, context in contexts.items()
+        if not any((root / context).is_relative_to(chart) for chart in others)
+    ]
+
+
 def read_chart(root: Path, folder: Path, image_contexts: Collection[str]) -> ChartFolder:
     """What a chart's folder says: its links out of the folder, and the images in its values."""
     images: dict[str, Mapping[str, str]] = {}
-    other_keys: dict[str, str] = {}
+    others: list[tuple[str, Mapping[str, str]]] = []
     for repository, keys in image_references(_values(folder), ""):
         name = repository.rpartition("/")[2]
         if name in image_contexts and name not in images:
             images[name] = keys
         else:
-            other_keys.update(keys)
-    return ChartFolder(_relative(root, folder), linked_paths(root, folder), images, other_keys)
+            others.append((repository, keys))
+    return ChartFolder(_relative(root, folder), linked_paths(root, folder), images, tuple(others))
 
 
 def image_references(values: object, place: str) -> Iterator[tuple[str, dict[str, str]]]:
@@ -241,15 +287,39 @@ def linked_paths(root: Path, folder: Path) -> tuple[str, ...]:
     )
 
 
-def chart_paths(charts: Sequence[str]) -> list[str]:
-    """Paths for `charts`, a glob where several charts lie side by side: it fits later ones, too."""
+def chart_lines(
+    charts: Sequence[ChartFolder], left_out: Sequence[str], *, show_others: bool
+) -> list[str]:
+    """The entries of `charts`. left_out: folders of charts that no entry may fit. show_others: with
+    comments that say how other images in values are mapped.
+    """
+    lines: list[str] = []
+    paths = chart_paths([chart.path for chart in charts], left_out)
+    for path in paths:
+        lines.append(f"  - path: {_yaml_scalar(path)}")
+        matching = [chart for chart in charts if glob_pattern(path).fullmatch(chart.path)]
+        lines += chart_settings(matching[0]) if path == matching[0].path else []
+        lines += unmapped_images(path, matching) if show_others else []
+    for chart in charts:
+        if chart.path not in paths and (settings := chart_settings(chart)):
+            lines += [f"  - path: {_yaml_scalar(chart.path)}", *settings]
+    return lines
+
+
+def chart_paths(charts: Sequence[str], left_out: Sequence[str] = ()) -> list[str]:
+    """Paths for `charts`, a glob where several charts lie side by side: it fits later ones, too.
+
+    left_out: folders that no glob may fit.
+    """
     siblings: dict[str, list[str]] = {}
     for path in charts:
         siblings.setdefault(path.rpartition("/")[0], []).append(path)
     result = []
     for parent, paths in siblings.items():
-        if len(paths) > 1 or parent.endswith("charts"):
-            result.append(f"{parent}/*" if parent else "*")
+        glob = f"{parent}/*" if parent else "*"
+        fits_others = any(glob_pattern(glob).fullmatch(path) for path in left_out)
+        if (len(paths) > 1 or parent.endswith("charts")) and not fits_others:
+            result.append(glob)
         else:
             result += paths
     return result
@@ -264,10 +334,18 @@ def chart_settings(chart: ChartFolder) -> list[str]:
     ]
 
 
-def unmapped_keys(charts: Iterable[ChartFolder]) -> list[str]:
-    """A comment that shows how the other images in the values of these charts are mapped."""
-    keys = {key: template for chart in charts for key, template in chart.other_keys.items()}
-    return [f"    # images: {{NAME: {_mapping(keys)}}}"] if keys else []
+def unmapped_images(path: str, charts: Iterable[ChartFolder]) -> list[str]:
+    """Comments that show how the other images in the values of these charts are mapped, each with
+    what the values name now.
+    """
+    lines = []
+    for chart in charts:
+        for repository, keys in chart.others:
+            images = f"images: {{NAME: {_mapping(keys)}}}"
+            if chart.path != path:
+                images = f"- {{path: {_yaml_scalar(chart.path)}, {images}}}"
+            lines.append(f"    # {images}  # {repository}".rstrip(" #"))
+    return lines
 
 
 def image_lines(images: Mapping[str, str], indent: str) -> list[str]:
@@ -279,10 +357,14 @@ def image_lines(images: Mapping[str, str], indent: str) -> list[str]:
 
 
 def _values(folder: Path) -> object:
+    return _yaml_file(folder / "values.yaml")
+
+
+def _yaml_file(path: Path) -> object:
     try:
-        return yaml.safe_load((folder / "values.yaml").read_text())
+        return yaml.safe_load(path.read_text())
     except (OSError, ValueError, yaml.YAMLError):
-        return None  # a chart need not have values; snapshot says what is wrong with broken ones
+        return None  # a chart need not have values; check says what is wrong with broken files
 
 
 def _mapping(keys: Mapping[str, str]) -> str:

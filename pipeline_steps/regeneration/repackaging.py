@@ -174,7 +174,8 @@ class Repackager:
         except Interrupted:
             raise
         except PipelineError as error:
-            refusal = Refusal(str(version), version.name, version.version, str(error))
+            reason = str(error) if version.released else _problem(error)
+            refusal = Refusal(str(version), version.name, version.version, reason)
             lasting = _is_lasting(error) and not self._asked_servers
             return Unpackageable(version.tag.name, refusal, lasting, self._lacks, self._lacks_from)
 
@@ -231,7 +232,7 @@ class Repackager:
             try:
                 self._charts.metadata(place)
             except ConfigurationError as error:
-                yield self._refused(tag, place, str(error))
+                yield self._refused(tag, place, _problem(error))
             else:
                 readable.append(place)
         yield from self._versions(tag, root, readable)
@@ -255,7 +256,7 @@ class Repackager:
             try:
                 self._charts.metadata(place)
             except ConfigurationError as error:
-                items.append(self._refused(tag, place, str(error)))
+                items.append(self._refused(tag, place, _problem(error)))
             else:
                 readable.append(place)
         return [*items, *self._versions(tag, root, readable)]
@@ -283,12 +284,7 @@ class Repackager:
             if not loose[0] or loose[0] in (self._chart_name(place), _last(place.folder))
         ]
         if existing and self._names.names_one_chart:
-            details = [
-                f"the version of {self._chart_name(place)} there is "
-                f"{self._charts.names(place)[1] or 'not written'}"
-                for place in existing
-                if self._is_selected(place)
-            ]
+            details = [self._other_version(place) for place in existing if self._is_selected(place)]
             more = f", and so on ({len(details)} charts)" if len(details) > _SHOWN else ""
             reason = f"{', '.join(details[:_SHOWN])}{more}"
             if details:
@@ -311,6 +307,14 @@ class Repackager:
             reason += f" but {outside[0].folder or '.'}, which no pattern of --charts fits"
         if not (loose[0] and self._settings.charts) or loose[0] in self._settings.charts:
             yield self._unmatched(tag, loose, reason, failure=False)
+
+    def _other_version(self, place: Place) -> str:
+        """The version of a chart, and what tag would name it."""
+        name, version = self._chart_name(place), self._charts.names(place)[1]
+        if not version:
+            return f"the version of {name} there is not written"
+        tag = fill_name_template(self._names.template, name, version)
+        return f"the version of {name} there is {version} (its tag would be {tag})"
 
     def _unmatched(
         self, tag: Tag, loose: tuple[str, str], reason: str, *, failure: bool
@@ -608,6 +612,13 @@ def _last(folder: str) -> str:
 def _is_lasting(error: PipelineError) -> bool:
     """Whether an error is about what the sources say, not about this machine or others."""
     return isinstance(error, (ConfigurationError, EvidenceError))
+
+
+def _problem(error: PipelineError) -> str:
+    """An error without advice to edit the chart: nobody can mend what a tag has."""
+    if not isinstance(error, ConfigurationError):
+        return str(error)
+    return f"{error.where}: {error.what}".removeprefix(": ")
 
 
 def _is_text(path: str, entry: Entry, config_path: str) -> bool:

@@ -66,6 +66,8 @@ def run(*words: str) -> "subprocess.CompletedProcess[str]":
 
 def test_list_and_help_name_every_step() -> None:
     assert "integration_test" in run("list").stdout and run("--help").returncode == 0
+    unknown = run("list", "charts")
+    assert unknown.returncode == 2 and "charts: list takes no arguments" in unknown.stderr
 
 
 @pytest.mark.parametrize(

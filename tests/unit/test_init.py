@@ -62,7 +62,8 @@ def test_an_image_that_no_values_name_is_shown_and_not_declared(
     config = written(tmp_path, monkeypatch)
     text = (tmp_path / "pipeline.yaml").read_text()
     assert config.images == {} and [entry.images for entry in config.charts] == [None]
-    assert '    # images: {NAME: {image.repository: "{repository}", image.tag: "{tag}"}}' in text
+    keys = '{NAME: {image.repository: "{repository}", image.tag: "{tag}"}}'
+    assert f"- {{path: charts/proxy, images: {keys}}}  # quay.example.com/vendor/app" in text
     assert "#   scripts: {context: scripts}" in text
 
 
@@ -161,6 +162,35 @@ def test_links_out_of_a_chart_are_written_as_paths(
         ("charts/*", None),
         ("charts/a", ("README.md",)),
     ]
+
+
+def test_of_folders_with_one_chart_the_highest_version_is_taken_and_the_rest_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for version in ("v1.9.0", "v1.10.0", "latest"):
+        chart(tmp_path, f"charts/{version}/web")
+        text = f"apiVersion: v2\nname: web\nversion: {version}\n"
+        (tmp_path / f"charts/{version}/web/Chart.yaml").write_text(text)
+    for name in ("api", "copy"):
+        chart(tmp_path, f"charts/{name}")
+    (tmp_path / "charts/copy/Chart.yaml").write_text("name: api\nversion: 0.0.1\n")
+    config = written(tmp_path, monkeypatch)
+    assert [entry.path for entry in config.charts] == ["charts/api", "charts/v1.10.0/web"]
+    text = (tmp_path / "pipeline.yaml").read_text()
+    assert "# 3 folders have a chart web" in text and "charts/v1.9.0/web" in text
+
+
+def test_an_image_inside_of_a_chart_is_no_other_charts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As in deliveryhero's charts: a vendor's `cachethq/docker`, and exporter/docker/Dockerfile."""
+    chart(tmp_path, "stable/cachet", "image: {repository: cachethq/docker, tag: x}\n")
+    chart(tmp_path, "stable/other", "image: {repository: r.io/t/exporter, tag: x}\n")
+    chart(tmp_path, "stable/exporter", "image: {repository: r.io/t/exporter, tag: x}\n")
+    dockerfile(tmp_path, "stable/exporter/docker")
+    config = written(tmp_path, monkeypatch)
+    assert {entry.path for entry in config.charts if entry.images} == {"stable/exporter"}
+    assert config.images["exporter"].context == "stable/exporter/docker"
 
 
 def test_nothing_is_overwritten(

@@ -159,6 +159,12 @@ def odd_versions(field: Field) -> Sequence[str]:
     return field.regenerate("{name}-{version}")
 
 
+def versions_with_a_v(field: Field) -> Sequence[str]:
+    field.chart("web", "v1.0.0")
+    field.tag("v1.0.0")
+    return field.regenerate("v{version}")
+
+
 def tag_with_a_v(field: Field) -> Sequence[str]:
     field.chart("web", "1.0.0")
     field.tag("web-v1.0.0", "web-1.0.0")
@@ -653,6 +659,12 @@ CASES = [
         8,
         ("web v1.0.0 (web-v1.0.0): the version of web there is 1.0.0",),
         ("web-1.0.0.tgz",),
+    ),
+    Case(
+        "versions with a v, and a v in the template",
+        versions_with_a_v,
+        8,
+        ("v1.0.0 (v1.0.0): the version of web there is v1.0.0 (its tag would be vv1.0.0)",),
     ),
     Case(
         "a chart that moved, tags with a name",
