@@ -71,13 +71,24 @@ class Lane(NamedTuple):
     commands: tuple[tuple[str, ...], ...]
 
 
+class Group(NamedTuple):
+    """Names of lanes, started in the order of LANES, so many side by side: one begins when another
+    ends.
+    """
+
+    names: tuple[str, ...]
+    side_by_side: int
+
+
 PYTEST = ("python", "-m", "pytest", "-q")
 LANES = (
     Lane("lint", (("ruff", "check", "."), ("mypy",), ("lint-imports",))),
     *(
         Lane(name, ((*PYTEST, f"tests/{name}"),))
-        for name in ("unit", "contract", "systems", "workflows")
+        for name in ("unit", "contract", "systems", "reviews", "workflows")
     ),
+    # All of them within a minute on two idle cores; beside other lanes in more.
+    Lane("mutants", (("python", "-m", "tests.mutants", "--seconds", "240"),)),
     Lane("faults", (("python", "-m", "tests.faults"),)),
     Lane(
         "properties",
@@ -86,9 +97,14 @@ LANES = (
             (*PYTEST, "tests/unit/test_fuzz.py"),
         ),
     ),
-    Lane("mutants", (("python", "-m", "tests.mutants", "--seconds", "75"),)),
 )
-CHECK = ("lint", "unit", "contract")
+#: Those of `make check`: two, for their tests compute more than they wait.
+CHECK = Group(("lint", "unit", "contract"), 2)
+#: Three, for much of their time is waiting for a registry, a cluster or a review system.
+WITH_NODE = Group(("systems", "reviews", "workflows", "mutants"), 3)
+#: Alone: its kills are timed, and it counts the namespaces on the node.
+FAULTS = Group(("faults",), 1)
+PROPERTIES = Group(("properties",), 1)
 
 
 def check() -> int:
@@ -96,11 +112,12 @@ def check() -> int:
     debian.install(list(BASE_PACKAGES), yes=False)
     systems.get(BASE_PROGRAMS)()
     environment.ensure()
-    return run(CHECK, base_environment())
+    began = time.monotonic()
+    return verdict(run(CHECK, base_environment()), began)
 
 
 def test() -> int:
-    """Every lane. Kubernetes and Gitea compile while the first lanes run."""
+    """Every lane. Kubernetes and Gitea compile while the first lanes run one by one."""
     debian.install(all_packages(), yes=False)
     programs_needed = systems.get((*systems.ENGINE_PROGRAMS, *DEFINITION_PROGRAMS))
     building = systems.Background(
@@ -111,14 +128,13 @@ def test() -> int:
     environment.ensure()
     systems.get(BASE_PROGRAMS)()
     began = time.monotonic()
-    results = lanes(CHECK, base_environment())
+    group = CHECK._replace(side_by_side=1) if building.running() else CHECK
+    results = run(group, base_environment())
     start = time.monotonic()
     building.wait()
     results.append(LaneResult("waiting for builds", True, time.monotonic() - start))
     with tempfile.TemporaryDirectory(prefix="pipeline-steps-lanes-") as folder:
-        results += with_systems(
-            (("systems", "workflows"), ("faults",), ("mutants",)), Path(folder) / "started.json"
-        )
+        results += with_systems((WITH_NODE, FAULTS), Path(folder) / "started.json")
     return verdict(results, began)
 
 
@@ -129,7 +145,7 @@ def faults() -> int:
     """
     everything()
     full = os.environ.get("FULL", "") not in ("", "0")
-    groups = (("faults",), ("properties",)) if full else (("faults",),)
+    groups = (FAULTS, PROPERTIES) if full else (FAULTS,)
     began = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="pipeline-steps-lanes-") as folder:
         return verdict(with_systems(groups, Path(folder) / "started.json"), began)
@@ -202,9 +218,9 @@ def full_environment(started: users.Started) -> dict[str, str]:
     return {**engine["environment"], "PATH": path, "KUBECONFIG": node["kubeconfig"]}
 
 
-def with_systems(groups: tuple[tuple[str, ...], ...], note: Path) -> list[LaneResult]:
-    """Run groups of lanes, those of one group side by side, with an engine and a node; end both
-    when they were started here.
+def with_systems(groups: tuple[Group, ...], note: Path) -> list[LaneResult]:
+    """Run groups of lanes one after the other with an engine and a node; end both when they were
+    started here.
     """
     started = users.Started(note, process=os.getpid())
     start = time.monotonic()
@@ -212,31 +228,18 @@ def with_systems(groups: tuple[tuple[str, ...], ...], note: Path) -> list[LaneRe
         environment = full_environment(started)
         results = [LaneResult("engine and node up", True, time.monotonic() - start)]
         for group in groups:
-            results += side_by_side(group, environment)
+            results += run(group, environment)
         return results
     finally:
         systems.down(started)
 
 
-def run(names: tuple[str, ...], variables: dict[str, str]) -> int:
-    began = time.monotonic()
-    return verdict(lanes(names, variables), began)
-
-
-def lanes(names: tuple[str, ...], variables: dict[str, str]) -> list[LaneResult]:
-    """One lane after the other."""
-    return [result for name in names for result in side_by_side((name,), variables)]
-
-
-def side_by_side(names: tuple[str, ...], variables: dict[str, str]) -> list[LaneResult]:
-    """Like `lanes`, all at once: much of their time is waiting for a registry or a cluster. Their
-    lines are then marked with the lane they come from.
-    """
-    chosen = [lane for lane in LANES if lane.name in names]
-    with ThreadPoolExecutor(len(chosen)) as pool:
-        return list(
-            pool.map(lambda lane: run_lane(lane, variables, marked=len(chosen) > 1), chosen)
-        )
+def run(group: Group, variables: dict[str, str]) -> list[LaneResult]:
+    """Run all lanes of a group; lines of those side by side are marked with their lane."""
+    chosen = [lane for lane in LANES if lane.name in group.names]
+    marked = group.side_by_side > 1
+    with ThreadPoolExecutor(group.side_by_side) as pool:
+        return list(pool.map(lambda lane: run_lane(lane, variables, marked=marked), chosen))
 
 
 def run_lane(lane: Lane, variables: dict[str, str], *, marked: bool) -> LaneResult:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 TESTS = Path(__file__).resolve().parents[1] / "tests"
-SUITE = TESTS / "systems/test_reviews.py"
+SUITE = TESTS / "reviews/test_reviews.py"
 WORLDS = TESTS / "support/review_systems.py"
 
 
@@ -65,7 +65,7 @@ def page() -> str:
     return "\n".join(
         [
             "# Review systems\n",
-            "Which question `tests/systems/test_reviews.py` asks of which review system, and of what:",
+            "Which question `tests/reviews/test_reviews.py` asks of which review system, and of what:",
             "the *real* server, a double that a published description judges (*contract*), or one that",
             "follows documentation (*double*).\n",
             *kinds,

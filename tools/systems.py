@@ -62,6 +62,10 @@ class Background:
         except BaseException as error:
             self._errors.append(error)
 
+    def running(self) -> bool:
+        """Whether a build is not done yet."""
+        return any(thread.is_alive() for thread in self._threads)
+
     def wait(self) -> None:
         for thread in self._threads:
             thread.join()

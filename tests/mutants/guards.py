@@ -28,7 +28,7 @@ HOSTILE = "tests/unit/test_hostile_texts.py"
 GUARDS = "tests/systems/test_guards.py"
 RULES = "tests/unit/test_approval_rules.py"
 COVERAGE = "tests/unit/test_approval_coverage.py"
-REVIEWS = "tests/systems/test_reviews.py"
+REVIEWS = "tests/reviews/test_reviews.py"
 
 
 def _in(file: str) -> str:
@@ -485,7 +485,7 @@ MUTANTS = (
         '{"sha": revision, "merge_method": method}',
         '{"merge_method": method}',
         (
-            "tests/systems/test_github_reviews.py::test_what_is_pushed_between_the_look_and_the_merge_is_not_merged",
+            "tests/reviews/test_github_reviews.py::test_what_is_pushed_between_the_look_and_the_merge_is_not_merged",
         ),
     ),
     Mutant(
@@ -494,7 +494,7 @@ MUTANTS = (
         'reason = "" if writes else',
         'reason = "" if True else',
         (
-            "tests/systems/test_github_reviews.py::test_only_the_newest_word_of_people_who_may_write_counts",
+            "tests/reviews/test_github_reviews.py::test_only_the_newest_word_of_people_who_may_write_counts",
         ),
     ),
     Mutant(
@@ -503,7 +503,7 @@ MUTANTS = (
         '    "incomplete": "pending",\n',
         '    "incomplete": "success",\n',
         (
-            "tests/systems/test_github_reviews.py::test_a_required_check_passes_for_a_positive_verdict_only[incomplete-status]",
+            "tests/reviews/test_github_reviews.py::test_a_required_check_passes_for_a_positive_verdict_only[incomplete-status]",
         ),
     ),
     Mutant(

@@ -63,9 +63,9 @@ _FAILS_AGAIN = "tests/workflows/test_reproduce_cluster.py::test_reproduce_keep_l
 _DEPLOYS = "tests/workflows/test_direct.py::test_the_how_to_does_what_it_says"
 _SUBVERSION = "tests/workflows/test_subversion.py::test_the_how_to_does_what_it_says"
 _LAUNCHPAD = "tests/workflows/test_public.py::test_the_how_to_does_what_it_says"
-_MERGED = "tests/systems/test_merge.py::test_exactly_the_reviewed_commit"
-_FORK = "tests/systems/test_review_reports.py::test_what_a_fork_hands_over_is_told_and_counts_for_nothing"
-_APPROVALS = "tests/systems/test_approvals.py::test"
+_MERGED = "tests/reviews/test_merge.py::test_exactly_the_reviewed_commit"
+_FORK = "tests/reviews/test_review_reports.py::test_what_a_fork_hands_over_is_told_and_counts_for_nothing"
+_APPROVALS = "tests/reviews/test_approvals.py::test"
 #: Line → the test that runs it, with other names.
 ELSEWHERE = {
     "pipeline-steps run public --proposal lp:~dev/charts/fix --channels configured": _LAUNCHPAD,
@@ -130,8 +130,8 @@ ELSEWHERE = {
 }
 #: Page → the test that runs it from its first line to its last.
 RUN_WHOLE = {
-    "docs/how-to/gitea.md": "tests/systems/test_gitea.py::test_the_how_to_does_what_it_says",
-    "docs/how-to/gerrit.md": "tests/systems/test_gerrit.py::test_the_how_to_does_what_it_says",
+    "docs/how-to/gitea.md": "tests/reviews/test_gitea.py::test_the_how_to_does_what_it_says",
+    "docs/how-to/gerrit.md": "tests/reviews/test_gerrit.py::test_the_how_to_does_what_it_says",
     "docs/tutorial.md": "tests/workflows/test_demo.py::test_the_tutorial_does_what_it_says",
     "docs/how-to/bazaar.md": (
         "tests/workflows/test_every_source.py::test_the_page_about_bazaar_does_what_it_says"

@@ -2,7 +2,7 @@
 
 Git is real. The reviews are written down here: the sequences would need rights on each review
 system that no fixture gives, or that a system refuses; the ordinary ones are run on real systems
-(tests/systems/test_approvals.py).
+(tests/reviews/test_approvals.py).
 """
 
 from __future__ import annotations

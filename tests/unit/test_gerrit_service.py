@@ -1,5 +1,5 @@
 """Gerrit's API as no real server gives it on demand: answers that pass, pages, foreign answers. The
-server is a double; tests/systems/test_gerrit.py asks a real one.
+server is a double; tests/reviews/test_gerrit.py asks a real one.
 """
 
 from __future__ import annotations
