@@ -32,6 +32,7 @@ from pipeline_steps.toolbox.errors import (
     Temporary,
     Unreachable,
 )
+from pipeline_steps.toolbox.late_imports import LATE_IMPORT
 
 if TYPE_CHECKING:
     from kubernetes.client import ApiClient, ApiException
@@ -64,7 +65,8 @@ class Api:
     """One API server and the account of its connection. May be used by several threads."""
 
     def __init__(self, connection: Connection) -> None:
-        from kubernetes import client
+        with LATE_IMPORT:  # everything of the package that is used afterwards
+            from kubernetes import client, watch  # noqa: F401
 
         self.connection = connection
         self.client = _client(connection)

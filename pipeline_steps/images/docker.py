@@ -25,6 +25,7 @@ from pipeline_steps.images.ignore import FILE as IGNORE_FILE
 from pipeline_steps.toolbox import scratch
 from pipeline_steps.toolbox.clock import Deadline
 from pipeline_steps.toolbox.errors import MachineError, PipelineError, Temporary, ToolMissing
+from pipeline_steps.toolbox.late_imports import LATE_IMPORT
 
 if TYPE_CHECKING:
     import docker
@@ -213,9 +214,10 @@ def engine(*, seconds: int = 60) -> Iterator[docker.DockerClient]:
 
     Raises MachineError naming DOCKER_HOST or the socket when there is none, or it must not be used.
     """
-    import docker
-    import docker.errors
-    import requests  # what the SDK asks the engine with
+    with LATE_IMPORT:
+        import docker
+        import docker.errors
+        import requests  # what the SDK asks the engine with
 
     _check_socket()
     client = None

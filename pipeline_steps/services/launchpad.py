@@ -28,6 +28,7 @@ from pipeline_steps.toolbox.errors import (
     ToolMissing,
     Unreachable,
 )
+from pipeline_steps.toolbox.late_imports import LATE_IMPORT
 from pipeline_steps.toolbox.proxy import is_loopback
 from pipeline_steps.toolbox.redact import redact, register
 
@@ -127,8 +128,9 @@ class Launchpad:
         Unreachable, Temporary.
         """
         try:
-            from launchpadlib.credentials import AnonymousAccessToken, Credentials
-            from launchpadlib.launchpad import Launchpad as Service
+            with LATE_IMPORT:
+                from launchpadlib.credentials import AnonymousAccessToken, Credentials
+                from launchpadlib.launchpad import Launchpad as Service
         except ImportError as error:
             raise ToolMissing(
                 f"launchpadlib cannot be imported: {error}",
