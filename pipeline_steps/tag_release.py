@@ -7,7 +7,8 @@
 First makes all of promote's checks without writing anything, so that no tag is published that
 promote would refuse. Reads the records of the chart's content. Writes a record with the tag.
 Changes outside: one annotated tag, named by `release.tag`, in the checkout and (without --local)
-where it came from; a tag is never moved. On Gitea the tag becomes a release that has the chart.
+where it came from; a tag is never moved. On Gitea and GitHub the tag becomes a release that has the
+chart, unless `promote` publishes it there.
 """
 
 from __future__ import annotations
@@ -17,13 +18,13 @@ from collections.abc import Iterable
 
 from pipeline_steps.building.channels import WritableChannel
 from pipeline_steps.building.production_images import ImageCopy
-from pipeline_steps.charts.archive import Archive
 from pipeline_steps.cli.options import Option
 from pipeline_steps.cli.step import Step, run_step
-from pipeline_steps.config.language import Config
+from pipeline_steps.config.language import Config, as_tuple
 from pipeline_steps.release import derivation, global_tag
 from pipeline_steps.release.proof import require_approvals, require_proof
-from pipeline_steps.reviews.kinds import open_review_system
+from pipeline_steps.reviews.kinds import open_releasing_system
+from pipeline_steps.reviews.review import PublishesReleases
 from pipeline_steps.sources.source import short_revision
 from pipeline_steps.state.attempt import record_attempt
 from pipeline_steps.state.record import Record, make_key
@@ -92,6 +93,7 @@ def tag_release(
         return tag_all(global_, charts, config=config, state=state, plan=plan, local=local)
     production = WritableChannel(config, "production")
     checkout = open_checkout(config)
+    releases = None if local else open_releases(config, checkout)
     proof = require_proof(checkout, name, config, state)
     proof = require_approvals(proof, checkout, config, state, record=not plan)
     chart = proof.chart
@@ -113,6 +115,8 @@ def tag_release(
         would = "is there" if tagged else "would be set, replacing nothing"
         log.info("tag %s at %s %s", tag_name, revision, would)
         return ()
+    if releases:
+        releases.require_release_access()
     with record_attempt(
         state,
         step="tag_release",
@@ -128,19 +132,18 @@ def tag_release(
             tag_name, revision, tag_message(chart, release.copies), push=not local
         )
         outputs = {"tag": f"{tag.name}@{tag.revision}"}
-        if config.review.gitea and not local:
-            outputs["page"] = make_page(config, checkout, tag.name, release.archive)
+        if releases:
+            outputs["page"] = releases.publish_release_of(tag, release.archive)
         return attempt.passed(outputs)
 
 
-def make_page(config: Config, checkout: Checkout, tag: str, archive: Archive) -> str:
-    """Make Gitea's release of a pushed tag, with the chart as its file; the page's URL."""
-    from pipeline_steps.reviews.gitea import GiteaReviews
-
-    system = open_review_system(config, checkout.source.remote_url)
-    assert isinstance(system, GiteaReviews), "the caller looked"
-    files = {archive.file_name: archive.tgz}
-    return system.publish_release(tag, f"{archive.name} {archive.version}", "", files)
+def open_releases(config: Config, checkout: Checkout) -> PublishesReleases | None:
+    """Where a pushed tag becomes a release; None where it does not, or promote makes that very
+    release: its index is read before the images are in production otherwise.
+    """
+    system = open_releasing_system(config, checkout.source.remote_url)
+    promoted = as_tuple(config.channels.production.charts)
+    return None if system is None or any(map(system.promotes_here, promoted)) else system
 
 
 def tag_all(

@@ -51,12 +51,13 @@ class Asset(msgspec.Struct, frozen=True):
 
 
 class Release(msgspec.Struct, frozen=True):
-    """A release or a draft. upload_url: an RFC 6570 template."""
+    """A release or a draft. upload_url: an RFC 6570 template. html_url: its page."""
 
     id: int
     tag_name: str
     draft: bool
     upload_url: str
+    html_url: str
     name: str | None = None
     assets: tuple[Asset, ...] = ()
 

@@ -17,6 +17,7 @@ from urllib.parse import urlsplit
 import msgspec
 
 from pipeline_steps.auth.hosts import Host
+from pipeline_steps.charts.archive import Archive
 from pipeline_steps.config.language import Approval, GiteaReview
 from pipeline_steps.reviews.findings import with_findings
 from pipeline_steps.reviews.review import (
@@ -31,6 +32,7 @@ from pipeline_steps.reviews.review import (
 )
 from pipeline_steps.services.gitea import Gitea, decode, explain
 from pipeline_steps.services.rest import segment
+from pipeline_steps.sources.source import Tag
 from pipeline_steps.toolbox import clock, http, retry
 from pipeline_steps.toolbox.errors import (
     AccessRefused,
@@ -525,6 +527,25 @@ class GiteaReviews:
             advice="see on its page what the protection of the target still needs",
         )
 
+    def promotes_here(self, url: str) -> bool:
+        """See PublishesReleases: Gitea's chart repository has no releases."""
+        return False
+
+    def require_release_access(self) -> None:
+        """See PublishesReleases."""
+        rights = decode(self._gitea.call("GET", ""), _Rights)
+        if not rights.permissions.get("push"):
+            raise AccessRefused(
+                "the account may not make releases",
+                where=self._page,
+                advice="give it write access, and the token the scope write:repository",
+            )
+
+    def publish_release_of(self, tag: Tag, archive: Archive) -> str:
+        """See PublishesReleases."""
+        files = {archive.file_name: archive.tgz}
+        return self.publish_release(tag.name, f"{archive.name} {archive.version}", "", files)
+
     def publish_release(self, tag: str, title: str, text: str, files: Mapping[str, bytes]) -> str:
         """Make the release of a tag that is there, with these files (name → bytes); its page.
 
@@ -571,6 +592,12 @@ class GiteaReviews:
                     where=release.html_url,
                     advice="raise the version: what was released is never replaced",
                 )
+
+
+class _Rights(msgspec.Struct):
+    """Of the account."""
+
+    permissions: dict[str, bool] = {}
 
 
 class _NotYetMergeable(Conflict):

@@ -16,14 +16,18 @@ from datetime import datetime
 import msgspec
 
 from pipeline_steps.auth.hosts import Host
+from pipeline_steps.charts.archive import Archive
 from pipeline_steps.config.language import Approval, GithubReview
+from pipeline_steps.repositories.github_releases import SCHEME
 from pipeline_steps.reviews.findings import with_findings
 from pipeline_steps.reviews.github_merges import Merges, Pull
+from pipeline_steps.reviews.github_tags import TagReleases
 from pipeline_steps.reviews.github_verdicts import Comments, Verdicts
 from pipeline_steps.reviews.remotes import project_path
 from pipeline_steps.reviews.review import Abilities, Delivery, Review, State, Verdict, Vote, Word
 from pipeline_steps.services.github import Github, decode
 from pipeline_steps.services.rest import segment
+from pipeline_steps.sources.source import Tag
 from pipeline_steps.toolbox import clock, http, retry
 from pipeline_steps.toolbox.errors import AccessRefused, ConfigurationError, UsageError
 
@@ -140,6 +144,7 @@ class GithubReviews:
         same = variables.get("GITHUB_REPOSITORY", "").lower() == repository.lower()
         self._run = variables.get("GITHUB_RUN_ID", "") if same else ""
         self._page = f"{self._github.web}/{repository}"
+        self._releases = TagReleases(self._github, self._page)
         self._may_write = functools.cache(self._ask_may_write)
 
     def review(self, id: str) -> Review:
@@ -351,6 +356,18 @@ class GithubReviews:
         the queue has merged it.
         """
         return self._merges.merge(review, revision, message)
+
+    def promotes_here(self, url: str) -> bool:
+        """See PublishesReleases."""
+        return url.lower() == f"{SCHEME}{self._github.repository}".lower()
+
+    def require_release_access(self) -> None:
+        """See PublishesReleases."""
+        self._releases.require_access()
+
+    def publish_release_of(self, tag: Tag, archive: Archive) -> str:
+        """See PublishesReleases."""
+        return self._releases.publish(tag, archive)
 
     def access(self) -> str:
         """See TellsAccess. What an app may do GitHub tells only when it is refused."""

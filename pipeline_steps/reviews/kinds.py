@@ -6,7 +6,7 @@ import os
 
 from pipeline_steps.ci.detect import detect
 from pipeline_steps.config.language import Config
-from pipeline_steps.reviews.review import ReviewSystem
+from pipeline_steps.reviews.review import PublishesReleases, ReviewSystem
 from pipeline_steps.toolbox import http
 from pipeline_steps.toolbox.errors import ConfigurationError
 
@@ -46,6 +46,18 @@ def open_review_system(config: Config, remote: str) -> ReviewSystem | None:
     }
     system = openers[name](config, remote)
     _refuse_unknown_uploader(config, system)
+    return system
+
+
+def open_releasing_system(config: Config, remote: str) -> PublishesReleases | None:
+    """The configured review system if its server shows tags as releases with files, else None.
+
+    Raises as `open_review_system`.
+    """
+    if configured_system(config) not in ("gitea", "github"):
+        return None
+    system = open_review_system(config, remote)
+    assert isinstance(system, PublishesReleases), "both do"
     return system
 
 

@@ -9,7 +9,9 @@ from __future__ import annotations
 
 from typing import Literal, NamedTuple, Protocol, runtime_checkable
 
+from pipeline_steps.charts.archive import Archive
 from pipeline_steps.config.language import Approval
+from pipeline_steps.sources.source import Tag
 
 #: What to do when a system took something and does not show it.
 REMOVED = "another account or program may have removed it: run the step again"
@@ -213,6 +215,24 @@ class LeavesMerging(ReviewSystem, Protocol):
 
     def set_merged(self, review: Review, merged: str) -> None:
         """Mark the review as merged by the revision `merged` on its target; again is success."""
+
+
+@runtime_checkable
+class PublishesReleases(ReviewSystem, Protocol):
+    """A review system whose server shows a tag as a release with files."""
+
+    def promotes_here(self, url: str) -> bool:
+        """Whether publishing into the chart repository `url` makes the very release of a tag."""
+
+    def require_release_access(self) -> None:
+        """Raise AccessRefused where the account may make no release, as far as the system tells."""
+
+    def publish_release_of(self, tag: Tag, archive: Archive) -> str:
+        """The page of the release of a tag that the server has, made or completed with the chart.
+
+        Raises UsageError when the server does not have the tag, Conflict when the release has
+        another chart of this name.
+        """
 
 
 @runtime_checkable

@@ -40,6 +40,7 @@ RAW = "application/vnd.github.raw+json"
 BYTES = "application/octet-stream"
 #: Seconds one read or write may take.
 TIMEOUT = 120.0
+_TOKEN_ADVICE = "set GITHUB_TOKEN, or name a token as password in `hosts`"
 #: Rights as GitHub names them, like "contents=write; workflows=write".
 _RIGHTS = re.compile(r"[\w=,; ]{1,200}", re.ASCII)
 
@@ -256,6 +257,13 @@ class Github:
         for answer in rest.linked_pages(ask, path, self._root):
             yield from _items(answer, kind, inside)
 
+    def require_token(self) -> None:
+        """Raise AccessRefused where there is no token: nothing can be written without one."""
+        if not self._token():
+            raise AccessRefused(
+                "there is no token for GitHub", where=self.web, advice=_TOKEN_ADVICE
+            )
+
     def require_visible(self) -> None:
         """Raise AccessRefused unless the repository is visible: only then does 404 mean absent."""
         self._repository_once()
@@ -290,12 +298,11 @@ def error_for(answer: http.Response, right: str = "contents, write") -> Pipeline
     ("Troubleshooting the REST API"); else it is `right`.
     """
     error = http.error_for_status(answer, explain)
-    token = "set GITHUB_TOKEN, or name a token as password in `hosts`"
     if answer.status == 404:
         return AccessRefused(
             error.what,
             where=error.where,
-            advice=f"it does not exist, or this login may not see it: {token}",
+            advice=f"it does not exist, or this login may not see it: {_TOKEN_ADVICE}",
         )
     if 300 <= answer.status < 400:
         return MachineError(
@@ -305,5 +312,5 @@ def error_for(answer: http.Response, right: str = "contents, write") -> Pipeline
         named = answer.headers.get("x-accepted-github-permissions", "")
         rights = named.replace("=", ", ") if _RIGHTS.fullmatch(named) else right
         needs = f"the token needs the right: {rights}"
-        error.advice = token if answer.status == 401 else needs
+        error.advice = _TOKEN_ADVICE if answer.status == 401 else needs
     return error

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import time
 from collections.abc import Iterator
@@ -13,15 +14,18 @@ from pipeline_steps.auth.hosts import Host
 from pipeline_steps.config.language import Approval, GithubReview
 from pipeline_steps.reviews.github import GithubReviews
 from pipeline_steps.reviews.review import Finding, Verdict, Word
+from pipeline_steps.sources.source import Tag
 from pipeline_steps.toolbox.errors import (
     AccessRefused,
     ConfigurationError,
     Conflict,
     NotApproved,
+    PipelineError,
     Temporary,
     UsageError,
 )
-from tests.support.github import APP, READ, WRITE, Answer, Github, Request
+from tests.support.charts import packed
+from tests.support.github import APP, READ, WRITE, Answer, Fault, Github, Request
 from tests.support.github_reviews import (
     APPROVED_ONCE,
     CHECKED,
@@ -424,6 +428,69 @@ def test_the_right_that_a_verdict_needs_is_told_before(place: Place) -> None:
     )
     with pytest.raises(AccessRefused, match="gist, read:org; it needs repo"):
         place.reviews(WRITE).access()
+
+
+def tagged(place: Place, name: str) -> Tag:
+    """An annotated tag of main that was pushed."""
+    place.people.git.git("tag", "--annotate", "--message", f"Release {name}", name, "main")
+    return Tag(name, place.people.git.tip("main"), "", "")
+
+
+def test_a_pushed_tag_becomes_a_release_with_the_chart(place: Place) -> None:
+    there, chart = place.hub.repository(NAME), packed(version="1.0.0-rc.1+b")
+    reviews = place.reviews(APP)
+    with pytest.raises(UsageError, match="push the tag first"):
+        reviews.publish_release_of(Tag("v1", place.people.git.tip("main"), "", ""), chart)
+    assert (there.releases, place.people.git.git("tag")) == ({}, ""), "none was made"
+    tag = tagged(place, "v1")
+    there.releases[99] = {"id": 99, "tag_name": "v1", "draft": True, "name": "Notes"}
+    for _ in range(2):  # the second finds all there
+        assert reviews.publish_release_of(tag, chart) == f"{place.hub.web}/{NAME}/releases/tag/v1"
+    assert there.published() == {"v1": {chart.file_name: chart.tgz}}
+    assert there.releases.pop(99)["name"] == "Notes", "a draft of people stays"
+    assert [each["prerelease"] for each in there.releases.values()] == [True]
+    other = packed(version=chart.version, more="description: another\n")
+    with pytest.raises(Conflict, match="with another content"):
+        reviews.publish_release_of(tag, other)
+    assert there.published() == {"v1": {chart.file_name: chart.tgz}}
+
+
+@pytest.mark.parametrize("fault", ["drop", "lose", "half"])
+def test_a_release_killed_at_any_request_is_finished_and_never_doubled(
+    place: Place, fault: Fault
+) -> None:
+    there, chart = place.hub.repository(NAME), packed()
+    first = tagged(place, "v0")
+    before = len(place.hub.requests)
+    place.reviews().publish_release_of(first, chart)
+    requests = len(place.hub.requests) - before
+    assert requests > 6
+    for number in range(requests):
+        tag, begin = tagged(place, f"v{number + 1}"), len(place.hub.requests) + 1
+
+        def killed(request: Request, last: int = begin + number) -> Fault | None:
+            return None if request.number < last else fault if request.number == last else "drop"
+
+        place.hub.fault = killed
+        with contextlib.suppress(PipelineError):
+            place.reviews().publish_release_of(tag, chart)
+        place.hub.fault = lambda _: None
+        place.reviews(budget=5).publish_release_of(tag, chart)
+    assert there.published() == {
+        f"v{number}": {chart.file_name: chart.tgz} for number in range(requests + 1)
+    }
+    assert len(there.releases) == len(there.assets) == requests + 1, (
+        "no draft, no half file is left"
+    )
+
+
+def test_who_may_make_no_release_is_told_before_the_tag_is_set(place: Place) -> None:
+    place.reviews(WRITE).require_release_access()
+    place.reviews(APP).require_release_access()
+    with pytest.raises(AccessRefused, match="contents, write"):
+        place.reviews(READ).require_release_access()
+    with pytest.raises(AccessRefused, match="there is no token"):
+        place.reviews("").require_release_access()
 
 
 def test_the_double_refuses_what_the_description_does_not_have(tmp_path: Path) -> None:

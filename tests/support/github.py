@@ -218,7 +218,7 @@ class Github:
 
     def _judged(self, request: Request, answer: Answer) -> Answer:
         """The complete answer; what is not as described is noted in `wrong`."""
-        found = re.fullmatch(r"/api/v3(/(?:repos|orgs|user).*)", request.path)
+        found = re.fullmatch(r"/api/(?:v3|uploads)(/(?:repos|orgs|user).*)", request.path)
         if found is None or self.description is None:
             return answer
         method, path = request.method, found[1]
@@ -337,7 +337,7 @@ class Github:
         return {
             **release,
             "url": f"{api}/releases/{number}",
-            "html_url": f"{self.web}/{name}/releases/{number}",
+            "html_url": f"{self.web}/{name}/releases/tag/{_tag_in_urls(release)}",
             "upload_url": f"{self.web}/api/uploads/repos/{name}/releases/{number}/assets{{?name,label}}",
             "assets": [self.asset(name, repository, asset) for asset in assets],
         }
@@ -347,7 +347,7 @@ class Github:
         (helm/chart-releaser#406).
         """
         release = repository.releases[asset["release"]]
-        tag = f"untagged-{release['id']:020x}" if release["draft"] else quote(release["tag_name"])
+        tag = _tag_in_urls(release)
         return {
             **{key: value for key, value in asset.items() if key != "release"},
             "url": f"{self.web}/api/v3/repos/{name}/releases/assets/{asset['id']}",
@@ -368,6 +368,10 @@ class Github:
         following = f"{self.web}{quote(request.path)}?{query}"
         more = {"Link": f'<{following}>; rel="next"'} if len(items) > size * number else {}
         return Answer(200, items[size * (number - 1) : size * number], more)
+
+
+def _tag_in_urls(release: Mapping[str, Any]) -> str:
+    return f"untagged-{release['id']:020x}" if release["draft"] else quote(release["tag_name"])
 
 
 @route("GET", "")
@@ -392,7 +396,7 @@ def _releases(
     hub: Github, repository: Repository, request: Request, match: re.Match[str]
 ) -> Answer:
     """Drafts are told to those who may write."""
-    writes = request.headers.get("Authorization") == f"Bearer {WRITE}"
+    writes = TOKENS.get(request.headers.get("Authorization", "").removeprefix("Bearer ")) == "write"
     newest = sorted(repository.releases.values(), key=lambda release: -int(release["id"]))
     answers = [
         hub.release(hub.name(repository), repository, release)
@@ -453,7 +457,8 @@ def _publishable(repository: Repository, release: Mapping[str, Any]) -> None:
     """
     target = release["target_commitish"]
     commit = repository.refs.get(f"refs/heads/{target}", target)
-    if commit not in repository.commits:
+    pushed = repository.reviews and repository.reviews.git
+    if commit not in repository.commits and not (pushed and pushed.has(commit)):
         raise Refused(
             422, "Validation Failed", resource="Release", code="invalid", field="target_commitish"
         )
@@ -472,7 +477,11 @@ def _publishable(repository: Repository, release: Mapping[str, Any]) -> None:
                 code="already_exists",
                 field="tag_name",
             )
-    repository.refs.setdefault(f"refs/tags/{release['tag_name']}", commit)
+    tag = f"refs/tags/{release['tag_name']}"
+    if not pushed:
+        repository.refs.setdefault(tag, commit)
+    elif not pushed.git("for-each-ref", tag):
+        pushed.git("update-ref", tag, commit)
 
 
 @route("GET", r"/releases/(\d+)")
@@ -614,6 +623,13 @@ def _new_content(
 @route("GET", "/git/ref/(.+)")
 def _ref(hub: Github, repository: Repository, request: Request, match: re.Match[str]) -> Answer:
     ref = f"refs/{match[1]}"
+    if repository.reviews and ref not in repository.refs:
+        pushed = repository.reviews.git.git(
+            "for-each-ref", "--format=%(objecttype) %(objectname)", ref
+        )
+        if pushed:
+            kind, sha = pushed.split()
+            return Answer(200, {"ref": ref, "object": {"type": kind, "sha": sha}})
     if ref not in repository.refs:
         raise Refused(404, "Not Found")
     return Answer(200, {"ref": ref, "object": {"type": "commit", "sha": repository.refs[ref]}})

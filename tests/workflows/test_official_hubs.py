@@ -145,7 +145,9 @@ def test_a_chart_goes_from_a_pull_request_on_github_to_a_release(on_github: OnGi
     )  # fmt: skip
     assert release.code == 0, release.log
     assert people.git.git("tag", "--list") == "names-0.1.0"
-    assert (on_github.folder / "published/production/names-0.1.0.tgz").exists()
+    promoted = on_github.folder / "published/production/names-0.1.0.tgz"
+    released = on_github.hub.repository(NAME).published()
+    assert released == {"names-0.1.0": {"names-0.1.0.tgz": promoted.read_bytes()}}
 
 
 def merge(on_github: OnGithub, number: int) -> int:

@@ -1,0 +1,99 @@
+"""The release of a tag on GitHub, which has the chart as its asset.
+
+Source: GitHub documentation, "Releases" and "Release assets", version 2022-11-28.
+"""
+
+from __future__ import annotations
+
+from urllib.parse import quote
+
+import msgspec
+
+from pipeline_steps.charts import archive as archives
+from pipeline_steps.charts import version as versions
+from pipeline_steps.charts.archive import Archive
+from pipeline_steps.repositories.github_assets import Asset, Release, ReleaseRequest, Releases
+from pipeline_steps.services.github import Github, decode
+from pipeline_steps.sources.source import Tag
+from pipeline_steps.toolbox.errors import AccessRefused, Conflict, MachineError, UsageError
+
+#: What GitHub calls the right to make releases, of a fine-grained token or an app.
+RIGHT = "contents, write"
+
+
+class _Rights(msgspec.Struct):
+    """Of the account; an app's are not told."""
+
+    permissions: dict[str, bool] = {}
+
+
+class TagReleases:
+    """The releases of one repository's tags. page: of the repository."""
+
+    def __init__(self, github: Github, page: str) -> None:
+        self._github, self._page = github, page
+        self._releases = Releases(github)
+
+    def require_access(self) -> None:
+        """Raise AccessRefused where there is no token, or its account may not push. An app learns
+        it when it is refused.
+        """
+        self._github.require_token()
+        permissions = decode(self._github.call("GET", ""), _Rights).permissions
+        # False is an account's; of an app all of them are.
+        if permissions.get("pull") and not permissions.get("push"):
+            raise AccessRefused(
+                "the token may not make releases",
+                where=self._page,
+                advice=f"the token needs the right: {RIGHT}",
+            )
+
+    def publish(self, tag: Tag, archive: Archive) -> str:
+        """The page of the tag's release, made or completed with the chart as its asset.
+
+        The release is a draft until its asset is there; what killed runs left of it is removed.
+
+        Raises:
+            UsageError: GitHub does not have the tag. It would make one.
+            Conflict: the release has another chart of this name.
+        """
+        path = f"/git/ref/tags/{quote(tag.name)}"
+        if self._github.call("GET", path, allowed=(404,)).status == 404:
+            self._github.require_visible()
+            raise UsageError(
+                f"there is no tag {tag.name}", where=self._page, advice="push the tag first"
+            )
+        request = ReleaseRequest(
+            tag=tag.name,
+            target=tag.revision,
+            prerelease=versions.parse_strict(archive.version).pre != (),
+            name=archive.file_name,
+            tgz=archive.tgz,
+            provenance=None,
+        )
+        release = self._releases.ensure_published(request)
+        self._releases.sweep({tag.name})
+        self._require_archive(release, archive)
+        return release.html_url
+
+    def _require_archive(self, release: Release, archive: Archive) -> None:
+        asset = release.asset(archive.file_name)
+        if asset is None:
+            raise MachineError(
+                f"GitHub took {archive.file_name} and does not show it",
+                where=release.html_url,
+                advice="run again; look at the release on GitHub if it stays",
+            )
+        if not self._has_tar(asset, archive, release.html_url):
+            raise Conflict(
+                f"the release has {archive.file_name} with another content",
+                where=release.html_url,
+                advice="raise the version: what was released is never replaced",
+            )
+
+    def _has_tar(self, asset: Asset, archive: Archive, where: str) -> bool:
+        """Whether the asset is this chart; its .tgz may be another one of the same tar."""
+        if asset.digest == archive.digest:
+            return True
+        stored = archives.open_archive(self._releases.read(asset), where)
+        return stored.tar_digest == archive.tar_digest
