@@ -231,7 +231,8 @@ def log_report(report: Report, title: str) -> None:
     if len(report.failed) > _READABLE:
         reasons = Counter(line.partition("): ")[2] or line for line in report.failed)
         for reason, count in reasons.most_common(_REASONS):
-            log.warning("%d of %d failed: %s", count, len(report.failed), reason)
+            if count > 1:
+                log.warning("%d of %d failed: %s", count, len(report.failed), reason)
     log.info("%s: %s", title, report)
 
 

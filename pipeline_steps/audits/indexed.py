@@ -8,7 +8,7 @@ VERSION could mean charts of others in the same repository); their archives stay
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 from urllib.parse import quote, urlsplit
 
@@ -25,6 +25,7 @@ from pipeline_steps.audits.findings import (
     missing_provenance,
     read_archive,
 )
+from pipeline_steps.audits.other_hosts import OtherHosts, is_absolute
 from pipeline_steps.audits.records import RecordedVersion, RecordedVersions, matches_record
 from pipeline_steps.charts import version as versions_of
 from pipeline_steps.charts.metadata import CREATED
@@ -92,6 +93,7 @@ def find_problems(
     charts: Collection[str],
     jobs: int,
     notes: list[str] | None = None,
+    other_hosts: OtherHosts | None = None,
 ) -> list[Finding]:
     """Check the index and every archive.
 
@@ -102,6 +104,8 @@ def find_problems(
         charts: names, empty for all.
         jobs: archives to read at once.
         notes: gets a line for what is odd and not wrong.
+        other_hosts: reads archives whose URLs name a host and no file of the repository; None: they
+            are missing.
 
     Raises:
         MachineError, Temporary: the repository cannot be read.
@@ -114,7 +118,9 @@ def find_problems(
     files = repository.files()
     selected_rows = [row for row in rows if not charts or row.chart in charts]
     entries = list(
-        map_concurrently(lambda row: _inspect_entry(repository, row, files), selected_rows, jobs)
+        map_concurrently(
+            lambda row: _inspect_entry(repository, row, files, other_hosts), selected_rows, jobs
+        )
     )
     unnamed = _unnamed_archives(rows, files or {}, charts)
     if unnamed:
@@ -172,27 +178,34 @@ def apply_fixes(before: bytes | None, findings: Sequence[Finding], where: str) -
 
 
 def _inspect_entry(
-    repository: Indexed, row: Row, files: Mapping[str, int] | None
+    repository: Indexed, row: Row, files: Mapping[str, int] | None, other_hosts: OtherHosts | None
 ) -> InspectedEntry:
     if row.fault or not row.urls:
         return InspectedEntry(row, None, False, "it has no URL")
     url = row.urls[0]
-    if files is not None and find_file(url, files) is None:
-        return InspectedEntry(row, None, False, f"{url} is not in this repository")
+    elsewhere = files is not None and find_file(url, files) is None
+    read: Callable[[str], bytes | None] = repository.read
+    if elsewhere:
+        if other_hosts is None or not is_absolute(url):
+            return InspectedEntry(row, None, False, f"{url} is not in this repository")
+        read = other_hosts.read
     try:
-        tgz = repository.read(url)
+        tgz = read(url)
         if tgz is None:
             return InspectedEntry(row, None, False, f"there is no file {url}")
         signed = (
             f"{find_file(url, files)}.prov" in files
-            if files is not None
-            else repository.read(f"{url}.prov") is not None
+            if files is not None and not elsewhere
+            else read(f"{url}.prov") is not None
         )
     except EvidenceError as error:  # a URL that leads out of the repository
-        return InspectedEntry(row, None, False, error.what)
+        if not elsewhere:
+            return InspectedEntry(row, None, False, error.what)
+        return InspectedEntry(row, None, False, str(error), unreachable=True)
     except (MachineError, Temporary) as error:
         host = urlsplit(url).netloc
-        if not host or host in repository.url:  # the repository itself: nothing is known of it
+        # The repository itself: nothing is known of it.
+        if not elsewhere and (not host or host in repository.url):
             raise
         return InspectedEntry(row, None, False, str(error), unreachable=True)
     return InspectedEntry(row, read_archive(tgz, url), signed)

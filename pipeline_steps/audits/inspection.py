@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 from pipeline_steps.audits import indexed, records, registry
 from pipeline_steps.audits.findings import ARCHIVES_AT_ONCE, Finding
+from pipeline_steps.audits.other_hosts import OtherHosts
 from pipeline_steps.config.language import Config
 from pipeline_steps.repositories.kinds import open_repository
 from pipeline_steps.repositories.repository import Indexed, Repository, Rewritable
@@ -52,7 +53,14 @@ def inspect(
     recorded = records.recorded_versions(state, config, url, indexed.index_digests(before, url))
     notes: list[str] = []
     findings = indexed.find_problems(
-        repository, before, recorded, config.release.withdrawn, charts, at_once, notes
+        repository,
+        before,
+        recorded,
+        config.release.withdrawn,
+        charts,
+        at_once,
+        notes,
+        OtherHosts(config.hosts, local=repository.url.startswith(("file://", "git+file://"))),
     )
     return Inspection(repository, findings, before, notes)
 

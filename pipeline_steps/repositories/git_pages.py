@@ -117,12 +117,13 @@ class GitPagesRepository(IndexWriter):
         if tip is None or entry is None:
             return None
         name, version = entry.name, entry.version
-        path = indexed.find_file(entry.urls[0] if entry.urls else "", tip.files)
+        url = entry.urls[0] if entry.urls else ""
+        path = indexed.find_file(url, tip.files)
         if path is None:
-            problem = (
-                f"{name} {version} has the URL {entry.urls[:1]}, and no such file is on the branch"
-            )
+            problem = f"{name} {version} has the URL {url!r}, and no such file is on the branch"
             where, advice = f"{self.url}/{INDEX}", "restore the archive, or regenerate"
+            if "://" in url:
+                advice += "; archives on other hosts are read by the https:// URL of the repository"
             raise archive_gone_error(entry.digest, problem, where=where, advice=advice)
         place = f"{self.url}/{path}"
         return IndexedArchive(

@@ -372,6 +372,19 @@ def publish_beside(field: Field, url: str) -> Sequence[str]:
     return [*words[:-1], url]
 
 
+def archives_of_releases(field: Field) -> Sequence[str]:
+    """As chart-releaser leaves them: an index, and each archive on another host."""
+    gone, dead, sound = packed("gone", "1.0.0"), packed("dead", "1.0.0"), packed("sound", "1.0.0")
+    (field.folder / "releases").mkdir()
+    (field.folder / "releases/sound-1.0.0.tgz").write_bytes(sound.tgz)
+    host = field.serve("releases")
+    return ["audit", field.old(
+        entries=f"  dead:\n{entry(dead, 'http://127.0.0.1:9/dead-1.0.0.tgz')}"
+        f"  gone:\n{entry(gone, f'{host}/gone-1.0.0.tgz')}"
+        f"  sound:\n{entry(sound, f'{host}/sound-1.0.0.tgz')}",
+    )]  # fmt: skip
+
+
 def packages_below(field: Field) -> Sequence[str]:
     (field.folder / "old/packages").mkdir(parents=True)
     (field.folder / "old/packages/web-1.0.0.tgz").write_bytes(WEB.tgz)
@@ -623,6 +636,16 @@ CASES = [
             ("mine: x  # my own", "it does not know mine", "index.yaml:2"),
         )
         for name, code in (("audit", 4), ("publish into", 4), ("copy", 0))
+    ),
+    Case(
+        "audit archives that releases on another host have",
+        archives_of_releases,
+        4,
+        (
+            "cannot be reached: dead 1.0.0: http://127.0.0.1:9/dead",
+            "missing file: gone 1.0.0: there is no file http",
+            "2 things are wrong",
+        ),
     ),
     Case("audit archives in a folder below", packages_below, 0, ("nothing is wrong",)),
     Case(
