@@ -81,6 +81,9 @@ class Group(NamedTuple):
 
 
 PYTEST = ("python", "-m", "pytest", "-q")
+FAULT_TABLE = ("python", "-m", "tests.faults")
+#: Faults of which most time is waiting, one after the other: T1c counts the namespaces on the node.
+WAITING_FAULTS = "T1c,T1e,T11,X1,X2"
 LANES = (
     Lane("lint", (("ruff", "check", "."), ("mypy",), ("lint-imports",))),
     *(
@@ -89,7 +92,8 @@ LANES = (
     ),
     # All of them within a minute on two idle cores; beside other lanes in more.
     Lane("mutants", (("python", "-m", "tests.mutants", "--seconds", "240"),)),
-    Lane("faults", (("python", "-m", "tests.faults"),)),
+    Lane("faults", ((*FAULT_TABLE, "--without", WAITING_FAULTS),)),
+    Lane("faults that wait", ((*FAULT_TABLE, "--only", WAITING_FAULTS),)),
     Lane(
         "properties",
         (
@@ -102,8 +106,8 @@ LANES = (
 CHECK = Group(("lint", "unit", "contract"), 2)
 #: Three, for much of their time is waiting for a registry, a cluster or a review system.
 WITH_NODE = Group(("systems", "reviews", "workflows", "mutants"), 3)
-#: Alone: its kills are timed, and it counts the namespaces on the node.
-FAULTS = Group(("faults",), 1)
+#: Without other lanes: kills are timed, and nobody else may use the node.
+FAULTS = Group(("faults", "faults that wait"), 2)
 PROPERTIES = Group(("properties",), 1)
 
 
@@ -286,6 +290,8 @@ def main(argv: list[str]) -> int:
     if len(argv) != 1 or argv[0] not in verbs:
         say(f"usage: lanes.py {'|'.join(verbs)}")
         return 2
+    # Without bytecode every process that a test starts compiles the package anew, a third of its time.
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
     return verbs[argv[0]]()
 
 
