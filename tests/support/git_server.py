@@ -39,6 +39,7 @@ def https(folder: Path, user: str, password: str, *, public: bool = False) -> It
 
     class Handler(http.server.BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
+        disable_nagle_algorithm = True  # the body of an answer follows its head at once
 
         def answer(self) -> None:
             body = self.body()
@@ -91,7 +92,7 @@ def https(folder: Path, user: str, password: str, *, public: bool = False) -> It
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(crt, key)
     server.socket = context.wrap_socket(server.socket, server_side=True)
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread = threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True)
     thread.start()
     try:
         yield Serving(f"127.0.0.1:{server.server_port}", crt, asked)

@@ -20,7 +20,7 @@ class Quiet(http.server.SimpleHTTPRequestHandler):
 def served(folder: Path) -> Iterator[str]:
     handler = functools.partial(Quiet, directory=str(folder))
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as web:
-        thread = threading.Thread(target=web.serve_forever)
+        thread = threading.Thread(target=web.serve_forever, args=(0.02,))
         thread.start()
         try:
             yield f"http://127.0.0.1:{web.server_port}"

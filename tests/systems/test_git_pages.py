@@ -488,7 +488,7 @@ def test_helm_pulls_from_what_the_branch_serves(major: int, pages: Pages, tmp_pa
     clone.git("checkout", "-q", "gh-pages")
     handler = functools.partial(http.server.SimpleHTTPRequestHandler, directory=str(clone.root))
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as web:
-        thread = threading.Thread(target=web.serve_forever)
+        thread = threading.Thread(target=web.serve_forever, args=(0.02,))
         thread.start()
         try:
             for name, version in (("hello", "1.0.0"), ("plus", "1.0.0+b.1")):

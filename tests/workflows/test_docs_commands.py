@@ -116,7 +116,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
     web = http.server.ThreadingHTTPServer(
         ("127.0.0.1", 0), functools.partial(_Quiet, directory=str(folder / "web"))
     )
-    threading.Thread(target=web.serve_forever, daemon=True).start()
+    threading.Thread(target=web.serve_forever, args=(0.02,), daemon=True).start()
     with registry(folder / "registry") as running, chartmuseum() as museum:
         yield released(folder, running.host, f"http://127.0.0.1:{web.server_port}", museum.host)
     web.shutdown()

@@ -301,7 +301,7 @@ class served:
         self.server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Quiet)
 
     def __enter__(self) -> str:
-        threading.Thread(target=self.server.serve_forever, daemon=True).start()
+        threading.Thread(target=self.server.serve_forever, args=(0.02,), daemon=True).start()
         return f"http://127.0.0.1:{self.server.server_address[1]}"
 
     def __exit__(self, *_: object) -> None:
