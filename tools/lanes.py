@@ -132,7 +132,7 @@ def test() -> int:
     environment.ensure()
     systems.get(BASE_PROGRAMS)()
     began = time.monotonic()
-    group = CHECK._replace(side_by_side=1) if building.running() else CHECK
+    group = CHECK._replace(side_by_side=1) if building.lasts() else CHECK
     results = run(group, base_environment())
     start = time.monotonic()
     building.wait()

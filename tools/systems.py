@@ -11,6 +11,7 @@ import os
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -62,8 +63,11 @@ class Background:
         except BaseException as error:
             self._errors.append(error)
 
-    def running(self) -> bool:
-        """Whether a build is not done yet."""
+    def lasts(self, seconds: float = 2.0) -> bool:
+        """Whether there is something to build: all is done in no time when it was built before."""
+        end = time.monotonic() + seconds
+        for thread in self._threads:
+            thread.join(max(0.0, end - time.monotonic()))
         return any(thread.is_alive() for thread in self._threads)
 
     def wait(self) -> None:
