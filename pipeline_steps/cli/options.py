@@ -8,7 +8,7 @@ import os
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Literal, NamedTuple, NoReturn
+from typing import Any, Literal, NamedTuple, NoReturn
 
 from pipeline_steps.ci.detect import Build, detect
 from pipeline_steps.toolbox.clock import seconds
@@ -135,6 +135,22 @@ class _Parser(argparse.ArgumentParser):
         super().error(printable(message))
 
 
+class _Once(argparse.Action):
+    """One value. A second one would silently win over the first."""
+
+    def __call__(
+        self,
+        parser: argparse.ArgumentParser,
+        namespace: argparse.Namespace,
+        values: Any,
+        option_string: str | None = None,
+    ) -> None:
+        before = getattr(namespace, self.dest)
+        if before is not None and before != values:
+            parser.error(f"{option_string} is given twice: {before} and {values}")
+        setattr(namespace, self.dest, values)
+
+
 def _add_option(parser: argparse.ArgumentParser, option: Option) -> None:
     if option.kind == "word":
         parser.add_argument(option.key, nargs="?", metavar=option.name.upper(), help=option.help)
@@ -150,7 +166,7 @@ def _add_option(parser: argparse.ArgumentParser, option: Option) -> None:
             help=option.help,
         )
         return
-    action = "append" if option.kind in REPEATABLE else "store"
+    action: Any = "append" if option.kind in REPEATABLE else _Once
     metavar = {"path": "FILE", "paths": "FILE", "number": "N", "seconds": "TIME"}.get(
         option.kind, "NAME"
     )

@@ -143,12 +143,14 @@ clusters:
 
 
 def find_files(folder: Path, name: str, depth: int) -> Iterator[Path]:
-    """Folders with a file `name`; a chart's own subcharts and templates are not looked into."""
+    """Folders with a file `name`; a chart's own subcharts and templates are not looked into, nor
+    what else lies in a chart, but for one at the top of the repository.
+    """
     names = {entry.name for entry in folder.iterdir() if entry.is_file()}
     is_chart = "Chart.yaml" in names
     if name in names:
         yield folder
-    if depth == DEPTH or (is_chart and name == "Chart.yaml"):
+    if depth == DEPTH or (is_chart and name == "Chart.yaml" and depth):
         return
     for entry in folder.iterdir():
         skipped = entry.name in SKIPPED or entry.name.startswith(".") or entry.is_symlink()

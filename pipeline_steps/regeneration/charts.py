@@ -84,8 +84,19 @@ class Charts:
     def outside(self, root: str) -> Iterator[Place]:
         """Every chart below the folder with the id `root`, whether or not a pattern fits it.
 
-        Not those that lie in a chart. Folders without any are remembered, by their ids.
+        Not those that lie in a chart, but for one at the top of the source.
         """
+        if self.yaml(root) is None:
+            yield from self._below(root)
+            return
+        yield Place("", root)
+        for node in self._revisions.listing(root):
+            if node.kind == "folder" and node.name != "charts":  # the chart's own subcharts
+                for place in self._below(node.id):
+                    yield Place(f"{node.name}/{place.folder}".rstrip("/"), place.id)
+
+    def _below(self, root: str) -> Iterator[Place]:
+        """As `outside`. Folders without any chart are remembered, by their ids."""
         if root in self._without:
             return
         if self.yaml(root) is not None:
@@ -94,7 +105,7 @@ class Charts:
         has_chart = False
         for node in self._revisions.listing(root):
             if node.kind == "folder":
-                for place in self.outside(node.id):
+                for place in self._below(node.id):
                     has_chart = True
                     yield Place(f"{node.name}/{place.folder}".rstrip("/"), place.id)
         if not has_chart:

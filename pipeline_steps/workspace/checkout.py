@@ -325,23 +325,16 @@ class Checkout:
     @functools.cached_property
     def _folder_of_chart(self) -> dict[str, str]:
         """Chart name → folder."""
-        folder_of: dict[str, str] = {}
-        for folder in self._entry_numbers:
-            if folder in self._unreadable_folders:
-                continue
-            name = self._content_reader.metadata(folder).name
-            if name in folder_of:
-                message = f"the chart name {name} stands for {folder_of[name]} and {folder}"
-                raise ConfigurationError(
-                    message, where=chart_yaml(folder), advice="give one of them another name"
-                )
-            folder_of[name] = folder
-        return folder_of
+        return {
+            self._content_reader.metadata(folder).name: folder
+            for folder in self._entry_numbers
+            if folder not in self._unreadable_folders
+        }
 
     @functools.cached_property
     def unreadable(self) -> Mapping[str, UnreadableChart]:
-        """The charts whose Chart.yaml, or that of a file:// subchart, is refused: they are no
-        obstacle to others. By the name that is written there, else by folder.
+        """The charts whose Chart.yaml, or that of a file:// subchart, is refused, or whose name
+        another one has: they are no obstacle to others. By the name that is written there, else by folder.
         """
         found: dict[str, UnreadableChart] = {}
         for folder, error in self._unreadable_folders.items():
@@ -354,6 +347,7 @@ class Checkout:
     @functools.cached_property
     def _unreadable_folders(self) -> dict[str, ConfigurationError]:
         found: dict[str, ConfigurationError] = {}
+        folders_of: dict[str, list[str]] = {}
         for folder in self._entry_numbers:
             try:
                 self._content_reader.subcharts(folder)
@@ -361,6 +355,13 @@ class Checkout:
                 # Kept for a whole command: its frames would hold every file that was read.
                 error.__traceback__ = None
                 found[folder] = error
+            else:
+                folders_of.setdefault(self._content_reader.metadata(folder).name, []).append(folder)
+        for name, folders in folders_of.items():
+            for folder in folders if len(folders) > 1 else ():
+                message = f"the chart name {name} stands for {' and '.join(folders)}"
+                advice = "give all but one another name, or leave them out of `charts`"
+                found[folder] = ConfigurationError(message, where=chart_yaml(folder), advice=advice)
         return found
 
     @functools.cached_property

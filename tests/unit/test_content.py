@@ -361,7 +361,7 @@ BAD = {
     ),
     "one name twice": (
         {"charts/twin/Chart.yaml": chart("api")},
-        r"charts/twin/Chart\.yaml: the chart name api stands for charts/api and charts/twin",
+        r"charts/api/Chart\.yaml: the chart name api stands for charts/api and charts/twin",
     ),
     "a missing subchart": (
         {"charts/worker/Chart.yaml": chart("worker", "0.1.0", "gone")},

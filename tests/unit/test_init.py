@@ -125,6 +125,10 @@ def test_a_chart_at_the_top_of_the_repository(
     dockerfile(tmp_path / "vault", "test/docker")
     config = written(tmp_path / "vault", monkeypatch)
     assert [entry.path for entry in config.charts] == ["."]
+    chart(tmp_path / "vault", "other/api")
+    assert [path.name for path in init.find_files(tmp_path / "vault", "Chart.yaml", 0)][1:] == [
+        "api"
+    ]
     assert match_chart_folders(".", [""], "pipeline.yaml") == [""]
 
 

@@ -186,6 +186,14 @@ def folder_of_another_name(field: Field) -> Sequence[str]:
     return field.regenerate("{name}-{version}")
 
 
+def chart_at_the_top_and_one_below(field: Field) -> Sequence[str]:
+    field.repo.put("Chart.yaml", chart("app", "1.0.0"))
+    field.chart("web", "1.0.0", folder="other")
+    field.chart("sub", "1.0.0")
+    field.tag("app-1.0.0", "web-1.0.0", "sub-1.0.0")
+    return field.regenerate("{name}-{version}", charts=".")
+
+
 def tags_before_the_first_chart(field: Field, tags: str) -> Sequence[str]:
     field.repo.put("main.go", "package main\n")
     field.tag("v0.1.0")
@@ -711,6 +719,19 @@ CASES = [
         ("frontend-1.0.0.tgz",),
     ),
     Case(
+        "a chart at the top, and one in another folder that no pattern fits",
+        chart_at_the_top_and_one_below,
+        8,
+        ("web 1.0.0 (web-1.0.0): other/web/Chart.yaml is there, and no pattern", "1 failed"),
+        ("app-1.0.0.tgz",),
+    ),
+    Case(
+        "two patterns of tags",
+        lambda field: [*field.regenerate("v{version}"), "--tags", "{name}-{version}"],
+        2,
+        ("--tags is given twice: v{version} and {name}-{version}",),
+    ),
+    Case(
         "tags before the first chart",
         lambda field: tags_before_the_first_chart(field, "v{version}"),
         0,
@@ -997,6 +1018,8 @@ def shop(field: Field) -> Field:
     field.text("far", chart("far", "1.0.0", "elsewhere"))
     for name in ("ignore", "link", "image"):
         field.chart(name, "1.0.0")
+    for name in ("twin-a", "twin-b"):
+        field.text(name, chart("twin", "1.0.0"))
     field.repo.put("charts/ignore/.helmignore", "[a\n")
     field.repo.link("charts/link/passwd", "/etc/passwd")
     field.repo.put(
@@ -1027,6 +1050,8 @@ def test_all_bad_charts_are_named_at_once_and_the_good_one_is_done(words: str, s
         "bad: charts/bad/Chart.yaml:3: version '1.2'",
         "number: charts/number/Chart.yaml:4: appVersion: 1.10",
         "far: charts/far/Chart.yaml: the dependency elsewhere needs charts/elsewhere",
+        "twin: charts/twin-a/Chart.yaml: the chart name twin stands for charts/twin-a and ",
+        "charts/twin-b: charts/twin-b/Chart.yaml: the chart name twin",
         "ignore: charts/ignore/.helmignore:1: '[a' is not a pattern",
         "link: charts/link/passwd: the symbolic link points outside",
         "pipeline.yaml:2: the image app has the context 'nowhere'",
