@@ -6,7 +6,8 @@
     pipeline-steps report --unbelieved handed-over
 
 Reads the records of check, build_image, snapshot and integration_test for the content of each
-selected chart. Writes report.md, report.html and report.xml into .pipeline/report, and a record.
+selected chart. Writes report.md, report.html, report.xml and gl-code-quality-report.json into
+.pipeline/report, and a record.
 Where `review` names a review system, the verdict goes to exactly the revision that was tested: never
 to one that has a newer one, which is said. A review system that does not answer gets it from the
 next run; until then the exit code is 75 or 7. With --output the files are written there, and nothing
@@ -24,7 +25,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from pipeline_steps.ci import job_log
+from pipeline_steps.ci import code_quality, job_log
 from pipeline_steps.ci.detect import detect, system_of
 from pipeline_steps.cli.options import Option
 from pipeline_steps.cli.selection import affected
@@ -35,7 +36,7 @@ from pipeline_steps.reporting import unbelieved as unbelieved_builds
 from pipeline_steps.reporting.delivery import Addressee, Target
 from pipeline_steps.reporting.report_page import Page
 from pipeline_steps.reviews.kinds import open_review_system
-from pipeline_steps.reviews.review import ReviewSystem, Verdict
+from pipeline_steps.reviews.review import Finding, ReviewSystem, Verdict
 from pipeline_steps.sources.source import short_revision
 from pipeline_steps.state.attempt import Attempt, record_attempt
 from pipeline_steps.state.origin import origin
@@ -114,7 +115,7 @@ def report(
     page = _page(config, state, checkout, charts, target, started)
     if plan:
         where = f", and tell {target.name}" if target.system else ""
-        log.info("report: would write report.md, report.html, report.xml into %s%s", folder, where)
+        log.info("report: would write report.md and the others into %s%s", folder, where)
         return ()
     contents = {each.chart.name: each.chart.content for each in page.verdicts}
     parameters = {"charts": contents, "started": started, "requires": list(config.review.requires)}
@@ -128,12 +129,14 @@ def report(
         parameters=parameters,
         uses=_used_records(page),
     ) as attempt:
+        # Of the files that are tested, also where those are a merge's.
+        findings = () if started else review_text.findings(checkout, page.verdicts)
         if charts or page.gaps or not (folder / "report.html").exists():
-            write(page, folder)
+            write(page, folder, findings)
             log.info("%s (%s)", page.headline, folder / "report.html")
         else:  # a page that says nothing would hide what the builds before found
             log.info("%s; %s stays as it was", page.headline, folder / "report.html")
-        _annotate(checkout, page)
+        _annotate(findings)
         attempt.outputs = {"verdict": page.word}
         return attempt.passed(_send(page, target, checkout, state, attempt))
 
@@ -182,12 +185,12 @@ def _tell_unbelieved(
         )
 
 
-def _annotate(checkout: Checkout, page: Page) -> None:
-    """Show findings at their lines in the log of a CI that can, of the files that are tested."""
-    if not log.isEnabledFor(logging.INFO) or page.started:
+def _annotate(findings: Sequence[Finding]) -> None:
+    """Show findings at their lines in the log of a CI that can."""
+    if not log.isEnabledFor(logging.INFO):
         return
     reader = system_of(os.environ)
-    for finding in review_text.findings(checkout, page.verdicts):
+    for finding in findings:
         if line := job_log.annotation(reader, *finding):
             print(line, file=sys.stderr, flush=True)
 
@@ -330,11 +333,13 @@ def diffs(verdicts: Sequence[verdict.ChartVerdict], state: State) -> dict[str, s
     return texts
 
 
-def write(page: Page, folder: Path) -> None:
-    """The three files of a page; `folder` itself is never followed as a symbolic link."""
+def write(page: Page, folder: Path, findings: Sequence[Finding]) -> None:
+    """The files of a page; `folder` itself is never followed as a symbolic link."""
     files.created_folder(folder)
     files.write(folder / "report.md", report_page.markdown(page).encode(), mode=0o644)
     files.write(folder / "report.html", report_page.html_page(page).encode(), mode=0o644)
+    quality = code_quality.report(findings)
+    files.write(folder / code_quality.FILE_NAME, quality, mode=0o644)
     cases = () if page.started else report_page.cases(page)
     junit.write(
         folder / "report.xml",

@@ -105,6 +105,30 @@ def test_jobs_of_merge_requests_see_the_variables_of_reviews_only() -> None:
     assert jobs["release"]["environment"] == "production"
 
 
+def test_the_component_has_the_jobs_of_the_file_that_is_copied() -> None:
+    """One of them goes through a whole workflow, in test_official_hubs.py."""
+    copied = yaml.safe_load((ROOT / "examples/gitlab-ci.yml").read_text())
+    head, _, text = (ROOT / "templates/pipeline/template.yml").read_text().partition("\n---\n")
+    inputs = yaml.safe_load(head)["spec"]["inputs"]
+    for name, given in {name: each["default"] for name, each in inputs.items()}.items():
+        text = text.replace(f"$[[ inputs.{name} ]]", "4" if name == "shards" else given)
+    component = yaml.safe_load(text)
+    common, default = component.pop(".pipeline-steps"), copied.pop("default")
+    assert common == default
+    for name, job in component.items():
+        if isinstance(job, dict) and job.pop("extends", None):
+            reports = job.get("artifacts", {}).get("reports", {})
+            if reports:
+                whole = default["artifacts"]
+                job["artifacts"] = {**whole, "reports": {**whole["reports"], **reports}}
+        assert job == copied[name], name
+    assert set(component) == set(copied)
+    assert component["report"]["artifacts"]["reports"] == {
+        "junit": ".pipeline/junit/*.xml",
+        "codequality": ".pipeline/report/gl-code-quality-report.json",
+    }
+
+
 def test_the_component_takes_its_inputs(tmp_path: Path) -> None:
     gitlab = GitLab(tmp_path, component=True)
     ran = gitlab.run("--preview", CI_COMMIT_TAG="hello-1.4.0")

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import io
+import json
 import logging
 
 import pytest
 
+from pipeline_steps.ci import code_quality
 from pipeline_steps.ci.build import System
 from pipeline_steps.ci.job_log import annotation, harmless, section, section_lines
 from pipeline_steps.cli import boundary
@@ -21,6 +23,21 @@ def test_a_finding_is_shown_at_its_line(system: System) -> None:
     shown = annotation(system, "charts/a,b/x:y.yaml", 7, "100% wrong\n::add-path::/tmp")
     assert shown == ("::error file=charts/a%2Cb/x%3Ay.yaml,line=7::100%25 wrong%0A::add-path::/tmp")
     assert section_lines(system, "check", 5) == ("::group::check", "::endgroup::")
+
+
+def test_a_code_quality_report_has_what_gitlab_asks_of_each_finding() -> None:
+    """GitLab documentation 18, "Code Quality", section "Code Quality report format"."""
+    findings = [("deploy/a.yaml", 2, "no `x`"), ("deploy/a.yaml", 9, "no `x`"), ("b.yaml", 2, "é")]
+    entries = json.loads(code_quality.report(findings))
+    for entry, (path, line, message) in zip(entries, findings, strict=True):
+        assert (entry["description"], entry["check_name"]) == (message, "pipeline-steps")
+        assert entry["severity"] in ("info", "minor", "major", "critical", "blocker")
+        assert entry["location"] == {"path": path, "lines": {"begin": line}}
+    prints = [entry["fingerprint"] for entry in entries]
+    assert len(set(prints)) == 3
+    moved = [(path, line + 40, message) for path, line, message in findings]
+    assert [each["fingerprint"] for each in json.loads(code_quality.report(moved))] == prints
+    assert code_quality.report(()) == b"[]\n"
 
 
 def test_sections_of_gitlab_fold() -> None:

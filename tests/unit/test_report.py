@@ -125,6 +125,19 @@ def test_a_failure_is_negative_and_the_retry_stays_visible(world: World) -> None
     assert "| passed | 2 |" in world.page
 
 
+def test_a_failure_at_a_line_is_in_gitlabs_code_quality_report(world: World) -> None:
+    quality = world.state.folder / "report/gl-code-quality-report.json"
+    world.report()
+    assert json.loads(quality.read_text()) == []
+    world.tests("one", ChartFailed("charts/web/values.yaml:1: no such image"))
+    world.report()
+    (finding,) = json.loads(quality.read_text())
+    assert finding["location"] == {"path": "charts/web/values.yaml", "lines": {"begin": 1}}
+    assert "no such image" in finding["description"]
+    world.report(started=True)
+    assert json.loads(quality.read_text()) == []
+
+
 def test_infrastructure_failure_makes_the_verdict_incomplete(world: World) -> None:
     world.tests("one", Temporary("node gone"))
     assert verdict(world.report()) == "incomplete"

@@ -176,6 +176,15 @@ def by_hand(
     return done.returncode
 
 
+COMPONENT = "templates/pipeline/template.yml"
+#: From the same project: gitlab-ci-local gets no other. examples/gitlab-ci.yml has the same jobs,
+#: which test_gitlab_ci.py compares.
+INCLUDED = """\
+include:
+  - component: $CI_SERVER_FQDN/$CI_PROJECT_PATH/pipeline@$CI_COMMIT_SHA
+"""
+
+
 class OnGitlab:
     """A project with its policy and its pipeline: one approval and a green pipeline are required."""
 
@@ -186,16 +195,27 @@ class OnGitlab:
         self.project.approvals_needed, self.project.pipeline_must_succeed = 1, True
         (folder / "published").mkdir()
         push_policy(self.project.git, folder, "gitlab: {}")
-        pipeline = (ROOT / "examples/gitlab-ci.yml").read_text()
-        files = {".gitlab-ci.yml": pipeline, ".gitignore": ".gitlab-ci-local/\n.pipeline/\n"}
+        files = {
+            ".gitlab-ci.yml": INCLUDED,
+            COMPONENT: (ROOT / COMPONENT).read_text(),
+            ".gitignore": ".gitlab-ci-local/\n.pipeline/\n",
+        }
         self.project.git.commit("main", files, "Say what CI does")
         self.environment = {
             "CI_SERVER_URL": hub.url, "CI_PROJECT_PATH": NAME, "GITLAB_TOKEN": CI,
         }  # fmt: skip
 
     def run(self, name: str, ref: str, **variables: str) -> subprocess.CompletedProcess[str]:
-        """A pipeline of examples/gitlab-ci.yml. Without shell isolation: that copies no .git."""
+        """A pipeline. Without shell isolation: that copies no .git."""
         clone = checkout(self.project.git, self.folder / name, ref)
+        # A component is found by the address of the checkout's remote.
+        ssh = clone.root.parent / "ssh"
+        ssh.write_text(
+            f"#!/bin/sh\nfor last; do :; done\nexec ${{last%% *}} {self.project.git.folder}\n"
+        )
+        ssh.chmod(0o755)
+        clone.git("config", "core.sshCommand", str(ssh))
+        clone.git("remote", "set-url", "origin", f"git@gitlab.example.com:{NAME}.git")
         given = [
             word
             for variable, text in {**self.environment, **variables}.items()
@@ -238,6 +258,9 @@ def test_a_chart_goes_from_a_merge_request_on_gitlab_to_a_release(on_gitlab: OnG
     assert project.passing(head, "pipeline-steps") == "success", build.stdout + build.stderr
     (note,) = project.notes
     assert note["author"]["username"] == "ci"
+
+    quality = on_gitlab.folder / "review/charts/.pipeline/report/gl-code-quality-report.json"
+    assert quality.read_text() == "[]\n"
 
     # 4 which gives them something to talk about
     assert "names" in note["body"]
