@@ -18,7 +18,7 @@ import sys
 from functools import partial
 from pathlib import Path
 
-from benchmarks import bazaar, index, package, regenerate, state, subversion, trust
+from benchmarks import bazaar, index, package, regenerate, selection, state, subversion, trust
 from benchmarks.job import Job
 from benchmarks.rows import Row, alternately, measured, once, table, timed
 from tools.machine import say
@@ -98,6 +98,7 @@ PARTS = {
     "a whole repository from tags": regenerate.rows,
     "a long history in Bazaar": bazaar.rows,
     "a long history in Subversion": subversion.rows,
+    "selecting for one commit among many charts": selection.rows,
     "a version more in a large index": index.rows,
     "packaging and publishing one chart": package.rows,
     "exporting a context, checking and verifying a chart": trust.rows,

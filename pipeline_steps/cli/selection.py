@@ -197,36 +197,37 @@ def affected(checkout: Checkout, target: str) -> tuple[str, ...]:
     }
     if not changed:
         return ()
-    contents = checkout.readable_contents()
-    charts = {
-        chart.name
-        for chart in checkout.each_readable()
-        if any(paths.contains(place, path) for place in chart.history_paths for path in changed)
-        or changed.intersection(
-            helm_arguments.values_files(helm_arguments.chart_arguments(checkout.config, chart))
-        )
-    }
+    # Nothing is read of the charts that nobody touched: there may be a thousand.
+    charts = {name for name in checkout.readable_charts if _is_changed(checkout, name, changed)}
     # Entries of pipeline.yaml say what is packed and tested, too.
     if checkout.config_path in changed:
         before = open_checkout(checkout.config, base)
         every = _common_settings_differ(checkout, before)
         charts |= {
             name
-            for name in contents
+            for name in checkout.readable_charts
             if name not in charts and (every or _entries_differ(checkout, before, name))
         }
-    folders = {name: chart.folder for name, chart in checkout.unreadable.items()}
-    folders |= {
-        name: checkout.chart_folder(name)
-        for name in checkout.readable_charts
-        if name not in contents
-    }
     unreadable = [
         name
-        for name, folder in folders.items()
-        if any(paths.contains(folder, path) for path in changed)
+        for name, chart in checkout.unreadable.items()
+        if any(paths.contains(chart.folder, path) for path in changed)
     ]
-    return (*(name for name in contents if name in charts), *unreadable)
+    return (*(name for name in checkout.readable_charts if name in charts), *unreadable)
+
+
+def _is_changed(checkout: Checkout, name: str, changed: set[str]) -> bool:
+    """Whether one of these paths is in a chart's closure, or a values file that it is tested with."""
+    try:
+        places = checkout.history_paths(name)
+        values = helm_arguments.values_files(
+            helm_arguments.entry_arguments(checkout.config, name, checkout.chart_entry(name))
+        )
+    except ConfigurationError:  # what the chart is made of cannot be told; the step names it
+        places, values = (checkout.chart_folder(name),), ()
+    return not changed.isdisjoint(values) or any(
+        paths.contains(place, path) for place in places for path in changed
+    )
 
 
 def _common_settings_differ(checkout: Checkout, before: Checkout) -> bool:
@@ -244,14 +245,18 @@ def _common_settings_differ(checkout: Checkout, before: Checkout) -> bool:
 
 def _entries_differ(checkout: Checkout, before: Checkout, name: str) -> bool:
     """Whether what pipeline.yaml says of a chart changes its content, or the key of one of its
-    tests.
+    tests; its files are the same.
     """
-    chart = checkout.chart(name)
-    if before.chart_content_if_readable(name) != chart.content:
+    if before.entries_text(name) == checkout.entries_text(name):
+        return False
+    content = checkout.chart_content_if_readable(name)
+    if before.chart_content_if_readable(name) != content:
         return True
-    return settings.settings_in_keys(before.chart(name).entry.tests) != settings.settings_in_keys(
-        chart.entry.tests
-    )
+    if content is None:
+        return False
+    entries = (before.chart_entry(name), checkout.chart_entry(name))
+    keys_before, keys = (settings.settings_in_keys(entry.tests) for entry in entries)
+    return keys_before != keys
 
 
 def released_by_tag(checkout: Checkout, tag: str, is_published: IsPublished) -> Selection:

@@ -9,7 +9,14 @@ from pipeline_steps.charts import paths
 from pipeline_steps.clusters.helm import csv_field
 from pipeline_steps.config import helm_args
 from pipeline_steps.config.helm_args import Argument
-from pipeline_steps.config.language import TEST_DEFAULTS, ChartTests, Check, Config, merge_tests
+from pipeline_steps.config.language import (
+    TEST_DEFAULTS,
+    ChartEntry,
+    ChartTests,
+    Check,
+    Config,
+    merge_tests,
+)
 from pipeline_steps.toolbox.errors import ConfigurationError
 from pipeline_steps.workspace.chart import Chart
 from pipeline_steps.workspace.checkout import Checkout
@@ -20,14 +27,25 @@ def chart_arguments(config: Config, chart: Chart) -> tuple[Argument, ...]:
 
     Raises ConfigurationError for an argument that is not allowed.
     """
-    tests = merge_tests(TEST_DEFAULTS, config.tests, chart.entry.tests or ChartTests())
-    return parse(config, chart, tests.helm_args or ())
+    return entry_arguments(config, chart.name, chart.entry)
+
+
+def entry_arguments(config: Config, name: str, entry: ChartEntry) -> tuple[Argument, ...]:
+    """Like `chart_arguments`, of the chart `name` by the merged entries about it."""
+    tests = merge_tests(TEST_DEFAULTS, config.tests, entry.tests or ChartTests())
+    return _parse(config, name, entry, tests.helm_args or ())
 
 
 def parse(config: Config, chart: Chart, words: Iterable[str]) -> tuple[Argument, ...]:
     """Parse `words`, the chart's `tests.helm_args`. Raises ConfigurationError if not allowed."""
-    set_for_chart = chart.entry.tests is not None and chart.entry.tests.helm_args is not None
-    where = f"chart {chart.name}" if set_for_chart else config.where("tests.helm_args")
+    return _parse(config, chart.name, chart.entry, words)
+
+
+def _parse(
+    config: Config, name: str, entry: ChartEntry, words: Iterable[str]
+) -> tuple[Argument, ...]:
+    set_for_chart = entry.tests is not None and entry.tests.helm_args is not None
+    where = f"chart {name}" if set_for_chart else config.where("tests.helm_args")
     return helm_args.parse(tuple(words), lambda _number: where)
 
 

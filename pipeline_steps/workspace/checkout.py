@@ -120,6 +120,16 @@ class Checkout:
         """The folder of a chart. Raises ConfigurationError as `require_chart`."""
         return self._folder_of_chart[self.require_chart(name)]
 
+    def history_paths(self, name: str) -> tuple[str, ...]:
+        """`Chart.history_paths` of a chart; no file of it is read. Raises ConfigurationError when
+        the places cannot be told.
+        """
+        return self._content_reader.chart_places(self.chart_folder(name))
+
+    def chart_entry(self, name: str) -> ChartEntry:
+        """The merged entries about a chart. Raises ConfigurationError as `require_chart`."""
+        return self._chart_entry(self.chart_folder(name))
+
     def chart_contents(self) -> dict[str, str]:
         """The content of every chart by name; much faster than asking one by one.
 
@@ -393,6 +403,9 @@ class Checkout:
             self._stored_config.entries[number] for number in self._entry_numbers.get(folder, ())
         )
 
+    def _chart_entry(self, folder: str) -> ChartEntry:
+        return convert(Document({**self._entry(folder), "path": folder or "."}, {}), ChartEntry)
+
     def _read_chart(self, folder: str) -> Chart:
         metadata = self._content_reader.metadata(folder)
         closure = self._content_reader.chart(folder)
@@ -406,7 +419,7 @@ class Checkout:
             version=metadata.version,
             app_version=metadata.app_version,
             type=metadata.type,
-            entry=convert(Document({**self._entry(folder), "path": folder or "."}, {}), ChartEntry),
+            entry=self._chart_entry(folder),
             subcharts=self._content_reader.subcharts(folder),
             images=self._content_reader.images(folder),
             content=self._content_reader.chart_content(folder),

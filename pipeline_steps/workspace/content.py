@@ -170,12 +170,17 @@ class ContentReader:
     def chart(self, folder: str) -> Closure:
         """The closure of the chart in `folder`."""
         folders = (folder, *self.subcharts(folder))
-        images = self.images(folder)
-        places = [*folders, *self._extra(*folders)]
-        for name in images:
-            places += self._places(name)
         charts = {f: self._charts[f] for f in folders if self._charts.get(f)}
-        return self._closure(places, charts, {name: self._images[name] for name in images})
+        images = {name: self._images[name] for name in self.images(folder)}
+        return self._closure(self.chart_places(folder), charts, images)
+
+    def chart_places(self, folder: str) -> tuple[str, ...]:
+        """The folders and files that hold the closure of the chart in `folder`, sorted."""
+        folders = (folder, *self.subcharts(folder))
+        places = {*folders, *self._extra(*folders)}
+        for name in self.images(folder):
+            places.update(self._places(name))
+        return tuple(sorted(places))
 
     def image(self, name: str) -> Closure:
         """The closure of an image: its Dockerfile, the files of its context, its entry."""

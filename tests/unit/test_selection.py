@@ -208,6 +208,19 @@ def test_a_values_file_for_helm_affects_the_charts_that_are_tested_with_it(repo:
     assert select(repo, SelectionRequest(since="main")).charts == ("web",)
 
 
+def test_files_of_charts_that_nobody_touched_are_not_read(repo: Repo) -> None:
+    repo.put("charts/web/values.yaml", "a: 1\n")
+    base = repo.commit("web has values")
+    repo.put("charts/api/values.yaml", "a: 1\n")
+    repo.commit("api has values")
+    blob = repo.git("rev-parse", "HEAD:charts/web/values.yaml")
+    # What would be read of it could only come from here.
+    (repo.root / "charts/web/values.yaml").unlink()
+    repo.git("update-index", "--skip-worktree", "charts/web/values.yaml")
+    (repo.root / ".git/objects" / blob[:2] / blob[2:]).unlink()
+    assert selection.affected(opened(repo), base) == ("api",)
+
+
 def test_tag_of_a_chart_selects_that_chart(repo: Repo) -> None:
     repo.git("tag", "-a", "-m", "x", "web-2.0.0")
     build = Build("github_actions", id="1", tag="web-2.0.0")
