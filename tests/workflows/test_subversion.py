@@ -1,18 +1,16 @@
-"""The day of somebody whose charts are in Subversion: the how-to, on svnserve with a password."""
+"""The day of somebody whose charts are in Subversion: the how-to, on svnserve with a password, and
+what comes after it.
+"""
 
 from __future__ import annotations
 
 import json
 import os
 import subprocess
-import sys
 from pathlib import Path
-
-import pytest
 
 from tests.support import docs, svns
 from tests.support.helms import helm
-from tests.support.source_systems import SYSTEMS
 
 PAGE = docs.ROOT / "docs/how-to/subversion.md"
 PIPELINE = """\
@@ -61,6 +59,19 @@ def test_the_how_to_does_what_it_says(tmp_path: Path) -> None:
             "file:///srv/charts": f"file://{tmp_path}/again",
         }
         folder = tmp_path
+
+        def typed(line: str, code: int = 0) -> str:
+            done = subprocess.run(
+                ["sh", "-c", line],
+                cwd=folder,
+                env=environment,
+                capture_output=True,
+                text=True,
+                timeout=120,
+            )
+            assert done.returncode == code, f"{line}\n{done.stdout}{done.stderr}"
+            return done.stdout + done.stderr
+
         said = {}
         for line in docs.scripts(PAGE):
             real = line
@@ -71,12 +82,7 @@ def test_the_how_to_does_what_it_says(tmp_path: Path) -> None:
                 continue
             if line.startswith("svn checkout"):
                 real = real.replace(" charts", " work") if real.endswith(" charts") else real
-            done = subprocess.run(
-                ["sh", "-c", real],
-                cwd=folder, env=environment, capture_output=True, text=True, timeout=120,
-            )  # fmt: skip
-            assert done.returncode == 0, f"{real}\n{done.stdout}{done.stderr}"
-            said[line.split("--source")[0].strip()] = done.stdout + done.stderr
+            said[line.split("--source")[0].strip()] = typed(real)
         assert "hello-1.0.0/" in said["svn list svn://svn.example.com/charts/tags"]
         assert "1 published" in said["pipeline-steps regenerate"]
         made, again = (tmp_path / name / "hello-1.0.0.tgz" for name in ("charts", "again"))
@@ -88,65 +94,24 @@ def test_the_how_to_does_what_it_says(tmp_path: Path) -> None:
         # What everybody has after a commit: a folder that is older than its files.
         (folder / "charts/hello/values.yaml").write_text("a: 1\n")
         (folder / "charts/hello/Chart.yaml").write_text(CHART.replace("1.0.0", "1.1.0"))
-        commit = f"svn add -q charts/hello/values.yaml && svn commit -q -m more {login}"
-        for line in (commit, "pipeline-steps check --chart hello", "pipeline-steps snapshot"):
-            done = subprocess.run(
-                ["sh", "-c", line], cwd=folder, env=environment, capture_output=True, text=True
-            )
-            assert done.returncode == 0, f"{line}\n{done.stdout}{done.stderr}"
-        assert svns.svn(str(folder), program="svnversion") == "2:4"
+        typed(f"svn add -q charts/hello/values.yaml && svn commit -q -m more {login}")
+        for step in ("check", "snapshot"):
+            typed(f"pipeline-steps {step} --chart hello")
+        assert svns.svn(str(folder), program="svnversion") == "2:5"
         lines = (folder / ".pipeline/state.jsonl").read_text().splitlines()
-        assert [json.loads(line)["revision"].split(":")[0] for line in lines[-2:]] == ["r4"] * 2
-        assert list((tmp_path / "snapshots").glob("hello-1.1.0-0.4.t*.tgz"))
-
-
-STEPS = ("check", "snapshot", "integration_test", "tag_release", "promote")
-#: Of a record: what is the same wherever the chart is kept.
-SAME = ("step", "subject", "content", "result", "reason")
-
-
-def test_the_same_chart_in_git_and_subversion_is_released_alike(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    released = {}
-    for name in ("git", "svn"):
-        system, folder = SYSTEMS[name], tmp_path / name
-        folder.mkdir()
-        for variable, value in system.environment(folder).items():
-            monkeypatch.setenv(variable, value)
-        checkout = system.checkout(folder)
-        (folder / "snapshots").mkdir()
-        (folder / "charts").mkdir()
-        pipeline = PIPELINE.format(folder="${HOME}", host="svn.example.com")
-        checkout.put("pipeline.yaml", pipeline.partition("hosts:")[0])
-        checkout.put("charts/hello/Chart.yaml", CHART)
-        checkout.put("charts/hello/templates/map ☺.yaml", MAP)
-        checkout.put("charts/hello/files/run", "#!/bin/sh\n", executable=True)
-        checkout.put("charts/hello/files/crlf", b"one\r\ntwo\n$Id$\n")
-        checkout.link("charts/hello/files/link", "crlf")
-        if isinstance(checkout, svns.WorkingCopy):
-            checkout.svn("add", "-q", "charts")
-            checkout.svn("propset", "-q", "svn:keywords", "Id", "charts/hello/files/crlf")
-        checkout.commit()
-        for step in STEPS:
-            local = ["--local"] if step == "tag_release" and name == "git" else []
-            done = subprocess.run(
-                [sys.executable, "-m", "pipeline_steps", step, "--chart", "hello", *local],
-                cwd=checkout.root,
-                env={
-                    **os.environ,
-                    "PATH": f"{helm(4).parent}:{os.environ['PATH']}",
-                    "HOME": str(folder),
-                },
-                capture_output=True,
-                text=True,
-            )
-            assert done.returncode == 0, (name, step, done.stderr)
-        lines = (checkout.root / ".pipeline/state.jsonl").read_text().splitlines()
-        records = [{key: json.loads(line).get(key) for key in SAME} for line in lines]
-        archives = {place.name: place.read_bytes() for place in (folder / "charts").glob("*.tgz")}
-        released[name] = archives, records
-    assert set(released["git"][0]) == {"hello-1.0.0.tgz"}
-    assert released["git"][0] == released["svn"][0]
-    for of_git, of_svn in zip(released["git"][1], released["svn"][1], strict=True):
-        assert of_git == of_svn
+        assert [json.loads(line)["revision"].split(":")[0] for line in lines[-2:]] == ["r5"] * 2
+        assert list((tmp_path / "snapshots").glob("hello-1.1.0-0.5.t*.tgz"))
+        # A tag over all charts is never moved: svn would copy trunk into the folder that is there.
+        typed("pipeline-steps integration_test --chart hello")
+        tags = f"{server.repository.as_uri()}/tags"
+        before = svns.svn("list", "-R", tags)
+        moved = typed("pipeline-steps tag_release --global 2026.11", 5)
+        assert "2026.11 exists" in moved and svns.svn("list", "-R", tags) == before
+        typed("pipeline-steps tag_release --global 2026.12")
+        after = svns.svn("list", "-R", tags)
+        typed("pipeline-steps tag_release --global 2026.12")
+        assert svns.svn("list", "-R", tags) == after != before
+        publish = "pipeline-steps regenerate --tags '20*'"
+        assert "1 published" in typed(publish) and "1 published" not in typed(publish)
+        published = {place.name for place in (tmp_path / "charts").glob("*.tgz")}
+        assert published == {"hello-1.0.0.tgz", "hello-1.1.0.tgz"}
