@@ -6,9 +6,10 @@ Works on a listing and a function that reads files; knows neither the disk nor t
 
 from __future__ import annotations
 
+import functools
 import logging
 import posixpath
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 from pipeline_steps.charts import ignore
@@ -61,6 +62,15 @@ def collect_files(folder: str, kinds: Mapping[str, str], read_files: ReadFiles) 
     return Files(files, (name for name, file in packed.items() if file.executable))
 
 
+@functools.lru_cache  # once, though content and package are both collected
+def _note_copies(folder: str, name: str, copies: Sequence[str], subchart_folder: str) -> None:
+    place = f"{folder}/" if folder else ""
+    what = f"{place}{copies[0]}" + (f" and {len(copies) - 1} more" if len(copies) > 1 else "")
+    log.info(
+        "%s: left out, for the dependency %s is taken from %s", what, name, subchart_folder or "."
+    )
+
+
 class _Collector:
     def __init__(self, kinds: Mapping[str, str], read_files: ReadFiles) -> None:
         self.kinds = kinds
@@ -99,15 +109,11 @@ class _Collector:
                     )
                 # `helm dependency update` leaves a copy in charts/, which may be
                 # outdated.
-                for vendored_path in [path for path in files if _is_vendored_copy(path, name)]:
-                    log.info(
-                        "%s/%s: left out, charts/%s comes from %s",
-                        folder,
-                        vendored_path,
-                        name,
-                        subchart_folder,
-                    )
-                    del files[vendored_path]
+                copies = tuple(path for path in files if _is_vendored_copy(path, name))
+                if copies:
+                    _note_copies(folder, name, copies, subchart_folder)
+                for path in copies:
+                    del files[path]
                 files.update({f"charts/{name}/{path}": file for path, file in subchart.items()})
         return files
 

@@ -632,10 +632,15 @@ def without_repeated_failures(
     failures: dict[str, PipelineError] = {}
 
     def fetch_once(dependency: MissingArchive) -> bytes:
-        host = urlsplit(dependency.repository).netloc or dependency.repository
-        for place in (host, dependency.repository):
+        repository = dependency.repository
+        host = urlsplit(repository).netloc or repository
+        if repository.startswith("oci://"):  # each chart is a repository with rights of its own
+            repository = f"{repository.rstrip('/')}/{dependency.name}"
+        for place in (host, repository):
             if place in failures:
-                raise failures[place].fresh()
+                failure = failures[place].fresh()
+                failure.where = repository
+                raise failure
         try:
             return fetch(dependency)
         except Unreachable as error:
@@ -643,7 +648,7 @@ def without_repeated_failures(
             failures[host] = error.fresh()
             raise
         except AccessRefused as error:
-            failures[dependency.repository] = error.fresh()
+            failures[repository] = error.fresh()
             raise
 
     return fetch_once

@@ -21,6 +21,7 @@ from pipeline_steps.sources.source import Tag
 from pipeline_steps.sources.tree import StoredTree, node_at
 from pipeline_steps.toolbox import files
 from pipeline_steps.toolbox.errors import (
+    AccessRefused,
     ConfigurationError,
     EvidenceError,
     MachineError,
@@ -262,3 +263,24 @@ def test_a_host_that_does_not_answer_is_asked_once_and_the_others_still() -> Non
             with contextlib.suppress(Unreachable):
                 fetch_once(MissingArchive("", "web", version, url))
     assert asked == ["https://dead.example/a", *["https://good.example/a"] * 2]
+
+
+def test_a_chart_that_a_registry_refuses_is_no_other_chart() -> None:
+    """What fails again names the chart that is meant, not the one that was asked for before."""
+
+    def fetch(dependency: MissingArchive) -> bytes:
+        if dependency.name == "secret":
+            raise AccessRefused("denied", where=f"https://r.example/v2/c/{dependency.name}")
+        if "dead" in dependency.repository:
+            raise Unreachable("does not answer", where=f"https://dead.example/{dependency.name}")
+        return b"archive"
+
+    fetch_once = without_repeated_failures(fetch)
+    for _ in range(2):
+        with pytest.raises(AccessRefused, match="secret"):
+            fetch_once(MissingArchive("", "secret", "1.0.0", "oci://r.example/c"))
+        assert fetch_once(MissingArchive("", "web", "1.0.0", "oci://r.example/c")) == b"archive"
+    for name in ("web", "api"):
+        with pytest.raises(Unreachable) as caught:
+            fetch_once(MissingArchive("", name, "1.0.0", "oci://dead.example/c"))
+        assert name in str(caught.value)
