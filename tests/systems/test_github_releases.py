@@ -488,7 +488,14 @@ def test_the_token_goes_nowhere_else(hub: Github, remote: Repository) -> None:
             if request.method != "POST" or not request.path.endswith("/releases"):
                 return None
             upload = f"http://{elsewhere.host}/assets{{?name}}"
-            return Answer(201, {"id": 1, "tag_name": "t", "draft": True, "upload_url": upload})
+            release = {
+                "id": 1,
+                "tag_name": "t",
+                "draft": True,
+                "html_url": "",
+                "upload_url": upload,
+            }
+            return Answer(201, release)
 
         hub.fault = fault
         with pytest.raises(MachineError, match="a URL of another host, which gets no token"):

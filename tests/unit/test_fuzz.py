@@ -216,6 +216,7 @@ ANSWER = json.dumps({
     "name": "a", "tags": ["1.0.0", "2.0.0"], "message": "no", "error": "not found",
     "errors": [{"code": "MANIFEST_UNKNOWN", "message": "unknown", "field": "f", "detail": {}}],
     "id": 1, "tag_name": "a-1.0.0", "draft": False, "upload_url": "https://example.com/{?name}",
+    "html_url": "https://example.com/a",
 }).encode()  # fmt: skip
 IGNORED = b"# comment\n*.log\n!a/*\n**/x/[a-c]?\n/docs/\n\\#x\n"
 GLOBS = (b"*", b"**", b"**/", b"[", b"]", b"^", b"!", b"\\", b"/", b"?", b"-", b"a*" * 40, b"\xff")
