@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 TESTS = Path(__file__).resolve().parents[1] / "tests"
 SUITE = TESTS / "reviews/test_reviews.py"
+BOUNDS = TESTS / "reviews/test_hub_bounds.py"
 WORLDS = TESTS / "support/review_systems.py"
 
 
@@ -36,10 +37,10 @@ def systems() -> list[System]:
     return found
 
 
-def questions() -> list[tuple[str, str]]:
-    """The decorator of each test of the suite, and its name in words."""
+def questions(suite: Path = SUITE) -> list[tuple[str, str]]:
+    """The decorator of each test of a suite, and its name in words."""
     tests = [
-        node for node in ast.parse(SUITE.read_text()).body if isinstance(node, ast.FunctionDef)
+        node for node in ast.parse(suite.read_text()).body if isinstance(node, ast.FunctionDef)
     ]
     return [
         (decorator.id, test.name.removeprefix("test_").replace("_", " "))
@@ -75,6 +76,10 @@ def page() -> str:
             *rows,
             "",
             f"What is asked of merging is asked of these ways as well: {ways}.\n",
+            "What the clients of GitHub and GitLab bear with, asked of a server that answers as each test of",
+            "`tests/reviews/test_hub_bounds.py` says:\n",
+            *(f"- {question}" for _, question in questions(BOUNDS)),
+            "",
         ]
     )
 
