@@ -10,12 +10,15 @@ from pathlib import Path
 from tests.support import daemons
 from tests.support.checkouts import Checkout
 
+#: These live for seconds: maintenance would only be two more processes for each commit and fetch.
 CONFIG = """\
 [user]
     name = Tester
     email = tester@example.com
 [init]
     defaultBranch = main
+[maintenance]
+    auto = false
 """
 
 
