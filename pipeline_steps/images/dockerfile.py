@@ -155,22 +155,28 @@ def _instructions(text: str, escape: str) -> Iterator[Instruction]:
             joined += continued.sub("", line)
             if not continued.search(line):
                 break
-        word, _, rest = joined.strip().partition(" ")
+        word, rest = _first_word(joined)
         if not word:
             continue
         word = word.upper()
-        documents = list(_heredocs(word, rest.strip(), escape))
+        documents = list(_heredocs(word, rest, escape))
         for indented, end in documents:
             while position < len(lines) and lines[position].lstrip("\t" * indented) != end:
                 position += 1
             position += 1
-        yield Instruction(start + 1, word, rest.strip(), bool(documents))
+        yield Instruction(start + 1, word, rest, bool(documents))
+
+
+def _first_word(text: str) -> tuple[str, str]:
+    """The first word and the rest of an instruction; any white space parts them."""
+    word, *rest = text.split(None, 1) or [""]
+    return word, "".join(rest).strip()
 
 
 def _heredocs(word: str, arguments: str, escape: str) -> Iterator[tuple[bool, str]]:
     """Of each here-document that begins here: may tabs precede its end, and the line that ends it."""
     if word == "ONBUILD":
-        word, _, arguments = arguments.partition(" ")
+        word, arguments = _first_word(arguments)
     if word.upper() not in ("RUN", "COPY", "ADD"):
         return
     words = iter(shell_words.split(arguments, escape))
@@ -246,9 +252,14 @@ class _Stages:
             if key in self._args:
                 self._globals[key] = self._args[key]
             elif given:
+                # BuildKit takes what has no value for empty; only platforms have one that is not
+                # known here: a base that needs it is refused below.
+                unset = None if _PLATFORM.search(value) else ""
                 try:
-                    self._globals[key] = shell_words.expand(value, self._globals, self._escape)
-                except Unset:  # BuildKit takes it for empty; a base that needs it is refused below
+                    self._globals[key] = shell_words.expand(
+                        value, self._globals, self._escape, unset=unset
+                    )
+                except Unset:
                     continue
                 except Unreadable as error:
                     raise self._error(instruction, f"cannot read ARG {part}: {error}") from error
@@ -280,11 +291,7 @@ class _Stages:
         except Unset as error:
             if self._is_platform_stage(written):
                 return
-            raise self._error(
-                instruction,
-                f"the image {written} has no value: {error}",
-                "give its ARG a default, or args in pipeline.yaml",
-            ) from error
+            name = self._with_empty(written, instruction, error)
         except Unreadable as error:
             raise self._error(instruction, f"cannot read the image {written}: {error}") from error
         # FROM knows stages by their names only; COPY --from also by their numbers.
@@ -306,6 +313,18 @@ class _Stages:
         self._bases.setdefault(
             f"{instruction.line} {written}", Base(reference, written, instruction.line)
         )
+
+    def _with_empty(self, written: str, instruction: Instruction, error: Unset) -> str:
+        """The name with nothing for what has no value, as BuildKit builds it with a warning."""
+        name = shell_words.expand(written, self._globals, self._escape, unset="")
+        with contextlib.suppress(ConfigurationError):
+            if not _PLATFORM.search(written) and Reference.familiar(name):
+                return name
+        raise self._error(
+            instruction,
+            f"the image {written} has no value: {error}",
+            "give its ARG a default, or args in pipeline.yaml",
+        ) from error
 
     def _is_platform_stage(self, name: str) -> bool:
         """Is it a stage chosen by the platform that BuildKit builds for, like base-$TARGETARCH?"""

@@ -45,20 +45,26 @@ def split(text: str, escape: str = "\\") -> list[str]:
     return [*words, word] if word else words
 
 
-def expand(text: str, variables: Mapping[str, str], escape: str = "\\") -> str:
-    """A word without its quotes, variables replaced. Raises Unreadable, Unset.
+def expand(
+    text: str, variables: Mapping[str, str], escape: str = "\\", *, unset: str | None = None
+) -> str:
+    """A word without its quotes, variables replaced. unset: stands for a variable without a value;
+    None: that is an error. Raises Unreadable, Unset.
 
     >>> expand('${R:-"registry.example.com"}/$N', {"N": "web"})
     'registry.example.com/web'
     >>> expand("${T%-*}", {"T": "1.2-alpine"}), expand("${T#*-}", {"T": "1.2-alpine"})
     ('1.2', 'alpine')
     """
-    return _Reader(text, variables, escape).word("")
+    return _Reader(text, variables, escape, unset).word("")
 
 
 class _Reader:
-    def __init__(self, text: str, variables: Mapping[str, str], escape: str) -> None:
+    def __init__(
+        self, text: str, variables: Mapping[str, str], escape: str, unset: str | None
+    ) -> None:
         self._text = text
+        self._unset = unset
         self._variables = variables
         self._escape = escape
         self._position = 0
@@ -125,18 +131,17 @@ class _Reader:
             return "$"
         self._position = name.end()
         value = self._variables.get(name[0], "" if self._unneeded else None)
-        if not braced:
-            if value is None:
-                raise Unset(f"{name[0]} has no value")
-            return value
-        return self._braced(name[0], value)
+        return self._given(name[0], value) if not braced else self._braced(name[0], value)
+
+    def _given(self, name: str, value: str | None) -> str:
+        if value is None and self._unset is None:
+            raise Unset(f"{name} has no value")
+        return value if value is not None else self._unset or ""
 
     def _braced(self, name: str, value: str | None) -> str:
         sign = self._next() if self._position < len(self._text) else ""
         if sign == "}":
-            if value is None:
-                raise Unset(f"{name} has no value")
-            return value
+            return self._given(name, value)
         empty_counts = sign != ":"
         if sign == ":":
             sign = self._next() if self._position < len(self._text) else ""
@@ -166,14 +171,14 @@ class _Reader:
         self._position += doubled
         if sign == "/":
             pattern, replacement = self.word("/"), self.word("}")
-            if value is None:
-                raise Unset(f"{name} has no value")
             return re.sub(
-                _pattern(pattern), lambda _: replacement, value, count=0 if doubled else 1
+                _pattern(pattern),
+                lambda _: replacement,
+                self._given(name, value),
+                count=0 if doubled else 1,
             )
         pattern = self.word("}")
-        if value is None:
-            raise Unset(f"{name} has no value")
+        value = self._given(name, value)
         ends, fits = range(len(value) + 1), _fits(pattern)
         if sign == "#":
             order = reversed(ends) if doubled else ends

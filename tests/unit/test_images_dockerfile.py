@@ -51,6 +51,10 @@ def bases(text: str, target: str | None = None, **args: str) -> list[str]:
         ("ARG V=v1.2\nFROM r.example.com/a:${V#v}", ["r.example.com/a:1.2"]),
         ("ARG V=1/2/3\nFROM r.example.com/a:${V//\\//.}", ["r.example.com/a:1.2.3"]),
         ("ARG V=1\nFROM r.example.com/a:${V+2}", ["r.example.com/a:2"]),
+        ("FROM\tr.example.com/a:1\nCOPY\t--from=r.example.com/b:1\t/ /", ["r.example.com/a:1", "r.example.com/b:1"]),
+        # As BuildKit builds them, with a warning.
+        ("ARG S\nFROM r.example.com/a:1$S", ["r.example.com/a:1"]),
+        ("ARG V=1${S}\nFROM r.example.com/a:$V", ["r.example.com/a:1"]),
         ("ARG A=\nARG V=${A:-3}\nFROM r.example.com/a:${V:-$NONE}", ["r.example.com/a:3"]),
     ],
 )  # fmt: skip
@@ -81,6 +85,8 @@ def test_the_recorded_digest_is_what_is_built() -> None:
     [
         ("RUN x", "", "has no FROM"),
         ("ARG V\nFROM r.example.com/a:$V", ":2", "has no value"),
+        ("FROM r.example.com/a:1$TARGETARCH", ":1", "has no value"),
+        ("ARG V=1$TARGETARCH\nFROM r.example.com/a:$V", ":2", "has no value"),
         ("FROM a b", ":1", "cannot read FROM a b"),
         ('FROM "r.example.com/a:1', ":1", "no closing"),
         ("FROM r.example.com/a:${V", ":1", "no end"),
