@@ -10,7 +10,6 @@ died before helm began are told from a revision that somebody made by hand.
 from __future__ import annotations
 
 import base64
-import binascii
 from collections.abc import Sequence
 from typing import Any
 
@@ -22,6 +21,7 @@ from pipeline_steps.clusters.kubernetes import Api, Object
 from pipeline_steps.clusters.namespaces import MANAGED
 from pipeline_steps.clusters.releases import Release
 from pipeline_steps.deployments.revisions import Notes, Revision, join
+from pipeline_steps.toolbox import json_reader
 from pipeline_steps.toolbox.errors import Conflict
 
 FILE = "deploy.json"
@@ -76,6 +76,6 @@ def _owners(target: Target, owner: Release | None) -> Sequence[Object]:
 def _notes(secret: Object) -> Notes | None:
     """The notes in a Secret; None where somebody has put something else there."""
     try:
-        return msgspec.json.decode(base64.b64decode(secret["data"][FILE]), type=Notes)
-    except (KeyError, TypeError, binascii.Error, msgspec.DecodeError, UnicodeDecodeError):
+        return json_reader.decode_as(Notes, base64.b64decode(secret["data"][FILE]))
+    except (KeyError, TypeError, ValueError):  # ValueError: of base64, too
         return None

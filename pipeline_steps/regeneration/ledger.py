@@ -84,7 +84,7 @@ class Ledger:
         for line in lines:
             try:
                 done_tag = decoder.decode(line)
-            except msgspec.DecodeError:
+            except (ValueError, RecursionError):
                 continue
             # Later lines win: the file only grows, a moved tag is written again.
             self._done[done_tag.tag] = done_tag

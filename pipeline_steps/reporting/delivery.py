@@ -18,7 +18,7 @@ from pipeline_steps.config.language import Config
 from pipeline_steps.reviews.kinds import configured_system, open_review_system
 from pipeline_steps.reviews.review import Delivery, Finding, Review, ReviewSystem, Verdict, Word
 from pipeline_steps.sources.source import Source, short_revision
-from pipeline_steps.toolbox import files
+from pipeline_steps.toolbox import files, json_reader
 from pipeline_steps.toolbox.errors import (
     EvidenceError,
     MachineError,
@@ -277,8 +277,8 @@ def _read(path: Path, source: Source) -> Unsent | None:
         return None
     try:
         if path.stat().st_size > _MAX_BYTES:
-            raise msgspec.DecodeError("too long")
-        return msgspec.json.decode(path.read_bytes(), type=Unsent)
-    except (OSError, msgspec.DecodeError) as error:
+            raise ValueError("it is too long")
+        return json_reader.decode_as(Unsent, path.read_bytes())
+    except (OSError, ValueError) as error:
         log.warning("report: cannot read the kept verdict %s: %s", path, error)
         return None

@@ -378,8 +378,8 @@ class ChartmuseumRepository(Writable, Indexed):
                 advice="copy charts one by one: --chart NAME",
             )
         try:
-            return msgspec.json.decode(answer.body, type=kind)
-        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+            return json_reader.decode_as(kind, answer.body)
+        except ValueError as error:
             raise MachineError(
                 f"the answer is not ChartMuseum's: {error}",
                 where=http.safe_url(answer.url),

@@ -14,6 +14,8 @@ from typing import NamedTuple
 
 import msgspec
 
+from pipeline_steps.toolbox.errors import MachineError
+
 #: What is asked of a change.
 OPTIONS = "".join(
     f"&o={name}"
@@ -26,11 +28,11 @@ OPTIONS = "".join(
     )
 )
 #: The first line of what a vote leaves: "Patch Set 2: Verified+1 -Code-Review".
-_VOTED = re.compile(r"Patch Set (\d+):((?: [A-Za-z0-9+-]+)*)")
-_GIVEN = re.compile(r"([A-Za-z0-9][A-Za-z0-9-]*?)([+-]\d+)")
+_VOTED = re.compile(r"Patch Set (\d{1,9}):((?: [A-Za-z0-9+-]+)*)")
+_GIVEN = re.compile(r"([A-Za-z0-9][A-Za-z0-9-]*?)([+-]\d{1,9})")
 #: "Removed Verified+1 by …", alone or in the list of votes that left with a reviewer.
 _REMOVED = re.compile(
-    r"^(?:Removed |\* )([A-Za-z0-9-]+?)[+-]\d+ by <GERRIT_ACCOUNT_(\d+)>", re.MULTILINE
+    r"^(?:Removed |\* )([A-Za-z0-9-]+?)[+-]\d+ by <GERRIT_ACCOUNT_(\d{1,9})>", re.MULTILINE
 )
 #: What a submit by cherry-pick or rebase leaves; the patch set is Gerrit's own.
 _SUBMITTED = re.compile(
@@ -63,6 +65,11 @@ class Label(msgspec.Struct):
 
     all: list[ShownVote] = []
     values: dict[str, str] = {}
+
+    def __post_init__(self) -> None:
+        """Raises ValueError, of which the decoder makes its own error, when a value is no number."""
+        for value in self.values:
+            int(value)
 
     @property
     def lowest(self) -> int:
@@ -162,7 +169,12 @@ class Change(msgspec.Struct, rename={"number": "_number"}):
 
     @property
     def head(self) -> str:
-        """The newest revision that somebody proposed."""
+        """The newest revision that somebody proposed. Raises MachineError when Gerrit tells none."""
+        if not self.patch_sets:
+            raise MachineError(
+                f"Gerrit tells no patch set of the change {self.number}",
+                advice="check that its account may read the change's branch",
+            )
         return list(self.patch_sets)[-1]
 
     def label(self, name: str) -> tuple[str, Label] | None:

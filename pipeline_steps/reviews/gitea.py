@@ -33,7 +33,7 @@ from pipeline_steps.reviews.review import (
 from pipeline_steps.services.gitea import Gitea, decode, explain
 from pipeline_steps.services.rest import segment
 from pipeline_steps.sources.source import Tag
-from pipeline_steps.toolbox import clock, http, retry
+from pipeline_steps.toolbox import clock, http, json_reader, retry
 from pipeline_steps.toolbox.errors import (
     AccessRefused,
     Conflict,
@@ -624,8 +624,8 @@ def repository_of(remote: str) -> str:
 
 def _push_of(event: _Event) -> _Push | None:
     try:
-        return msgspec.json.decode(event.body, type=_Push)
-    except msgspec.DecodeError:
+        return json_reader.decode_as(_Push, event.body)
+    except ValueError:
         return None
 
 

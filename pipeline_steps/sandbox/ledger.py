@@ -13,7 +13,7 @@ from pathlib import Path
 
 import msgspec
 
-from pipeline_steps.toolbox import files
+from pipeline_steps.toolbox import files, json_reader
 from pipeline_steps.toolbox.daemon import Daemon
 from pipeline_steps.toolbox.errors import MachineError
 
@@ -52,10 +52,10 @@ def read(folder: Path) -> Ledger:
     one.
     """
     try:
-        ledger = msgspec.json.decode((folder / FILE).read_bytes(), type=Ledger)
+        ledger = json_reader.decode_as(Ledger, (folder / FILE).read_bytes())
     except FileNotFoundError:
         return Ledger()
-    except (msgspec.DecodeError, msgspec.ValidationError) as error:
+    except ValueError as error:
         log.warning("%s is not readable (%s): starting from an empty one", folder / FILE, error)
         return Ledger()
     except OSError as error:

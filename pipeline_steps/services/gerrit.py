@@ -12,12 +12,10 @@ from collections.abc import Container, Iterator, Mapping
 from typing import Any, TypeVar
 from urllib.parse import quote, urlsplit
 
-import msgspec
-
 from pipeline_steps.auth import hosts as table
 from pipeline_steps.auth.credentials import Login, from_hosts
 from pipeline_steps.auth.hosts import Host
-from pipeline_steps.toolbox import http
+from pipeline_steps.toolbox import http, json_reader
 from pipeline_steps.toolbox.errors import (
     AccessRefused,
     ConfigurationError,
@@ -169,16 +167,17 @@ def decode(answer: http.Response, kind: type[T]) -> T:
             "the answer is not Gerrit's", where=where, advice="check `review.gerrit.url`"
         )
     try:
-        return msgspec.json.decode(answer.body.removeprefix(_PREFIX), type=kind)
-    except (msgspec.DecodeError, RecursionError) as error:
+        return json_reader.decode_as(kind, answer.body.removeprefix(_PREFIX))
+    except ValueError as error:
         raise MachineError(f"not the answer Gerrit documents: {error}", where=where) from error
 
 
 def words(answer: http.Response) -> str:
     """Gerrit's own words in an error: plain text, or the error in JSON."""
-    text = answer.body.removeprefix(_PREFIX).decode(errors="replace").strip()
+    body = answer.body.removeprefix(_PREFIX)
+    text = " ".join(body.decode(errors="replace").split())
     try:
-        content = msgspec.json.decode(text)
-    except msgspec.DecodeError:
-        return " ".join(text.split())[:500]
+        content = json_reader.decode(body)
+    except ValueError:
+        return text[:500]
     return str(content.get("error", text) if isinstance(content, dict) else text)[:500]

@@ -10,11 +10,9 @@ from email.utils import parsedate_to_datetime
 from typing import TypeVar
 from urllib.parse import quote, urljoin, urlsplit
 
-import msgspec
-
 from pipeline_steps.auth.credentials import Login
 from pipeline_steps.auth.hosts import Host
-from pipeline_steps.toolbox import http
+from pipeline_steps.toolbox import http, json_reader
 from pipeline_steps.toolbox.errors import ConfigurationError, MachineError
 from pipeline_steps.toolbox.proxy import is_loopback
 from pipeline_steps.toolbox.redact import register
@@ -118,8 +116,8 @@ def segment(text: str) -> str:
 def decode(answer: http.Response, kind: type[T], system: str) -> T:
     """The JSON of an answer as a value of `kind`. Raises MachineError when it does not match."""
     try:
-        return msgspec.json.decode(answer.body, type=kind)
-    except (msgspec.DecodeError, RecursionError) as error:
+        return json_reader.decode_as(kind, answer.body)
+    except ValueError as error:
         raise MachineError(
             f"not the answer {system} documents: {error}",
             where=http.safe_url(answer.url),

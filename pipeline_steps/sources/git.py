@@ -39,6 +39,7 @@ _FIELDS = (
 )
 #: Six fields for each tag, each ended by NUL.
 _TAGS = ("for-each-ref", f"--format={_FIELDS}", "refs/tags")
+_TIMES = ("for-each-ref", "--format=%(refname:strip=2) %(*committerdate:unix)", "refs/tags")
 _COMPARED = ("-r", "-z", "--name-only", "--no-renames", "--ignore-submodules=none")
 #: The one reference that is named, whatever push.followTags and submodule.recurse say.
 _PUSH = ("push", "--porcelain", "--no-follow-tags", "--recurse-submodules=no")
@@ -297,6 +298,7 @@ class Git:
 
     def tags(self, pattern: str = "*") -> Mapping[str, Tag]:
         """The local tags whose names match the shell pattern."""
+        commit_times = functools.cache(self._commit_times)
         listed = program.output(self.root, *_TAGS)
         fields = listed.decode("utf-8", "surrogateescape").split("\0")
         tags = {}
@@ -308,8 +310,16 @@ class Git:
             name = name.removeprefix("\n")
             if fnmatch.fnmatchcase(name, pattern) and (kind == "commit" or kind == "tag"):
                 message = _SIGNATURE.sub("", text).rstrip("\n") if kind == "tag" else ""
-                tags[name] = Tag(name, target or identity, message, clock.rfc3339(int(created)))
+                seconds = int(created or commit_times().get(name) or 0)
+                tags[name] = Tag(name, target or identity, message, clock.rfc3339(seconds))
         return tags
+
+    def _commit_times(self) -> dict[str, str]:
+        """Tag → when its commit was made, in seconds since 1970, for tags without a time of their
+        own: git's first tags named no tagger.
+        """
+        listed = program.output(self.root, *_TIMES).decode("utf-8", "surrogateescape")
+        return dict(line.split(" ") for line in listed.splitlines())
 
     def create_tag(self, name: str, revision: str, message: str, *, push: bool) -> Tag:
         """Create an annotated tag; the same tag again is success.

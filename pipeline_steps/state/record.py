@@ -158,7 +158,7 @@ def decode(line: bytes, *, where: str) -> Record:
     """
     try:
         record = _decoder.decode(line)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except (ValueError, RecursionError) as error:
         schema = _schema_of_line(line)
         if schema is not None and schema != SCHEMA:
             raise _unknown_schema(schema, where) from error

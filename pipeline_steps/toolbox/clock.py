@@ -9,6 +9,11 @@ import re
 import time
 from datetime import datetime, timezone
 
+from pipeline_steps.toolbox.errors import MachineError
+
+#: The first and the last second that RFC 3339 can write, since 1970.
+_FIRST, _LAST = -62_135_596_800, 253_402_300_799
+
 
 def now() -> str:
     """The time in UTC as RFC 3339 with milliseconds, like 2026-01-31T10:00:00.000Z."""
@@ -18,10 +23,14 @@ def now() -> str:
 def rfc3339(seconds: int) -> str:
     """Seconds since 1970 in UTC as an index or a record writes them.
 
-    >>> rfc3339(315532800)
-    '1980-01-01T00:00:00Z'
+    RFC 3339 has the years 1 to 9999; a moment beyond them, which any source may tell of a tag,
+    becomes the nearest one that it has.
+
+    >>> rfc3339(315532800), rfc3339(10**18)
+    ('1980-01-01T00:00:00Z', '9999-12-31T23:59:59Z')
     """
-    return datetime.fromtimestamp(seconds, timezone.utc).isoformat().replace("+00:00", "Z")
+    nearest = min(max(seconds, _FIRST), _LAST)
+    return datetime.fromtimestamp(nearest, timezone.utc).isoformat().replace("+00:00", "Z")
 
 
 def rfc3339_of(time: datetime | None) -> str:
@@ -32,7 +41,12 @@ def rfc3339_of(time: datetime | None) -> str:
     """
     if time is None:
         return ""
-    return time.astimezone(timezone.utc).isoformat().replace("+00:00", "Z")
+    try:
+        return time.astimezone(timezone.utc).isoformat().replace("+00:00", "Z")
+    except OverflowError as error:
+        raise MachineError(
+            f"{time.isoformat()} is no time that has a year in UTC", advice="check who told it"
+        ) from error
 
 
 class Deadline:

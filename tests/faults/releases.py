@@ -16,7 +16,13 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from tests.faults import release_clusters, release_evidence, release_reviews, release_sources
+from tests.faults import (
+    release_clusters,
+    release_evidence,
+    release_reviews,
+    release_sources,
+    release_votes,
+)
 from tests.faults.figures import Figure, Settings, counted, spread
 from tests.faults.release_runs import Case
 from tests.faults.world import World
@@ -25,7 +31,7 @@ from tests.support.release_line import Line
 
 #: How many of each kind run when not all do.
 SAMPLED = 8
-AREAS = (release_sources, release_evidence, release_reviews, release_clusters)
+AREAS = (release_sources, release_evidence, release_reviews, release_votes, release_clusters)
 MUST_NOT = tuple(case for area in AREAS for case in area.MUST_NOT)
 MAY = tuple(case for area in AREAS for case in area.MAY)
 #: Where charts are published: kinds of repositories.

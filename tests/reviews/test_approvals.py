@@ -13,11 +13,17 @@ import pytest
 
 from pipeline_steps.approval import approval
 from pipeline_steps.config.config_file import load
-from pipeline_steps.reviews.review import Verdict
 from pipeline_steps.state.record import Record
 from pipeline_steps.state.state import State
 from pipeline_steps.toolbox.errors import NotApproved
-from tests.support.review_systems import FORGES, Forge, GerritWorld, GiteaWorld, Proposed
+from tests.support.review_systems import (
+    FORGES,
+    Forge,
+    GerritWorld,
+    GiteaWorld,
+    Proposed,
+    merge,
+)
 
 PIPELINE = """\
 charts: [{path: charts/*, tests: {none: "nothing to install"}}]
@@ -63,10 +69,7 @@ class Charts:
         return self.merge(proposed)
 
     def merge(self, proposed: Proposed) -> Proposed:
-        system = self.world.opened()
-        review = system.review(proposed.id)
-        system.deliver(review, Verdict(proposed.revision, "positive", "fine", "fine"))
-        system.merge(review, proposed.revision, "Merge it")
+        merge(self.world, proposed)
         return proposed
 
     def ask(self, review: str | None = None, revision: str = "origin/main") -> Record:

@@ -21,7 +21,7 @@ from pipeline_steps.reviews.gitea import GiteaReviews
 from pipeline_steps.reviews.github import GithubReviews
 from pipeline_steps.reviews.gitlab import GitlabReviews
 from pipeline_steps.reviews.launchpad import Launchpad
-from pipeline_steps.reviews.review import ReviewSystem, Word
+from pipeline_steps.reviews.review import ReviewSystem, Verdict, Word
 from tests.support import gerrits, giteas, github, gitlabs, gits, launchpads, lp_projects
 from tests.support.github_reviews import APPROVED_ONCE, CHECKED, PullRequests, rule
 
@@ -105,6 +105,14 @@ class Forge(World, Protocol):
         """The sections `review` and `hosts` of a pipeline.yaml, and the bot's password, which they
         take from ${REVIEW_PASSWORD}.
         """
+
+
+def merge(world: World, proposed: Proposed) -> None:
+    """Give a review the verdict that its branch demands, and merge it, whoever approved it."""
+    system = world.opened()
+    review = system.review(proposed.id)
+    system.deliver(review, Verdict(proposed.revision, "positive", "fine", "fine"))
+    system.merge(review, proposed.revision, "Merge it")
 
 
 class GerritWorld:

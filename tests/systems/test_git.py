@@ -16,6 +16,7 @@ import pytest
 from pipeline_steps.sources import git_program
 from pipeline_steps.sources.git import Git
 from pipeline_steps.sources.kinds import open_source
+from pipeline_steps.sources.source import Tag
 from pipeline_steps.sources.tree import export
 from pipeline_steps.toolbox import clock, files
 from pipeline_steps.toolbox.errors import (
@@ -386,6 +387,30 @@ def test_a_tag_says_when_it_was_made_else_when_its_commit_was(repo: Repo) -> Non
     assert tags["annotated"].created == "2026-02-03T02:05:06Z"
     commit = int(repo.git("log", "-1", "--format=%ct"))
     assert tags["light"].created == clock.rfc3339(commit)
+
+
+@pytest.mark.parametrize(
+    ("tagger", "created"),
+    [
+        ("", "2026-01-02T03:04:05Z"),
+        (f"tagger a <a@example.com> {'9' * 30} +0000\n", "2026-01-02T03:04:05Z"),
+        ("tagger a <a@example.com> 253402300800 +0000\n", "9999-12-31T23:59:59Z"),
+    ],
+    ids=["none, as git's first tags", "no number", "after the year 9999"],
+)
+def test_a_tag_with_a_strange_time_is_read(repo: Repo, tagger: str, created: str) -> None:
+    dated = {**os.environ, "GIT_COMMITTER_DATE": "2026-01-02T03:04:05Z"}
+    subprocess.run(
+        ["git", "commit", "-q", "--amend", "--no-edit"], cwd=repo.root, check=True, env=dated
+    )
+    head = repo.git("rev-parse", "HEAD")
+    text = f"object {head}\ntype commit\ntag v1\n{tagger}\nold\n"
+    hashed = subprocess.run(
+        ["git", "hash-object", "-t", "tag", "-w", "--literally", "--stdin"],
+        cwd=repo.root, input=text, capture_output=True, check=True, text=True,
+    )  # fmt: skip
+    repo.git("update-ref", "refs/tags/v1", hashed.stdout.strip())
+    assert Git(repo.root).tags() == {"v1": Tag("v1", head, "old", created)}
 
 
 def test_two_pushes_of_one_tag_leave_one_tag(repo: Repo, tmp_path: Path) -> None:

@@ -36,15 +36,18 @@ from pipeline_steps.oci.manifest import OCI_INDEX, OCI_MANIFEST, Manifest
 from pipeline_steps.repositories import chartmuseum, index_rows
 from pipeline_steps.repositories.github_assets import Release
 from pipeline_steps.repositories.index import Index
-from pipeline_steps.services import github
-from pipeline_steps.sources import git_objects, svn_dump
+from pipeline_steps.reviews import gerrit_changes, gitlab_merges
+from pipeline_steps.reviews import gitea as gitea_reviews
+from pipeline_steps.reviews import gitlab as gitlab_reviews
+from pipeline_steps.services import gerrit, gitea, github, gitlab, rest
+from pipeline_steps.sources import git_lfs, git_objects, svn_dump, svn_externals, svn_normal_form
 from pipeline_steps.state import record
-from pipeline_steps.toolbox import http, redact
+from pipeline_steps.toolbox import clock, http, redact
 from pipeline_steps.toolbox.errors import PipelineError
 from tests.support.charts import packed
 from tests.support.examples import FULL
 
-INPUTS = int(os.environ.get("FUZZ") or (20_000 if FULL else 1000))
+INPUTS = int(os.environ.get("FUZZ") or (20_000 if FULL else 800))
 #: Inputs of one process: hypothesis remembers them all, which is no memory of the reader.
 AT_ONCE = 1000
 SECONDS = 2.0
@@ -70,6 +73,7 @@ generated: "2026-01-02T03:04:05Z"
 """
 RECORD = record.encode(
     {"step": "check", "subject": "a", "key": f"sha256:{'0' * 64}", "content": f"sha256:{'1' * 64}", "result": "passed",
+     "parameters": {"a": [1]},
      "started": "2026-01-02T03:04:05.000Z", "finished": "2026-01-02T03:04:06.000Z", "outputs": {"x": "y"}}
 )  # fmt: skip
 PART = {"mediaType": OCI_MANIFEST, "digest": f"sha256:{'0' * 64}", "size": 9}
@@ -87,23 +91,73 @@ def manifest(data: bytes) -> None:
 def answers(data: bytes) -> None:
     """What registries and servers answer, each taken for the answer of every one."""
     answer = http.Response("GET", "https://example.com/", 404, {}, data)
-    readings: tuple[Callable[[], object], ...] = (
+    each(
         lambda: registry._names(answer, "tags"),
         lambda: http.error_for_status(answer, registry.explain),
         lambda: github.error_for(answer),
         lambda: github.decode(answer, list[Release]),
         lambda: chartmuseum._error_text(answer),
         lambda: registry.error_codes(data),
+        lambda: gerrit.words(answer),
+        lambda: gitea.error_for(answer),
+        lambda: gitlab.error_for(answer),
+        lambda: gitlab.temporary_error(answer._replace(status=429)),
     )
+
+
+def each(*readings: Callable[[], object]) -> None:
+    """Show what each of them reads, as messages do."""
     for reading in readings:
         with contextlib.suppress(PipelineError):
             redact.printable(str(reading())).encode()
+
+
+def gerrit_change(data: bytes) -> None:
+    """A change, and who voted on what."""
+    body = b")]}'\n" + data
+    answer = http.Response("GET", "https://example.com/", 200, {}, body)
+    each(lambda: gerrit.words(answer))
+    with contextlib.suppress(PipelineError):
+        change = gerrit.decode(answer, gerrit_changes.Change)
+        each(
+            lambda: change.head,
+            lambda: change.submitted_as,
+            lambda: list(gerrit_changes.cast_votes(change)),
+            lambda: [gerrit_changes.text_of(message) for message in change.messages],
+            lambda: [(label.lowest, label.highest) for label in change.labels.values()],
+            lambda: [gerrit_changes.rfc3339(message.date) for message in change.messages],
+        )
+
+
+def forge_reviews(data: bytes) -> None:
+    """What Gitea and GitLab tell of a review, and who approved it."""
+    answer = http.Response("GET", "https://example.com/", 200, {}, data)
+    each(
+        lambda: gitea.decode(answer, gitea_reviews._Pull),
+        lambda: gitea_reviews._vote("a", gitea.decode(answer, gitea_reviews._Opinion)),
+        lambda: gitea_reviews._push_of(gitea.decode(answer, gitea_reviews._Event)),
+        lambda: gitlab.decode(answer, gitlab_merges.MergeRequest).merged_revision,
+        lambda: gitlab.decode(answer, gitlab_reviews._Approvals),
+        lambda: clock.rfc3339_of(gitlab.decode(answer, gitlab_reviews._Note).created_at),
+    )
 
 
 def headers(data: bytes) -> None:
     text = data.decode("latin-1")
     Challenge.parse(text)
     http.retry_after({"retry-after": text, "date": text})
+    for name, value in (("reset", text), ("date", text)):
+        limit = {"reset": "1767225607", "date": "Thu, 01 Jan 2026 00:00:00 GMT", name: value}
+        assert rest.seconds_until_reset(limit, "reset") >= 0
+
+
+def stored(data: bytes) -> None:
+    """A file or a property of Subversion that says what is stored elsewhere, or in another form."""
+    git_lfs.pointer(data)
+    text = data.decode("latin-1")
+    for external in svn_externals.parse(text):
+        svn_externals.path_in_repository(external.url, "trunk", "svn://h/r")
+    svn_normal_form.normal_form(data, {"svn:keywords": text, "svn:eol-style": "native"})
 
 
 def ignore_files(data: bytes) -> None:
@@ -218,6 +272,31 @@ ANSWER = json.dumps({
     "id": 1, "tag_name": "a-1.0.0", "draft": False, "upload_url": "https://example.com/{?name}",
     "html_url": "https://example.com/a",
 }).encode()  # fmt: skip
+PERSON = {"_account_id": 1, "username": "a"}
+CHANGE = json.dumps({
+    "project": "a", "branch": "main", "_number": 7, "subject": "b", "status": "NEW", "owner": PERSON,
+    "revisions": {"0" * 40: {"_number": 2, "ref": "refs/changes/07/7/2", "uploader": PERSON}},
+    "messages": [
+        {"message": "Patch Set 2: Verified+1 -Code-Review\n\n(1 comment)", "author": PERSON,
+         "date": "2026-01-31 10:00:00.000000000", "_revision_number": 2},
+        {"message": "Removed Verified+1 by <GERRIT_ACCOUNT_1>", "date": "", "tag": "x"},
+    ],
+    "labels": {"Verified": {"all": [{**PERSON, "value": 1}], "values": {" 0": "no", "+1": "yes"}}},
+}).encode()  # fmt: skip
+#: Of a pull request, an opinion, an event, a merge request, approvals and a note at once.
+FORGE_REVIEW = json.dumps({
+    "number": 1, "iid": 1, "html_url": "https://a/", "web_url": "https://a/", "title": "b",
+    "state": "open", "base": {"ref": "main", "sha": "0"}, "head": {"ref": "x", "sha": "1"},
+    "merged_at": "2026-01-31T10:00:00Z", "submitted_at": "2026-01-31T10:00:00+05:00",
+    "created_at": "2026-01-31T10:00:00Z", "commit_id": "1", "official": True, "type": "pull_push",
+    "body": '{"is_force_push": false, "commit_ids": ["0", "1"]}', "target_branch": "main",
+    "sha": "1", "approved_by": [{"user": {"username": "a", "id": 1}}], "user": {"login": "a"},
+}).encode()  # fmt: skip
+TIMES = (b"0001-01-01T00:00:00+23:59", b"9999-12-31T23:59:60-23:59", b"+1", b"9" * 5000, b"\n")
+POINTER = b"version https://git-lfs.github.com/spec/v1\noid sha256:%s\nsize 5\n" % (b"a" * 64)
+PROPERTY = (
+    b"^/lib/trunk@7 lib\n# old\nold -r 3 http://svn.example.com/x\n'a b' ../c $Id: x $ Id Rev"
+)
 IGNORED = b"# comment\n*.log\n!a/*\n**/x/[a-c]?\n/docs/\n\\#x\n"
 GLOBS = (b"*", b"**", b"**/", b"[", b"]", b"^", b"!", b"\\", b"/", b"?", b"-", b"a*" * 40, b"\xff")
 DOCKERFILE = (
@@ -249,6 +328,12 @@ READERS = {
     "layer": Reader(layer, packed().tgz, (b"\x1f\x8b\x08", b"\0" * 99, b"\xff" * 9, b"BZh9", b"\xfd7zXZ\0")),
     "saved image": Reader(saved_image, oci_layout(), (b'"digest"', b"[]", b"null", b"sha256:b", b"ustar")),
     "answers": Reader(answers, ANSWER, JSON),
+    "change of Gerrit": Reader(gerrit_change, CHANGE, (*JSON, *TIMES, b"Patch Set ", b"Removed ")),
+    "review of a forge": Reader(forge_reviews, FORGE_REVIEW, (*JSON, *TIMES)),
+    "stored": Reader(
+        stored, POINTER + PROPERTY, (b"9" * 700,
+        b"'", b'"', b"\\", b"-r", b"-r 3", b"@", b"^/", b"//", b"..", b"$", b"[", b"\x85")
+    ),
     "headers": Reader(
         headers, b'Bearer realm="https://example.com/t",service="a",scope="b"',
         (b'"', b",", b"=", b"\\", b"Sat, 31 Jan 2026 10:00:09 GMT", b"9" * 5000, b"-1", b"realm="),

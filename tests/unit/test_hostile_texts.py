@@ -12,6 +12,7 @@ import sys
 import textwrap
 import time
 import unicodedata
+from collections.abc import Callable
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -28,8 +29,12 @@ from pipeline_steps.images import ignore as dockerignore
 from pipeline_steps.images import image_layers
 from pipeline_steps.oci.manifest import OCI_MANIFEST
 from pipeline_steps.oci.registry import Registry
+from pipeline_steps.reviews import gerrit_changes
+from pipeline_steps.reviews import gitea as gitea_reviews
+from pipeline_steps.services import gerrit, gitea
+from pipeline_steps.state import record
 from pipeline_steps.toolbox import files, http, junit, process, redact
-from pipeline_steps.toolbox.errors import AccessRefused, MachineError
+from pipeline_steps.toolbox.errors import AccessRefused, EvidenceError, MachineError
 from pipeline_steps.toolbox.proxy import proxy_for
 from pipeline_steps.toolbox.wildcards import ANY, FOLDERS, IN_NAME, Pattern
 from tests.support.scripted import Answer, Request, scripted
@@ -79,6 +84,91 @@ def test_a_malformed_configuration_of_an_image_is_an_error_of_ours(
         with pytest.raises(MachineError, match=problem) as raised:
             image_layers.from_registry(image, {server.host: Host(plain_http=True)}, tmp_path)
     assert raised.value.exit_code == 7
+
+
+PERSON = {"_account_id": 1, "username": "a"}
+CHANGE = {
+    "project": "a", "branch": "main", "_number": 7, "subject": "b", "status": "NEW", "owner": PERSON,
+    "revisions": {"0" * 40: {"_number": 1, "ref": "refs/changes/07/7/1", "uploader": PERSON}},
+}  # fmt: skip
+OPINION = {"state": "APPROVED", "commit_id": "0" * 40, "official": True}
+DIGITS = "9" * 5000
+
+
+def _votes_on(answer: http.Response) -> object:
+    change = gerrit.decode(answer, gerrit_changes.Change)
+    return change.head, [vote.value for vote in gerrit_changes.cast_votes(change)]
+
+
+def _vote_of(answer: http.Response) -> object:
+    return gitea_reviews._vote("a", gitea.decode(answer, gitea_reviews._Opinion))
+
+
+def _push_of(answer: http.Response) -> object:
+    return gitea_reviews._push_of(gitea.decode(answer, gitea_reviews._Event))
+
+
+@pytest.mark.parametrize(
+    ("read", "fields"),
+    [
+        (_votes_on, {**CHANGE, "revisions": {}}),
+        (_votes_on, {**CHANGE, "labels": {"x": {"values": {"a": "b"}}}}),
+        (_vote_of, {**OPINION, "submitted_at": "0001-01-01T00:00:00+05:00"}),
+    ],
+    ids=["no patch set", "a vote that is no number", "a time before the year 1"],
+)
+def test_what_no_review_system_tells_is_an_error_of_ours(
+    read: Callable[[http.Response], object], fields: object
+) -> None:
+    body = b")]}'" * (read is _votes_on) + json.dumps(fields).encode()
+    with pytest.raises(MachineError):
+        read(http.Response("GET", "https://example.com/", 200, {}, body))
+
+
+@pytest.mark.parametrize(
+    ("read", "fields", "expected"),
+    [
+        (
+            _votes_on,
+            {**CHANGE, "messages": [{"message": f"Patch Set {DIGITS}: Verified+1", "date": "", "author": PERSON}]},
+            ("0" * 40, []),
+        ),
+        (
+            _votes_on,
+            {**CHANGE, "messages": [{"message": f"Removed Verified+1 by <GERRIT_ACCOUNT_{DIGITS}>", "date": ""}]},
+            ("0" * 40, []),
+        ),
+        (_push_of, {"type": "pull_push", "body": '{"x":' + "[" * 200_000}, None),
+    ],
+    ids=["a patch set of 5000 digits", "an account of 5000 digits", "a nested push"],
+)  # fmt: skip
+def test_what_looks_like_a_vote_or_a_push_is_none(
+    read: Callable[[http.Response], object], fields: object, expected: object
+) -> None:
+    body = b")]}'" * (read is _votes_on) + json.dumps(fields).encode()
+    assert read(http.Response("GET", "https://example.com/", 200, {}, body)) == expected
+
+
+@pytest.mark.parametrize("read", [_votes_on, _vote_of, _push_of])
+@pytest.mark.parametrize("body", [b'{"state": "\x80"}', b'{"\xff": 1}', b'{"a": ' + b"[" * 20_000])
+def test_an_answer_that_is_no_json_is_an_error_of_ours(
+    read: Callable[[http.Response], object], body: bytes
+) -> None:
+    body = b")]}'" * (read is _votes_on) + body.replace(
+        b"state", b"project" if read is _votes_on else b"type"
+    )
+    with pytest.raises(MachineError, match="documents"):
+        read(http.Response("GET", "https://example.com/", 200, {}, body))
+
+
+def test_a_nested_record_is_an_error_of_ours() -> None:
+    with pytest.raises(EvidenceError, match="not a record"):
+        record.decode(b'{"parameters": {"a": ' + b"[" * 20_000, where="state.jsonl:1")
+
+
+def test_a_nested_error_body_of_gerrit_is_shown_as_text() -> None:
+    answer = http.Response("POST", "https://example.com/", 409, {}, b")]}'" + b"[" * 20_000)
+    assert gerrit.words(answer) == "[" * 500
 
 
 def test_a_layers_digest_leads_to_no_other_file(tmp_path: Path) -> None:
