@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import select
 import subprocess
 from collections.abc import Iterator
@@ -35,6 +36,8 @@ ENVIRONMENT = {
     "BRZ_PROGRESS_BAR": "none",
     "PYTHONDONTWRITEBYTECODE": "1",
 }
+#: How a server is reached over SSH is the user's: brz reads it from its own variable.
+_TUNNEL = "BRZ_SSH"
 #: Reading must write nothing: brz would keep what it saw of the files.
 SETTINGS = ("--no-aliases", "-Obzr.workingtree.worth_saving_limit=-1")
 ADVICE = "install brz 3.3 (Debian: apt-get install brz)"
@@ -43,6 +46,8 @@ LOCAL, REMOTE = 300.0, 3600.0
 _BLOCK = 2**20
 
 _CHECK = "the repository is damaged: brz check"
+#: What breezy calls to ask somebody for a password; nobody is there.
+_ASKS = "get_password"
 _LOCK = "another brz writes there: run again; brz break-lock LOCATION where whoever had it is gone"
 #: Class of breezy's error → our error and advice.
 _FAILURES: dict[str, tuple[type[MachineError | Temporary], str]] = {
@@ -80,6 +85,21 @@ _FAILURES: dict[str, tuple[type[MachineError | Temporary], str]] = {
     "BzrCheckError": (MachineError, _CHECK),
     "DirstateCorrupt": (MachineError, "brz repair-workingtree"),
 }
+#: Errors of breezy that do not say why; ssh's words do, or those of a web server.
+_VAGUE = ("ConnectionReset", "SmartProtocolError", "NotImplementedError")
+_WORDS: tuple[tuple[str, type[MachineError | Temporary], str], ...] = (
+    (
+        rf"Permission denied|Host key verification failed|HTTP status 40[13]\b|{_ASKS}",
+        AccessRefused,
+        "check the login and its rights there: the SSH key that is offered (BRZ_SSH, SSH agent), or "
+        "authentication.conf of brz",
+    ),
+    (
+        r"Could not resolve hostname|Connection refused|No route to host|Network is unreachable",
+        Unreachable,
+        "check the address and that this machine reaches it",
+    ),
+)
 
 
 class Answer(NamedTuple):
@@ -90,14 +110,15 @@ class Answer(NamedTuple):
 
 
 class BrzError(Exception):
-    """brz's own failure. name: class of the error in breezy.
+    """brz's own failure. name: class of the error in breezy. said: by programs that brz started.
 
     code, facts: of a refusal by our command, else "" and nothing.
     """
 
-    def __init__(self, name: str, text: str) -> None:
+    def __init__(self, name: str, text: str, said: str = "") -> None:
         super().__init__(text)
         self.name = name
+        self.said = said
         self.code: str = ""
         self.facts: dict[str, str] = {}
         if name == "Refused":
@@ -121,6 +142,7 @@ class Brz:
     def ask(self, question: str, arguments: dict[str, Any], timeout: float) -> Answer:
         """Raises BrzError, Temporary, and MachineError when brz ends."""
         self.is_usable = False  # until the whole answer is read
+        before = os.fstat(self._stderr.fileno()).st_size
         try:
             self._requests.write(json.dumps([question, arguments]).encode() + b"\n")
             self._requests.flush()
@@ -129,10 +151,16 @@ class Brz:
         head = json.loads(self._line(timeout))
         if "error" in head:
             self.is_usable = True
-            raise BrzError(head["error"], head["text"])
+            raise BrzError(head["error"], head["text"], self._said(before))
         data = [self._block(size, timeout) for size in head["sizes"]]
         self.is_usable = True
         return Answer(head["answer"], data)
+
+    def _said(self, before: int) -> str:
+        """The last line on stderr after its first `before` bytes that is not of brz's traceback."""
+        # Not by seeking: brz writes at the same position.
+        data = os.pread(self._stderr.fileno(), _BLOCK, before).decode(errors="replace")
+        return data.partition("Traceback (most recent call last)")[0].strip().rpartition("\n")[2]
 
     def _line(self, timeout: float) -> bytes:
         start = 0
@@ -177,10 +205,11 @@ def running(location: Path) -> Iterator[Brz]:
     # that has no breezy.
     path = f"{Path(program).parent}{os.pathsep}{process.search_path(os.environ)}"
     command = [program, *SETTINGS, "pipeline-steps-answer", str(location)]
+    tunnel = {_TUNNEL: os.environ[_TUNNEL]} if _TUNNEL in os.environ else {}
     with (
         os.fdopen(os.memfd_create("brz"), "w+b") as stderr,
         process.conversation(
-            command, env={**ENVIRONMENT, "PATH": path}, advice=ADVICE, stderr=stderr
+            command, env={**ENVIRONMENT, **tunnel, "PATH": path}, advice=ADVICE, stderr=stderr
         ) as child,
     ):
         yield Brz(location, child, stderr)
@@ -190,4 +219,10 @@ def failure(location: Path | str, error: BrzError) -> PipelineError:
     """Our error for one of brz."""
     where = redact(str(location))
     kind, advice = _FAILURES.get(error.name, (MachineError, ""))
-    return kind(f"brz: {error.name}: {redact(str(error))}", where=where, advice=advice)
+    text = f"{error.name}: {error}" + (f" ({error.said})" if error.said else "")
+    if error.name in _VAGUE:
+        fitting = (row for row in _WORDS if re.search(row[0], text))
+        _, kind, advice = next(fitting, ("", kind, advice))
+    if error.name == "NotImplementedError" and _ASKS in text:
+        text = "it asks for a password"
+    return kind(f"brz: {redact(text)}", where=where, advice=advice)

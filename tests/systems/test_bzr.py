@@ -4,6 +4,10 @@ test_sources.
 
 from __future__ import annotations
 
+import contextlib
+import http.server
+import threading
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -17,6 +21,7 @@ from pipeline_steps.toolbox.errors import (
     Conflict,
     EvidenceError,
     MachineError,
+    PipelineError,
     Temporary,
     ToolMissing,
     Unreachable,
@@ -24,6 +29,31 @@ from pipeline_steps.toolbox.errors import (
 )
 from tests.support import bazaars
 from tests.support.bazaars import Branch
+
+
+class _Refusing(http.server.BaseHTTPRequestHandler):
+    def do_GET(self) -> None:
+        self.send_response(401)
+        self.send_header("WWW-Authenticate", 'Basic realm="charts"')
+        self.send_header("Content-Length", "0")
+        self.end_headers()
+
+    do_POST = do_HEAD = do_GET
+
+    def log_message(self, format: str, *args: object) -> None:
+        pass
+
+
+@contextlib.contextmanager
+def refusing() -> Iterator[str]:
+    """host:port of a web server that asks everybody for a login."""
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), _Refusing)
+    thread = threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True)
+    thread.start()
+    yield f"127.0.0.1:{server.server_address[1]}"
+    server.shutdown()
+    server.server_close()
+    thread.join()
 
 
 @pytest.fixture
@@ -264,6 +294,37 @@ def test_a_server_that_only_reads_refuses_and_an_address_of_nothing_is_told(
     with pytest.raises(UsageError, match="there is a password in the URL") as caught:
         open_tagged("bzr://me:secret@127.0.0.1:9/trunk", tmp_path / "cache")
     assert "secret" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        ("me@127.0.0.1: Permission denied (publickey).", AccessRefused),
+        ("Host key verification failed.", AccessRefused),
+        ("ssh: Could not resolve hostname nowhere: Name or service not known", Unreachable),
+        ("kex_exchange_identification: read: Connection reset by peer", Temporary),
+    ],
+)
+def test_what_ssh_says_decides(
+    words: str, expected: type[PipelineError], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """ssh is a script that ends as ssh does; brz says the same of each: ConnectionReset."""
+    script = tmp_path / "ssh"
+    version = "case $* in -V) echo OpenSSH_9.2 >&2; exit;; esac"
+    script.write_text(f"#!/bin/sh\n{version}\necho '{words}' >&2\nexit 255\n")
+    script.chmod(0o755)
+    monkeypatch.setenv("BRZ_SSH", str(script))
+    with pytest.raises(expected) as caught:
+        open_tagged("bzr+ssh://127.0.0.1/trunk", tmp_path / "cache")[0].tags()
+    assert words in str(caught.value)
+
+
+@pytest.mark.parametrize("login", ["", "me@"])
+def test_a_web_server_that_asks_for_a_login_is_told(login: str, tmp_path: Path) -> None:
+    """With a name, brz would ask somebody for the password."""
+    with refusing() as host, pytest.raises(AccessRefused, match=r"authentication\.conf") as caught:
+        open_tagged(f"bzr+http://{login}{host}/trunk", tmp_path / "cache")[0].tags()
+    assert caught.value.exit_code == 7
 
 
 def test_bytes_that_are_not_what_their_revision_names_are_refused(branch: Branch) -> None:
