@@ -23,11 +23,12 @@ BRANCH = "release/1.0"
 
 
 class History:
-    """A repository with one chart; every act ends on main."""
+    """A repository with one chart; every act ends on the branch `line`, main at first."""
 
     def __init__(self, folder: Path) -> None:
         self.repo = Repo(folder / "checkout", folder / "gitconfig")
         self.numbers = itertools.count()
+        self.line = "main"
         self.version = Version(1, 0, 0)
         self.repo.put("pipeline.yaml", "charts: [{path: charts/*}]\n")
         self.write()
@@ -52,7 +53,7 @@ class History:
         self.write()
         self.repo.commit()
         version = self.snapshot()
-        self.repo.git("checkout", "-q", "main")
+        self.repo.git("checkout", "-q", self.line)
         return version
 
     def act(self, name: str) -> str:
@@ -86,6 +87,11 @@ class History:
                 self.repo.git("tag", "-f", f"web-{self.version}")
         return review
 
+    def go_on(self, line: str, version: Version) -> None:
+        """Go to another line of development, where the chart has this version."""
+        self.line, self.version = line, version
+        self.repo.git("checkout", "-q", line)
+
 
 @settings(max_examples=12, deadline=None, suppress_health_check=list(HealthCheck))
 @given(acts=st.lists(st.sampled_from(ACTS), min_size=2, max_size=6))
@@ -111,20 +117,37 @@ def test_snapshots_of_the_mainline_grow_whatever_the_history_and_reviews_stay_be
             content, version = chart_now.content, newest
 
 
-def test_hotfix_of_an_old_line_has_snapshots_of_its_own_below_the_mainline(tmp_path: Path) -> None:
-    history = History(tmp_path)
-    history.act("tag")
-    history.repo.git("branch", BRANCH)
-    history.version = Version(2, 0, 0)
-    history.act("edit")
-    history.act("tag")
-    mainline = history.snapshot()
-    history.repo.git("checkout", "-q", BRANCH)
-    history.version = Version(1, 0, 1)
-    history.act("edit")
-    hotfix = history.snapshot()
-    assert hotfix.startswith("1.0.1-0.") and "-0.0." not in hotfix
-    assert parse_strict(hotfix) < parse_strict(mainline)
+@settings(max_examples=6, deadline=None, suppress_health_check=list(HealthCheck))
+@given(acts=st.lists(st.tuples(st.booleans(), st.sampled_from(ACTS)), min_size=2, max_size=6))
+def test_hotfixes_of_an_old_line_have_snapshots_of_their_own_below_the_mainline(
+    acts: list[tuple[bool, str]],
+) -> None:
+    """1.0.x goes on while 2.0.x is out: acts on either line, in any order."""
+    with tempfile.TemporaryDirectory() as folder:
+        history = History(Path(folder))
+        history.act("tag")
+        history.repo.git("branch", BRANCH)
+        history.version = Version(2, 0, 0)
+        history.act("edit")
+        history.act("tag")
+        newest = {"main": history.snapshot()}
+        history.go_on(BRANCH, Version(1, 0, 1))
+        history.act("edit")
+        newest[BRANCH] = history.snapshot()
+        versions = {"main": Version(2, 0, 0), BRANCH: history.version}
+        for is_hotfix, name in acts:
+            line = BRANCH if is_hotfix else "main"
+            history.go_on(line, versions[line])
+            content = history.checkout().chart("web").content
+            review = history.act(name)
+            snapshot, chart_now = history.snapshot(), history.checkout().chart("web")
+            if chart_now.content != content:
+                assert parse_strict(snapshot) > parse_strict(newest[line]), acts
+            if review:
+                assert parse_strict(review) < parse_strict(snapshot), acts
+            newest[line], versions[line] = snapshot, history.version
+            assert newest[BRANCH].startswith("1.0.") and "-0.0." not in newest[BRANCH], acts
+            assert parse_strict(newest[BRANCH]) < parse_strict(newest["main"]), acts
 
 
 def test_shallow_clone_is_refused_on_the_mainline_and_counts_zero_in_a_review(
