@@ -38,7 +38,7 @@ STEP = Step(
     options=(
         Option("review", "text", "the review to ask for, by number or URL; default: the CI's"),
     ),
-    doctor_needs=("review system",),
+    doctor_needs=("review approvals",),
     releases=True,
 )
 

@@ -43,7 +43,7 @@ STEP = Step(
         Option("review", "text", "number, path or address of the review; default: the CI's"),
         Option("revision", "text", "the reviewed revision; default: the review's newest one"),
     ),
-    doctor_needs=("review system",),
+    doctor_needs=("review merge", "review approvals"),
     writes=("merge",),
 )
 FORMAT = 1

@@ -45,7 +45,7 @@ STEP = Step(
         Option("local", "flag", "set the tag in this checkout only, push nothing"),
     ),
     doctor_needs=(
-        "review system",
+        "review release",
         "helm",
         "snapshot images",
         "snapshot charts",

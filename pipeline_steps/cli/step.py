@@ -52,6 +52,9 @@ Need = Literal[
     "production charts",
     "review system",
     "review verdict",
+    "review approvals",
+    "review merge",
+    "review release",
 ]
 #: Options that say which charts are selected.
 SELECTING = ("chart", "all", "since", "shard")

@@ -10,6 +10,7 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
+from pipeline_steps.approvals.votes import GROUP
 from pipeline_steps.auth.reference import Reference
 from pipeline_steps.clusters import kubeconfig
 from pipeline_steps.clusters.helm import Helm
@@ -21,7 +22,7 @@ from pipeline_steps.images.buildx import Buildx
 from pipeline_steps.oci.registry import connect
 from pipeline_steps.repositories.kinds import open_writable
 from pipeline_steps.reviews.kinds import open_review_system
-from pipeline_steps.reviews.review import ReviewSystem, TellsAccess
+from pipeline_steps.reviews.review import PublishesReleases, ReviewSystem, TellsAccess
 from pipeline_steps.sources.kinds import open_source
 from pipeline_steps.testing import pulls
 from pipeline_steps.toolbox import process
@@ -158,6 +159,41 @@ def review_verdict(config: Config | None) -> str:
     return system.access() if isinstance(system, TellsAccess) else _answers(system)
 
 
+def review_merge(config: Config | None) -> str:
+    """As `review_verdict`, for the right that merging needs."""
+    system = _asked_review_system(_configured(config))
+    return system.access("merge") if isinstance(system, TellsAccess) else _answers(system)
+
+
+def review_release(config: Config | None) -> str:
+    """As `review_system`. Raises AccessRefused where the tag could not become a release."""
+    configured = _configured(config)
+    system = _asked_review_system(configured)
+    if not isinstance(system, PublishesReleases):
+        return _answers(system)
+    if any(map(system.promotes_here, as_tuple(configured.channels.production.charts))):
+        return f"{_answers(system)}; promote makes the release"
+    system.require_release_access()
+    return f"{_answers(system)}, and takes a release as far as it tells"
+
+
+def review_approvals(config: Config | None) -> str:
+    """As `review_system`, for every approval that is configured: its groups, and its votes where the
+    system tells. Raises AccessRefused, UsageError for a group that does not exist.
+    """
+    configured = _configured(config)
+    system = _asked_review_system(configured)
+    if system is None:
+        return _answers(system)
+    for approval in configured.approvals.values():
+        for name in (*as_tuple(approval.by), *approval.not_by):
+            if name.startswith(GROUP):
+                system.members(name.removeprefix(GROUP))
+        if isinstance(system, TellsAccess):
+            system.require_approval_access(approval)
+    return f"{_answers(system)}, {len(configured.approvals)} approvals can be read"
+
+
 def cluster(config: Config | None) -> str:
     """Every configured cluster answers this account. Raises ConfigurationError, MachineError."""
     configured = _configured(config)
@@ -225,6 +261,9 @@ PROBES: dict[str, Probe] = {
     "evidence store": evidence,
     "review system": review_system,
     "review verdict": review_verdict,
+    "review approvals": review_approvals,
+    "review merge": review_merge,
+    "review release": review_release,
     "helm": helm,
     "engine": engine,
     "buildx": buildx,

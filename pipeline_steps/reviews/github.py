@@ -24,7 +24,17 @@ from pipeline_steps.reviews.github_merges import Merges, Pull
 from pipeline_steps.reviews.github_tags import TagReleases
 from pipeline_steps.reviews.github_verdicts import Comments, Verdicts
 from pipeline_steps.reviews.remotes import project_path
-from pipeline_steps.reviews.review import Abilities, Delivery, Review, State, Verdict, Vote, Word
+from pipeline_steps.reviews.review import (
+    WRITES,
+    Abilities,
+    Delivery,
+    Purpose,
+    Review,
+    State,
+    Verdict,
+    Vote,
+    Word,
+)
 from pipeline_steps.services.github import Github, decode
 from pipeline_steps.services.rest import segment
 from pipeline_steps.sources.source import Tag
@@ -34,8 +44,11 @@ from pipeline_steps.toolbox.errors import AccessRefused, ConfigurationError, Usa
 #: States of a review that replace what the same person said before ("About pull request reviews");
 #: a comment does not.
 _OPINIONS = ("APPROVED", "CHANGES_REQUESTED", "DISMISSED")
-#: Scopes of a classic token, one of which commit statuses need ("Scopes for OAuth apps").
-_SCOPES = {"repo", "public_repo", "repo:status"}
+#: Scopes of a classic token, one of which each needs ("Scopes for OAuth apps").
+_SCOPES: Mapping[Purpose, set[str]] = {
+    "verdict": {"repo", "public_repo", "repo:status"},
+    "merge": {"repo", "public_repo"},
+}
 _NUMBER = re.compile(r"#?(\d{1,10})")
 _PLACE = re.compile(r"[\w-]+/(?!\.+$)[\w.-]+", re.ASCII)
 
@@ -369,20 +382,29 @@ class GithubReviews:
         """See PublishesReleases."""
         return self._releases.publish(tag, archive)
 
-    def access(self) -> str:
+    def access(self, purpose: Purpose = "verdict") -> str:
         """See TellsAccess. What an app may do GitHub tells only when it is refused."""
         answer = self._github.call("GET", "")
         login = self._verdicts.account.login
         if not login:
             return f"{self._page} answers an app; what it may write is not told before"
         advice = ""
-        if self._kind == "check":
+        if purpose == "verdict" and self._kind == "check":
             advice = "only apps write check runs: set review.github.verdict: status"
         elif not decode(answer, _Rights).permissions.get("push"):
             advice = f"the account {login} needs the right to push"
         scopes = set(re.findall(r"[\w:]+", answer.headers.get("x-oauth-scopes", "")))
-        if scopes and not scopes & _SCOPES:
+        if scopes and not scopes & _SCOPES[purpose]:
             advice = f"the token has the scopes {', '.join(sorted(scopes))}; it needs repo"
         if advice:
-            raise AccessRefused("the token may not set verdicts", where=self._page, advice=advice)
-        return f"{self._page} answers, {login} may set verdicts"
+            raise AccessRefused(
+                f"the token may not {WRITES[purpose]}", where=self._page, advice=advice
+            )
+        return f"{self._page} answers, {login} may {WRITES[purpose]}"
+
+    def require_approval_access(self, approval: Approval) -> None:
+        """See TellsAccess. Asked as `votes` asks: whether somebody may write, or for runs."""
+        if approval.github == "review":
+            self._may_write(self._github.repository.partition("/")[0])
+        else:
+            self._github.call("GET", "/actions/runs?per_page=1", right="actions, read")

@@ -21,7 +21,17 @@ from pipeline_steps.reviews.findings import with_findings
 from pipeline_steps.reviews.gitlab_merges import MergeRequest, Merges
 from pipeline_steps.reviews.gitlab_verdicts import Notes, Statuses
 from pipeline_steps.reviews.remotes import project_path
-from pipeline_steps.reviews.review import Abilities, Delivery, Review, State, Verdict, Vote, Word
+from pipeline_steps.reviews.review import (
+    WRITES,
+    Abilities,
+    Delivery,
+    Purpose,
+    Review,
+    State,
+    Verdict,
+    Vote,
+    Word,
+)
 from pipeline_steps.services.gitlab import PUBLIC, Gitlab, decode
 from pipeline_steps.services.rest import segment
 from pipeline_steps.toolbox import clock, http, retry
@@ -284,23 +294,42 @@ class GitlabReviews:
         """
         return self._merges.merge(review, revision, message)
 
-    def access(self) -> str:
-        """See TellsAccess."""
+    def access(self, purpose: Purpose = "verdict") -> str:
+        """See TellsAccess. Who may merge into a protected branch GitLab tells only when it is
+        refused.
+        """
         permissions = self._gitlab.get("", _Project).permissions or _Permissions()
         levels = (permissions.project_access, permissions.group_access)
         level = max((each.access_level for each in levels if each), default=0)
         advice = ""
         if level < _DEVELOPER:
             advice = f"the account {self._gitlab.login} needs the role Developer"
-        own = f"{self._gitlab.api}/personal_access_tokens/self"
-        answer = self._gitlab.call("GET", own, allowed=(400, 401, 403, 404))  # OAuth has none
-        if answer.status == 200 and "api" not in (scopes := decode(answer, _Token).scopes):
-            advice = f"the token has the scopes {', '.join(scopes)}; it needs api"
+        advice = self._missing_scope("api") or advice
         if advice:
             raise AccessRefused(
-                "the token may not set verdicts", where=self._gitlab.page, advice=advice
+                f"the token may not {WRITES[purpose]}", where=self._gitlab.page, advice=advice
             )
-        return f"{self._gitlab.page} answers, {self._gitlab.login} may set verdicts"
+        return f"{self._gitlab.page} answers, {self._gitlab.login} may {WRITES[purpose]}"
+
+    def require_approval_access(self, approval: Approval) -> None:
+        """See TellsAccess."""
+        if advice := self._missing_scope("read_api", "api"):
+            raise AccessRefused(
+                "the token may not read approvals", where=self._gitlab.page, advice=advice
+            )
+
+    def _missing_scope(self, *enough: str) -> str:
+        """What to do where the token has none of these scopes; "" where it has, or GitLab does not
+        tell: tokens of OAuth have no such page.
+        """
+        own = f"{self._gitlab.api}/personal_access_tokens/self"
+        answer = self._gitlab.call("GET", own, allowed=(400, 401, 403, 404))
+        if answer.status != 200:
+            return ""
+        scopes = decode(answer, _Token).scopes
+        if set(scopes) & set(enough):
+            return ""
+        return f"the token has the scopes {', '.join(scopes)}; it needs {enough[0]}"
 
 
 class _Token(msgspec.Struct):

@@ -7,6 +7,7 @@ its `Abilities`, and refused by name where it is asked for.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Literal, NamedTuple, Protocol, runtime_checkable
 
 from pipeline_steps.charts.archive import Archive
@@ -15,6 +16,9 @@ from pipeline_steps.sources.source import Tag
 
 #: What to do when a system took something and does not show it.
 REMOVED = "another account or program may have removed it: run the step again"
+#: What an account writes.
+Purpose = Literal["verdict", "merge"]
+WRITES: Mapping[Purpose, str] = {"verdict": "set verdicts", "merge": "merge"}
 State = Literal["open", "draft", "merged", "closed"]
 #: started, incomplete: shown as pending where the system has that, else as a message; never as a
 #: state that a required check takes for success.
@@ -239,7 +243,12 @@ class PublishesReleases(ReviewSystem, Protocol):
 class TellsAccess(Protocol):
     """A review system that says what its account may do before anything is written."""
 
-    def access(self) -> str:
+    def access(self, purpose: Purpose = "verdict") -> str:
         """What the account may do, as far as the system tells. Raises AccessRefused naming the right
-        that a verdict needs and the account lacks.
+        that a verdict, or merging, needs and the account lacks.
+        """
+
+    def require_approval_access(self, approval: Approval) -> None:
+        """Raise AccessRefused naming the right that reading the votes of an approval needs and the
+        token lacks.
         """

@@ -100,17 +100,25 @@ def test_doctor_reports_a_refused_login(checkout: Path) -> None:
         assert doctor(checkout, "--for", "snapshot", PASSWORD="right-one").code == 0
 
 
-@pytest.mark.parametrize("step", ["approval", "merge", "tag_release", "promote"])
+@pytest.mark.parametrize(
+    ("step", "need"),
+    [
+        ("approval", "review approvals"),
+        ("merge", "review merge"),
+        ("tag_release", "review release"),
+        ("promote", "review system"),
+    ],
+)
 def test_doctor_asks_the_review_system_for_steps_that_need_approvals(
-    checkout: Path, step: str
+    checkout: Path, step: str, need: str
 ) -> None:
     configure(checkout, "127.0.0.1:9")
-    answer = doctor(checkout, "--for", step).answers["review system"]
+    answer = doctor(checkout, "--for", step).answers[need]
     assert answer == "ok no review system is configured"
     with (checkout / "pipeline.yaml").open("a") as config:
         config.write('review: {gitea: {url: "http://127.0.0.1:9", repository: team/charts}}\n')
     ran = doctor(checkout, "--for", step)
-    assert ran.answers["review system"].startswith("NOT"), ran
+    assert ran.answers[need].startswith("NOT"), ran
     assert ran.code == 7, ran
 
 
