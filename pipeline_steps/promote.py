@@ -173,8 +173,8 @@ def default_tag(checkout: Checkout, name: str, state: State) -> str:
     records = state.find(step="tag_release", subject=name, content=checkout.chart(name).content)
     if not records:
         raise UsageError(
-            "no tag to promote: none is given, CI builds none, and tag_release recorded none",
-            where=name,
+            f"no tag to promote {name} from: none is given, CI builds none, and tag_release recorded "
+            "none",
             advice="give --tag NAME, or run tag_release first",
         )
     return str(state.preferred(records)[0].parameters["tag"])

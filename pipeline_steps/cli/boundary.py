@@ -9,6 +9,7 @@ they give up on it.
 from __future__ import annotations
 
 import _thread
+import contextlib
 import io
 import json
 import logging
@@ -19,7 +20,7 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from types import FrameType
 
 import msgspec
@@ -138,6 +139,18 @@ def setup_logging(*, quiet: bool = False, verbose: bool = False) -> None:
     # A program that calls steps may have handlers at the root, which would print each line again.
     logger.propagate = False
     logger.setLevel(logging.ERROR if quiet else logging.DEBUG if verbose else logging.INFO)
+
+
+@contextlib.contextmanager
+def warnings_only() -> Iterator[None]:
+    """Within it, the library's log has warnings and errors only."""
+    logger = logging.getLogger("pipeline_steps")
+    before = logger.level
+    logger.setLevel(max(before, logging.WARNING))
+    try:
+        yield
+    finally:
+        logger.setLevel(before)
 
 
 def print_json(value: object) -> None:

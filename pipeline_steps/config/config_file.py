@@ -20,6 +20,7 @@ from typing import Any
 import msgspec
 
 from pipeline_steps.auth.hosts import Host, IncompleteHost
+from pipeline_steps.charts.version import parse_loosely
 from pipeline_steps.ci.detect import Build, detect
 from pipeline_steps.config import document as documents
 from pipeline_steps.config import helm_args
@@ -100,6 +101,7 @@ def load(
     language = convert(document, Language)
     _check_durations(document)
     _check_helm_args(language, document)
+    _check_kube_versions(language, document)
     if build.review:
         unusable.update(_files_a_review_can_change(language, document, base))
     _warn_about_keys_without_effect(document)
@@ -431,6 +433,17 @@ def _check_helm_args(language: Language, document: Document) -> None:
         words = (tests.helm_args if tests else None) or ()
         locations = [where(document, (*path, "helm_args", n)) for n in range(len(words))]
         helm_args.parse(words, locations.__getitem__)
+
+
+def _check_kube_versions(language: Language, document: Document) -> None:
+    for number, version in enumerate(language.check.kube_versions):
+        if parse_loosely(version) is None:
+            path: KeyPath = ("check", "kube_versions", number)
+            raise ConfigurationError(
+                f"{format_key(path)}: {version!r} is not a version of Kubernetes",
+                where=where(document, path),
+                advice="write it like 1.34.0",
+            )
 
 
 def _warn_about_keys_without_effect(document: Document) -> None:

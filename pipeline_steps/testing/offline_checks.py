@@ -102,6 +102,9 @@ def lint(
 _NEW_IN_HELM_4 = re.compile(
     r"failed to strictly parse chart metadata file|templates/: directory does not exist"
 )
+#: What helm advises about an option that nobody gives here.
+_DEBUG_HINT = re.compile(r"\n+Use --debug flag to render out invalid YAML")
+_OTHER_KUBERNETES = re.compile(r"chart requires kubeVersion: .* incompatible with Kubernetes")
 #: How lint begins what a template says; `helm lint` cannot be told API versions.
 _OF_TEMPLATES = re.compile(r"\S*templates/\S*:\d+:\d+|\S*templates/: ")
 
@@ -191,7 +194,9 @@ def render(
         )
     except ChartFailed as error:
         # A person looks for the line in the checkout, not in a folder that is gone.
-        text = in_checkout(error.what, staged.chart, chart.path)
+        text = _DEBUG_HINT.sub("", in_checkout(error.what, staged.chart, chart.path))
+        if _OTHER_KUBERNETES.search(text):
+            text += "\n(check.kube_versions says which versions the chart is rendered for)"
         return Case(name, outcome="failure", text=text)
     places = random_places(first, again)
     if places:

@@ -211,8 +211,7 @@ def _requirements_of_dependents(
             settings.STEP,
             settings.STEP,
             "missing",
-            reason="no chart here depends on this library by file://, so nothing tests it: "
-            "say in tests.none why it needs no test",
+            reason="no chart here depends on it by file://, so nothing tests it",
         )
 
 

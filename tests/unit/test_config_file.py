@@ -526,6 +526,10 @@ BAD: Mapping[str, tuple[str | bytes, str]] = {
         CHARTS + "tests: {helm_args: [--set]}\n",
         r"pipeline\.yaml:3: --set of tests\.helm_args has no value",
     ),
+    "a version of Kubernetes": (
+        CHARTS + "check:\n  kube_versions: ['1.27', v1.26.3, latest]\n",
+        r"pipeline\.yaml:4: check\.kube_versions\[2\]: 'latest' is not a version of Kubernetes",
+    ),
     "a password in part": (
         CHARTS + 'hosts: {a: {password: "x${X}"}}\n',
         r"pipeline\.yaml:3: hosts\.a\.password is a password written into the file",

@@ -159,6 +159,7 @@ def test_from_pip_install_to_a_release(adopted: tuple[Person, dict[str, Ran]]) -
         references = [word for word in words if "@sha256:" in word and "k-" not in word]
         assert references and len(references) == len(set(references)), said[name].said
     assert "helm install shop " in said["release"].said
+    assert "would be set" not in said["release"].said, "a plan that nobody asked for"
     assert "helm install common " not in said["release"].said, "a library"
     umbrella = promoted["shop"]["outputs"]
     assert ":shop-1.0.0@" in umbrella["image:backend"]
