@@ -18,7 +18,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.act import ROOT, WorkflowRun, on_path, run_workflow, stand_ins
-from tests.support.github import APP, WRITE, Github
+from tests.support.github import APP, READ, WRITE, Github
 from tests.support.github_reviews import APPROVED_ONCE, CHECKED, PullRequests, reviewing, rule
 from tests.support.gitlabs import WRITE as CI
 from tests.support.gitlabs import Gitlab, Project, gitlab
@@ -138,7 +138,11 @@ def test_a_chart_goes_from_a_pull_request_on_github_to_a_release(on_github: OnGi
     assert merge(on_github, number) == 0
     assert people.pulls[number]["merge_commit_sha"] == people.git.tip("main")
 
-    # 6, 7 somebody starts a release: tagged, and promoted
+    # 6, 7 somebody starts a release: tagged, and promoted; a token that may not make it sets no tag
+    reader = {**on_github.hub.environment, "GITHUB_TOKEN": READ, "GITHUB_REPOSITORY": NAME}
+    tag = ("tag_release", "--chart", "names")
+    assert by_hand(people.git, on_github.folder, "main", reader, *tag) == 7
+    assert people.git.git("tag", "--list") == ""
     release = on_github.run(
         "github-release.yml", "workflow_dispatch", "refs/heads/main",
         {"inputs": {"chart": "names"}}, chart="names",
