@@ -21,7 +21,6 @@ from pipeline_steps.config.language import Config
 from pipeline_steps.state.record import Record
 from pipeline_steps.state.state import State
 from pipeline_steps.testing import scenario_runs, settings
-from pipeline_steps.testing.scenario import Scenario
 from pipeline_steps.workspace.checkout import open_checkout
 
 STEP = Step(
@@ -86,20 +85,9 @@ def integration_test(
     test_settings = settings.settings(checkout, chart, timeout=timeout, parallel=jobs)
     snapshot = snapshot_records.find_snapshot(state, chart)
     keys = settings.scenario_keys(checkout, chart, test_settings, snapshot.consumed, cluster)
-    records: dict[Scenario, Record] = {}
     channel = Channel(config, "snapshot")
-    held: dict[str, bool] = {}
-    for scenario, key in keys.items():
-        verdict = state.resolve(key)
-        # All current records, not only the preferred one: any counts whose snapshot is in the
-        # channel.
-        passed = verdict.current if verdict.record and verdict.record.passed and not again else ()
-        passed_record = next(
-            (record for record in passed if is_in_channel(record, state, channel, held)), None
-        )
-        if passed_record:
-            records[scenario] = passed_record
-    open_scenarios = {scenario: key for scenario, key in keys.items() if scenario not in records}
+    records = {} if again else scenario_runs.find_passed(keys, state, channel)
+    open_scenarios = [scenario for scenario in keys if scenario not in records]
     if plan:
         for scenario in open_scenarios:
             place = settings.describe_place(test_settings, scenario)
@@ -116,18 +104,6 @@ def integration_test(
                 setup, open_scenarios, retries=retry_infrastructure or 0
             )
     return tuple(records[scenario] for scenario in keys)
-
-
-def is_in_channel(record: Record, state: State, channel: Channel, held: dict[str, bool]) -> bool:
-    """Whether the snapshot that was tested is still in the channel, so that it can be released.
-
-    held: id of a snapshot's record → whether the channel has it; scenarios share snapshots.
-    """
-    snapshots = snapshot_records.used_snapshots(record, state)
-    for snapshot in snapshots:
-        if snapshot.id not in held:
-            held[snapshot.id] = channel.has_recorded(snapshot, everywhere=False)
-    return any(held[snapshot.id] for snapshot in snapshots)
 
 
 def main(argv: list[str] | None = None) -> int:

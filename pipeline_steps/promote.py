@@ -11,33 +11,20 @@ version in each of `channels.production.charts`.
 
 from __future__ import annotations
 
-import logging
-import os
-from collections.abc import Iterable
 from pathlib import Path
 
-import msgspec
-
-from pipeline_steps.auth.reference import Reference
 from pipeline_steps.building.channels import WritableChannel
-from pipeline_steps.building.production_images import ImageCopy, image_copies
-from pipeline_steps.ci.detect import detect
 from pipeline_steps.cli.options import Option
 from pipeline_steps.cli.step import Step, run_step
-from pipeline_steps.config.language import Config, as_tuple
-from pipeline_steps.oci.completeness import find_stored
-from pipeline_steps.oci.copy import copy, tag_points_to
-from pipeline_steps.oci.registry import connect
-from pipeline_steps.release import derivation
-from pipeline_steps.release.proof import require_approvals, require_proof
-from pipeline_steps.repositories.repository import ArchiveGone
-from pipeline_steps.state.attempt import record_attempt
-from pipeline_steps.state.record import Record, make_key
+from pipeline_steps.config.language import Config
+from pipeline_steps.oci.copy import copy
+from pipeline_steps.release.derivation import derive_release
+from pipeline_steps.release.proof import require_releasable
+from pipeline_steps.release.publication import log_images, plan_publication
+from pipeline_steps.release.version_tag import open_at_tag
+from pipeline_steps.state.record import Record
 from pipeline_steps.state.state import State
-from pipeline_steps.toolbox.errors import ConfigurationError, EvidenceError, NotYet, UsageError
-from pipeline_steps.workspace.checkout import Checkout, open_checkout
-from pipeline_steps.workspace.content import FORMAT as CONTENT_FORMAT
-from pipeline_steps.workspace.tags import read_trailers, require_tag
+from pipeline_steps.toolbox.errors import NotYet
 
 STEP = Step(
     "promote",
@@ -65,9 +52,6 @@ STEP = Step(
     writes=("chart", "tar", "image:NAME"),
     releases=True,
 )
-FORMAT = 1
-
-log = logging.getLogger("pipeline_steps.promote")  # __name__ is __main__ under -m
 
 
 def promote(
@@ -83,7 +67,7 @@ def promote(
     """Release the chart `name` as it is at `tag`.
 
     Args:
-        tag: the tag to release; see `default_tag`.
+        tag: the tag to release; default: see `version_tag.default_tag`.
         plan: log what would be published; returns ().
         again: publish even if a passed record exists.
 
@@ -99,127 +83,25 @@ def promote(
     if apply:
         raise NotYet("promote --apply")
     production = WritableChannel(config, "production")
-    checkout = open_checkout(config)
-    # Here, though the tag's revision is released: who runs promote in a changed checkout believes
-    # that the change goes out.
-    refuse_modified(checkout, name)
-    release_tag = require_tag(checkout.source, tag or default_tag(checkout, name, state))
-    checkout = open_checkout(config, revision=release_tag.revision)
-    proof = require_proof(checkout, name, config, state)
-    proof = require_approvals(proof, checkout, config, state, record=not plan)
-    # A tag made by hand says no format; its images then have the names of today.
-    tagged = read_trailers(release_tag).get(name)
-    format = tagged.format if tagged else CONTENT_FORMAT
-    images = image_copies(proof.snapshots[0], proof.chart, checkout, format=format)
-    parameters = {
-        "version": proof.chart.version,
-        "images": [str(image.destination) for image in images],
-        "charts": list(as_tuple(config.channels.production.charts)),
-    }
-    key = make_key(
-        "promote",
-        FORMAT,
-        parameters=parameters,
-        content=proof.chart.content,
-        consumed=proof.consumed,
-    )
-    verdict = None if again else state.verdict(key)
-    if verdict and verdict.passed and is_still_released(verdict, images, production, config):
-        return verdict
-    release = derivation.derive_release(proof, checkout, config, production, format=format)
+    checkout, release_tag = open_at_tag(name, tag, config, state)
+    proof = require_releasable(checkout, name, config, state, record=not plan)
+    publication = plan_publication(proof, checkout, config, release_tag)
+    earlier = None if again else state.verdict(publication.key)
+    if released := publication.published(earlier, production, config):
+        return released
+    release = derive_release(proof, checkout, config, production, format=publication.format)
     if plan:
-        _plan_images(images, config)
+        log_images(publication, config)
         return production.plan(release.archive)
-    changes = [msgspec.structs.asdict(change) for change in release.changes]
-    image_outputs = {f"image:{image.name}": str(image.destination) for image in images}
-    with record_attempt(
-        state,
-        step="promote",
-        subject=name,
-        key=key,
-        content=proof.chart.content,
-        revision=checkout.revision,
-        parameters={**parameters, "changes": changes},
-        inputs=proof.consumed,
-        uses=proof.uses,
-    ) as attempt:
-        attempt.begin(
-            {"chart": production.first.url, "tar": release.archive.tar_digest, **image_outputs}
-        )
+    images = publication.image_outputs
+    with publication.attempt(release, checkout, state) as attempt:
+        attempt.begin({"chart": production.first.url, "tar": release.archive.tar_digest, **images})
         # Images first: a published chart must never name an image that is not there.
-        for image in images:
+        for image in publication.images:
             copy(image.source, image.destination, hosts=config.hosts)
         return attempt.passed(
-            {**production.publish(release.archive, release_tag.created), **image_outputs}
+            {**production.publish(release.archive, release_tag.created), **images}
         )
-
-
-def _plan_images(images: Iterable[ImageCopy], config: Config) -> None:
-    """Log what would be copied."""
-    for image in images:
-        there = tag_points_to(image.destination, str(image.destination.digest), hosts=config.hosts)
-        would = "is there" if there else f"would be copied from {image.source}, replacing nothing"
-        log.info("%s %s", image.destination, would)
-
-
-def default_tag(checkout: Checkout, name: str, state: State) -> str:
-    """The tag of the CI build, else the tag recorded by tag_release for the checked-out content.
-
-    Raises UsageError when there is neither.
-    """
-    tag = detect(os.environ).tag
-    if tag:
-        return tag
-    records = state.find(step="tag_release", subject=name, content=checkout.chart(name).content)
-    if not records:
-        raise UsageError(
-            f"no tag to promote {name} from: none is given, CI builds none, and tag_release recorded "
-            "none",
-            advice="give --tag NAME, or run tag_release first",
-        )
-    return str(state.preferred(records)[0].parameters["tag"])
-
-
-def refuse_modified(checkout: Checkout, name: str) -> None:
-    """Raises EvidenceError when the chart has local modifications: they would not be released."""
-    try:
-        modified = checkout.chart(name).modified
-    except ConfigurationError:  # the chart was removed or renamed after the tag was made
-        return
-    if modified:
-        raise EvidenceError(
-            f"chart {name} has local modifications: {', '.join(modified[:5])}",
-            where=str(checkout.config.root),
-            advice="commit or undo them: only what is in the source is released",
-        )
-
-
-def is_still_released(
-    record: Record, images: tuple[ImageCopy, ...], production: WritableChannel, config: Config
-) -> bool:
-    """Whether all images and charts that the record published are still there and complete.
-
-    If not, promote publishes what is missing again.
-    """
-    # A record has one output for each repository: chart, chart-2, …
-    charts = [value for name, value in record.outputs.items() if name.startswith("chart")]
-    in_registries = [
-        *(image.destination for image in images),
-        *(
-            Reference.parse(chart.removeprefix("oci://"), where=chart)
-            for chart in charts
-            if chart.startswith("oci://")
-        ),
-    ]
-    for target in in_registries:
-        stored = find_stored(connect(target, config.hosts), target)
-        if stored.lost or stored.tagged != target.digest:
-            return False
-    try:
-        return production.has_recorded_archives(record)
-    except ArchiveGone as error:
-        log.warning("%s", error)
-        return False
 
 
 def main(argv: list[str] | None = None) -> int:

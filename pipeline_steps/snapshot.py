@@ -13,19 +13,20 @@ version in production, and writes that to .pipeline/diff.
 
 from __future__ import annotations
 
-import logging
+from contextlib import AbstractContextManager
 
-from pipeline_steps.building import dependency_archives, image_records, packaging
 from pipeline_steps.building.channels import WritableChannel
-from pipeline_steps.charts.rewrite import rewrite
+from pipeline_steps.building.dependency_archives import check_archives_unchanged
+from pipeline_steps.building.image_records import image_outputs, records_to_supersede
+from pipeline_steps.building.packaging import ChartPackage, read_package
 from pipeline_steps.cli.options import Option
 from pipeline_steps.cli.step import Step, run_step
 from pipeline_steps.config.language import Config
 from pipeline_steps.reporting import differences
-from pipeline_steps.state.attempt import record_attempt
-from pipeline_steps.state.record import Record, make_key
+from pipeline_steps.state.attempt import Attempt, record_attempt
+from pipeline_steps.state.record import Record
 from pipeline_steps.state.state import State
-from pipeline_steps.workspace.checkout import open_checkout
+from pipeline_steps.workspace.checkout import Checkout, open_checkout
 
 STEP = Step(
     "snapshot",
@@ -38,8 +39,6 @@ STEP = Step(
     reads=("build_image",),
     writes=("chart", "tar", "image:NAME"),
 )
-
-log = logging.getLogger("pipeline_steps.snapshot")  # __name__ is __main__ under -m
 
 
 def snapshot(
@@ -68,51 +67,46 @@ def snapshot(
     channel = WritableChannel(config, "snapshot")
     checkout = open_checkout(config)
     chart = checkout.chart(name)
-    state.load_evidence(checkout.chart_and_image_contents(chart))
-    images, uses = image_records.recorded_images(checkout, chart, state)
-    files = packaging.package_files(checkout, chart)
-    inputs = packaging.package_inputs(images, files)
+    package = read_package(checkout, chart, state)
     # Before anything is packed with them: an archive that was replaced may be an attack.
-    dependency_archives.check_archives_unchanged(checkout, chart, state, inputs, again=again)
-    edits = packaging.image_edits(checkout, chart, files, images)
-    version = packaging.snapshot_version(checkout, chart, edits, inputs)
-    key = make_key(
-        "snapshot",
-        packaging.FORMAT,
-        parameters={"version": version},
-        content=chart.content,
-        consumed=inputs,
-    )
-    verdict = None if again else state.verdict(key)
-    published = verdict and verdict.passed and channel.has_recorded(verdict, everywhere=True)
+    check_archives_unchanged(checkout, chart, state, package.inputs, again=again)
+    verdict = None if again else state.verdict(package.key)
     # With every repository of the channel: one that was added later gets the snapshot, too.
+    published = verdict and verdict.passed and channel.has_recorded(verdict, everywhere=True)
     if verdict and published and not diff:
         return verdict
-    archive = rewrite(files, version, edits, chart.path).archive
+    archive = package.pack()
     if diff:
-        differences.write_diff(checkout, chart, config, state, archive, images)
+        differences.write_diff(checkout, chart, config, state, archive, package.images)
     # Only now: --diff shows the differences of a snapshot that is published already, as well.
     if verdict and published:
         return verdict
     if plan:
         return channel.plan(archive)
-    image_outputs = image_records.image_outputs(images)
-    with record_attempt(
+    images = image_outputs(package.images)
+    with _attempt(package, checkout, state) as attempt:
+        attempt.begin({"chart": channel.first.url, "tar": archive.tar_digest, **images})
+        return attempt.passed({**channel.publish(archive), **images})
+
+
+def _attempt(
+    package: ChartPackage, checkout: Checkout, state: State
+) -> AbstractContextManager[Attempt]:
+    """The record of this snapshot, which replaces the earlier ones of the same content."""
+    chart = package.chart
+    earlier = state.find(step="snapshot", subject=chart.name, content=chart.content)
+    return record_attempt(
         state,
         step="snapshot",
-        subject=name,
-        key=key,
+        subject=chart.name,
+        key=package.key,
         content=chart.content,
         revision=checkout.revision,
-        parameters={"version": version, "modified": list(chart.modified)},
-        inputs=inputs,
-        uses=uses,
-        supersedes=image_records.records_to_supersede(
-            state.find(step="snapshot", subject=name, content=chart.content), chart.modified
-        ),
-    ) as attempt:
-        attempt.begin({"chart": channel.first.url, "tar": archive.tar_digest, **image_outputs})
-        return attempt.passed({**channel.publish(archive), **image_outputs})
+        parameters={"version": package.version, "modified": list(chart.modified)},
+        inputs=package.inputs,
+        uses=package.uses,
+        supersedes=records_to_supersede(earlier, chart.modified),
+    )
 
 
 def main(argv: list[str] | None = None) -> int:

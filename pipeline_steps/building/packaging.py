@@ -7,18 +7,22 @@ from __future__ import annotations
 import fnmatch
 import os
 from collections.abc import Mapping
+from typing import NamedTuple
 
 from pipeline_steps.auth.reference import Reference
+from pipeline_steps.building import image_records
 from pipeline_steps.building.image_records import IMAGE
 from pipeline_steps.charts import dependencies, image_references
 from pipeline_steps.charts import version as versions
-from pipeline_steps.charts.archive import Files
+from pipeline_steps.charts.archive import Archive, Files
 from pipeline_steps.charts.collect import collect_files
 from pipeline_steps.charts.image_references import Edits
+from pipeline_steps.charts.rewrite import rewrite
 from pipeline_steps.ci.detect import detect
 from pipeline_steps.images import value_templates
 from pipeline_steps.repositories.fetch import fetcher
-from pipeline_steps.state.record import fingerprint
+from pipeline_steps.state.record import fingerprint, make_key
+from pipeline_steps.state.state import State
 from pipeline_steps.toolbox.files import sha256
 from pipeline_steps.workspace import tags
 from pipeline_steps.workspace.chart import Chart
@@ -27,6 +31,51 @@ from pipeline_steps.workspace.checkout import Checkout
 DEPENDENCY = "dependency:"
 #: Part of a snapshot's key and version: raise it when the same content makes another tar.
 FORMAT = 1
+
+
+class ChartPackage(NamedTuple):
+    """A chart with all that decides how it is packed.
+
+    images: image name → reference with digest. uses: ids of the records that say so. inputs: name →
+    digest of what went in. edits: what is set in `files`. version: of the snapshot.
+    """
+
+    chart: Chart
+    images: dict[str, Reference]
+    uses: tuple[str, ...]
+    files: Files
+    inputs: dict[str, str]
+    edits: Edits
+    version: str
+
+    @property
+    def key(self) -> str:
+        """Key of the snapshot's record."""
+        return make_key(
+            "snapshot",
+            FORMAT,
+            parameters={"version": self.version},
+            content=self.chart.content,
+            consumed=self.inputs,
+        )
+
+    def pack(self) -> Archive:
+        """The chart's archive. Raises ConfigurationError for what helm would not take."""
+        return rewrite(self.files, self.version, self.edits, self.chart.path).archive
+
+
+def read_package(checkout: Checkout, chart: Chart, state: State) -> ChartPackage:
+    """The chart as it stands, with the images that are recorded for it.
+
+    Raises EvidenceError when an image was not built, ConfigurationError.
+    """
+    state.load_evidence(checkout.chart_and_image_contents(chart))
+    images, uses = image_records.recorded_images(checkout, chart, state)
+    files = package_files(checkout, chart)
+    inputs = package_inputs(images, files)
+    edits = image_edits(checkout, chart, files, images)
+    version = snapshot_version(checkout, chart, edits, inputs)
+    return ChartPackage(chart, images, tuple(uses), files, inputs, edits, version)
 
 
 def package_files(checkout: Checkout, chart: Chart) -> Files:

@@ -12,10 +12,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 from pipeline_steps.audits import chain
-from pipeline_steps.building import image_records, packaging
+from pipeline_steps.building import packaging
 from pipeline_steps.charts import paths
 from pipeline_steps.charts.archive import Archive
-from pipeline_steps.charts.rewrite import rewrite
 from pipeline_steps.config.language import Config
 from pipeline_steps.deployments.place import Place
 from pipeline_steps.evidence.trust import open_state
@@ -87,23 +86,18 @@ def of_checkout(place: Place, config: Config, state: State, *, modified: bool) -
         )
     changed = _modified(checkout, chart.modified, place)
     _refuse_modified(changed, place, modified=modified)
-    state.load_evidence(checkout.chart_and_image_contents(chart))
-    images, uses = image_records.recorded_images(checkout, chart, state)
-    files = packaging.package_files(checkout, chart)
-    inputs = packaging.package_inputs(images, files)
-    edits = packaging.image_edits(checkout, chart, files, images)
-    version = packaging.snapshot_version(checkout, chart, edits, inputs)
+    packed = packaging.read_package(checkout, chart, state)
     values = _values(checkout, place, config)
     return Package(
-        rewrite(files, version, edits, chart.path).archive,
+        packed.pack(),
         f"{checkout.source.system} {checkout.revision}",
         content=chart.content,
         revision=checkout.revision,
         modified=changed,
         diff=_diff_of_checkout(checkout, changed),
-        images={name: str(image) for name, image in images.items()},
-        inputs={**inputs, **_value_digests(values)},
-        uses=tuple(uses),
+        images={name: str(image) for name, image in packed.images.items()},
+        inputs={**packed.inputs, **_value_digests(values)},
+        uses=packed.uses,
         values=values,
     )
 

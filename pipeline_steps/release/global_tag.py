@@ -1,4 +1,4 @@
-"""One tag over all charts of a checkout: every one is checked before it is set."""
+"""One tag over all charts of a checkout: every chart is checked before it is set."""
 
 from __future__ import annotations
 
@@ -9,12 +9,16 @@ from typing import NamedTuple
 from pipeline_steps.building.channels import WritableChannel
 from pipeline_steps.config.language import Config
 from pipeline_steps.release import derivation
-from pipeline_steps.release.proof import require_approvals, require_proof
+from pipeline_steps.release.proof import require_releasable
+from pipeline_steps.release.version_tag import FORMAT
+from pipeline_steps.reviews.kinds import open_project_releases
 from pipeline_steps.sources.source import Reviewable
+from pipeline_steps.state.attempt import record_attempt
+from pipeline_steps.state.record import Record, make_key
 from pipeline_steps.state.state import State
 from pipeline_steps.toolbox.errors import Conflict, PipelineError, worst
 from pipeline_steps.workspace import tags
-from pipeline_steps.workspace.checkout import Checkout
+from pipeline_steps.workspace.checkout import Checkout, open_checkout
 
 log = logging.getLogger("pipeline_steps.tag_release")
 
@@ -32,6 +36,43 @@ class Checked(NamedTuple):
     content: str
     released: tags.TaggedRelease | None
     uses: tuple[str, ...]
+
+
+def tag_all(
+    name: str, charts: tuple[str, ...], *, config: Config, state: State, plan: bool, local: bool
+) -> Record | tuple[Record, ...]:
+    """Set one tag of this name over all charts, and make a release on Launchpad where reviews are
+    there; the record of it, () when only planned.
+
+    Raises as tag_release, for the first of the charts that cannot be released; then nothing is
+    tagged.
+    """
+    checkout = open_checkout(config)
+    checked = check_charts(charts, checkout, config, state, record=not plan)
+    contents = {each.name: each.content for each in checked}
+    parameters = {"tag": name, "local": local, "charts": contents}
+    key = make_key("tag_release", FORMAT, parameters=parameters, content=None, consumed={})
+    if plan:
+        log.info("tag %s at %s over %s", name, checkout.revision, ", ".join(contents) or "nothing")
+        return ()
+    release_notes = notes(name, checked, checkout)
+    with record_attempt(
+        state,
+        step="tag_release",
+        subject=name,
+        key=key,
+        revision=checkout.revision,
+        parameters=parameters,
+        uses=dict.fromkeys(use for each in checked for use in each.uses),
+    ) as attempt:
+        attempt.begin({"tag": f"{name}@{checkout.revision}"})
+        text = message(name, checked)
+        tag = checkout.source.create_tag(name, checkout.revision, text, push=not local)
+        outputs = {"tag": f"{tag.name}@{tag.revision}"}
+        releases = None if local else open_project_releases(config, checkout.source.remote_url)
+        if releases:
+            outputs["page"] = releases.publish_project_release(name, release_notes)
+        return attempt.passed(outputs)
 
 
 def check_charts(
@@ -64,8 +105,7 @@ def _check(
     chart = checkout.chart(name)
     if _is_released(checkout, name, production):
         return Checked(name, chart.version, chart.content, None, ())
-    proof = require_proof(checkout, name, config, state)
-    proof = require_approvals(proof, checkout, config, state, record=record)
+    proof = require_releasable(checkout, name, config, state, record=record)
     release = derivation.derive_release(proof, checkout, config, production)
     digests = {image.name: str(image.source.digest) for image in release.copies}
     released = tags.TaggedRelease(chart.version, chart.content, digests)

@@ -60,6 +60,18 @@ class Proof(NamedTuple):
         )
 
 
+def require_releasable(
+    checkout: Checkout, name: str, config: Config, state: State, *, record: bool
+) -> Proof:
+    """The whole proof that the chart's content in `checkout` may be released, approvals included.
+
+    record: whether the answers about approvals are recorded. Raises as `require_proof` and
+    `require_approvals`.
+    """
+    proof = require_proof(checkout, name, config, state)
+    return require_approvals(proof, checkout, config, state, record=record)
+
+
 def require_proof(checkout: Checkout, name: str, config: Config, state: State) -> Proof:
     """The proof that the chart's content in `checkout` may be released, but for its approvals: see
     `require_approvals`.
@@ -92,7 +104,7 @@ def require_proof(checkout: Checkout, name: str, config: Config, state: State) -
 
 
 def require_approvals(
-    proof: Proof, checkout: Checkout, config: Config, state: State, *, record: bool = True
+    proof: Proof, checkout: Checkout, config: Config, state: State, *, record: bool
 ) -> Proof:
     """The proof with the approvals that production requires, asked for now: one can be withdrawn,
     so no record is enough. record: whether the answers are recorded.

@@ -6,7 +6,7 @@ import os
 
 from pipeline_steps.ci.detect import detect
 from pipeline_steps.config.language import Config
-from pipeline_steps.reviews.review import PublishesReleases, ReviewSystem
+from pipeline_steps.reviews.review import ProjectReleases, PublishesReleases, ReviewSystem
 from pipeline_steps.toolbox import http
 from pipeline_steps.toolbox.errors import ConfigurationError
 
@@ -58,6 +58,18 @@ def open_releasing_system(config: Config, remote: str) -> PublishesReleases | No
         return None
     system = open_review_system(config, remote)
     assert isinstance(system, PublishesReleases), "both do"
+    return system
+
+
+def open_project_releases(config: Config, remote: str) -> ProjectReleases | None:
+    """The configured review system if its server has releases of whole projects, else None.
+
+    Raises as `open_review_system`.
+    """
+    if configured_system(config) != "launchpad":
+        return None
+    system = open_review_system(config, remote)
+    assert isinstance(system, ProjectReleases), "Launchpad does"
     return system
 
 

@@ -19,6 +19,7 @@ from urllib.parse import unquote, urlsplit
 from pipeline_steps.auth import hosts as table
 from pipeline_steps.auth.hosts import Host
 from pipeline_steps.config.language import Approval, LaunchpadReview
+from pipeline_steps.reviews.launchpad_releases import make_release
 from pipeline_steps.reviews.review import (
     REMOVED,
     Abilities,
@@ -195,7 +196,18 @@ class Launchpad:
                 return service.branches.getByUrl(url=f"lp:{path}")
         return None
 
-    def project(self) -> str:
+    def publish_project_release(self, name: str, notes: str) -> str:
+        """See `ProjectReleases`."""
+        project_name = self._project()
+        if not project_name:
+            raise UsageError(
+                "the checkout comes from no project on Launchpad",
+                where=self._remote,
+                advice="check it out from review.launchpad.git_url or bzr_url",
+            )
+        return make_release(self._service, project_name, name, notes)
+
+    def _project(self) -> str:
         """The name of the project that the checkout's branch belongs to, "" for none."""
         with self._errors(self._remote):
             target = self._target()

@@ -240,6 +240,18 @@ class PublishesReleases(ReviewSystem, Protocol):
 
 
 @runtime_checkable
+class ProjectReleases(ReviewSystem, Protocol):
+    """A review system whose server has releases of a project as a whole, each in a milestone."""
+
+    def publish_project_release(self, name: str, notes: str) -> str:
+        """Make the release `name`, with a milestone of that name in the series of the project's
+        development; its page. What is there already stays.
+
+        Raises UsageError when the checkout is of no project there.
+        """
+
+
+@runtime_checkable
 class TellsAccess(Protocol):
     """A review system that says what its account may do before anything is written."""
 

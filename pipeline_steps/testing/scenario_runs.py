@@ -1,4 +1,5 @@
-"""Run the scenarios of one chart and record each: preparation, retries, parallelism, JUnit reports.
+"""Run the scenarios of one chart and record each: what passed before, preparation, retries,
+parallelism, JUnit reports.
 
 What happens in the cluster is in `testing.install_and_test`.
 """
@@ -13,6 +14,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from pipeline_steps.building import production_chart, snapshot_records
+from pipeline_steps.building.channels import Channel
 from pipeline_steps.building.snapshot_records import Snapshot
 from pipeline_steps.charts.rewrite import Rewritten, replaced_values
 from pipeline_steps.clusters import kubeconfig, namespaces
@@ -74,6 +76,32 @@ class TestSetup(NamedTuple):
     helm_args: tuple[str, ...]
     credentials: Mapping[str, tuple[str, str]]
     keep: bool = False
+
+
+def find_passed(
+    keys: Mapping[Scenario, str], state: State, channel: Channel
+) -> dict[Scenario, Record]:
+    """The scenarios that have passed with a snapshot that can still be released, and their records.
+
+    keys: scenario → key of its record. channel: which must have the snapshot that was tested.
+    """
+    held: dict[str, bool] = {}  # by id: scenarios share snapshots
+
+    def is_in_channel(snapshot: Record) -> bool:
+        if snapshot.id not in held:
+            held[snapshot.id] = channel.has_recorded(snapshot, everywhere=False)
+        return held[snapshot.id]
+
+    passed: dict[Scenario, Record] = {}
+    for scenario, key in keys.items():
+        verdict = state.resolve(key)
+        # All current records, not only the preferred one: any counts whose snapshot is in the
+        # channel.
+        for record in verdict.current if verdict.record and verdict.record.passed else ():
+            if any(map(is_in_channel, snapshot_records.used_snapshots(record, state))):
+                passed[scenario] = record
+                break
+    return passed
 
 
 @contextlib.contextmanager

@@ -121,16 +121,16 @@ MUTANTS = (
     ),
     Mutant(
         "done-without-production-image",
-        _in("promote"),
-        "            return False\n    try:\n",
-        "            pass\n    try:\n",
+        _in("release/publication"),
+        "                return None\n        try:\n",
+        "                pass\n        try:\n",
         (f"{RELEASE}::test_promote_restores_layers_that_the_registry_lost",),
     ),
     Mutant(
         "done-without-production-chart",
-        _in("promote"),
-        "        return production.has_recorded_archives(record)\n",
-        "        return True\n",
+        _in("release/publication"),
+        "            return verdict if production.has_recorded_archives(verdict) else None\n",
+        "            return verdict\n",
         (f"{RELEASE}::test_promote_publishes_again_what_the_index_lost",),
     ),
     Mutant(
@@ -143,7 +143,7 @@ MUTANTS = (
     Mutant(
         "tag-without-intent",
         _in("tag_release"),
-        '        attempt.begin({"tag": f"{tag_name}@{revision}"})\n',
+        '        attempt.begin({"tag": f"{planned.name}@{revision}"})\n',
         "",
         (f"{RELEASE}::test_a_tag_is_recorded_before_it_is_set",),
     ),

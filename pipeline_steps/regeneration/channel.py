@@ -1,0 +1,127 @@
+"""Filling the repositories of a channel, one after the other, each with a record of its own."""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, NamedTuple
+
+from pipeline_steps.approvals.requiring import required_names
+from pipeline_steps.config.language import Config, as_tuple
+from pipeline_steps.regeneration.filling import Report
+from pipeline_steps.repositories.repository import Repository
+from pipeline_steps.state.attempt import record_attempt
+from pipeline_steps.state.record import Record, make_key
+from pipeline_steps.state.state import State
+from pipeline_steps.testing.requirements import APPROVAL
+from pipeline_steps.toolbox.errors import ChartFailed, UsageError
+
+#: Part of the key of every record of regenerate.
+FORMAT = 1
+#: How many lines of a kind a record contains; all are logged.
+LISTED = 100
+#: Above so many failures the most frequent reasons are told after them.
+_READABLE, _REASONS = 20, 5
+
+log = logging.getLogger("pipeline_steps.regenerate")
+
+
+class Fill(NamedTuple):
+    """A repository, and what fills it; `work` takes `plan` and `again`."""
+
+    repository: Repository
+    work: Callable[..., Report]
+
+
+def urls_to_fill(to: str | None, config: Config) -> tuple[str, ...]:
+    """The repository `to`, else those of the production channel, the authoritative one first.
+
+    Says which approvals nobody is asked for here. Raises UsageError without any repository.
+    """
+    production = config.channels.production
+    urls = (to,) if to else as_tuple(production.charts)
+    if not urls:
+        raise UsageError(
+            "no repository to fill: --to is not given, and channels.production.charts is not set",
+            advice="give --to URL, like file:///srv/charts",
+        )
+    names = required_names(production.requires)
+    # A tag that somebody set by hand is released here, too.
+    if names and {url.rstrip("/") for url in urls} & {
+        url.rstrip("/") for url in as_tuple(production.charts)
+    }:
+        log.warning(
+            "regenerate asks for no approval, and production requires %s: see who set the tags of "
+            "versions that are missing there",
+            ", ".join(f"{APPROVAL}{name}" for name in names),
+        )
+    return urls
+
+
+def plan_all(fills: Iterable[Fill], *, again: bool) -> None:
+    """Say what filling would publish."""
+    for repository, work in fills:
+        log_report(work(plan=True, again=again), f"{repository.url}, planned only")
+
+
+def fill_all(
+    fills: Iterable[Fill], parameters: Mapping[str, Any], state: State, *, again: bool
+) -> tuple[Record, ...]:
+    """Fill every repository, whatever happens to the others. Raises the first ChartFailed."""
+    records: list[Record] = []
+    failed: list[ChartFailed] = []
+    for fill in fills:
+        try:
+            records.append(_fill(fill, parameters, state, again=again))
+        except ChartFailed as error:
+            failed.append(error)
+    if failed:
+        raise failed[0]
+    return tuple(records)
+
+
+def _fill(fill: Fill, parameters: Mapping[str, Any], state: State, *, again: bool) -> Record:
+    """Fill one repository and record it. Raises ChartFailed when a version cannot be packaged."""
+    url = fill.repository.url
+    parameters = {**parameters, "to": url}
+    key = make_key("regenerate", FORMAT, parameters=parameters, content=None, consumed={})
+    with record_attempt(
+        state, step="regenerate", subject="regenerate", key=key, parameters=parameters
+    ) as attempt:
+        attempt.begin({"repository": url})
+        report = fill.work(plan=False, again=again)
+        log_report(report, url)
+        attempt.parameters.update(
+            counts=report.counts, differs=report.differs[:LISTED], failed=report.failed[:LISTED]
+        )
+        if report.without_chart:
+            attempt.parameters["without_chart"] = report.without_chart[:LISTED]
+        _refuse_failed(report, url)
+        return attempt.passed({"repository": url})
+
+
+def _refuse_failed(report: Report, url: str) -> None:
+    """Raises ChartFailed when a version could not be packaged, or no tag stands for a chart."""
+    if report.failed:
+        problem = f"{len(report.failed)} versions could not be packaged; all others are published"
+        advice = "each is listed above with its reason; what an old repository has of them, "
+        raise ChartFailed(problem, where=url, advice=f"{advice}--from copies")
+    if report.without_chart and not any(report.counts.values()):
+        problem = f"none of {len(report.without_chart)} fitting tags stands for a chart"
+        advice = "correct --charts, or --tags; the tags are listed above"
+        raise ChartFailed(problem, where=url, advice=advice)
+
+
+def log_report(report: Report, title: str) -> None:
+    """Log versions that need attention line by line, the others as counts."""
+    for line in (*report.without_chart, *report.withdrawn, *report.unmade):
+        log.info("%s", line)
+    for line in (*report.differs, *report.failed):
+        log.warning("%s", line)
+    if len(report.failed) > _READABLE:
+        reasons = Counter(line.partition("): ")[2] or line for line in report.failed)
+        for reason, count in reasons.most_common(_REASONS):
+            if count > 1:
+                log.warning("%d of %d failed: %s", count, len(report.failed), reason)
+    log.info("%s: %s", title, report)
