@@ -29,6 +29,8 @@ from pipeline_steps.toolbox.errors import (
 )
 from pipeline_steps.workspace.checkout import Checkout
 
+#: Part of the key of every record of report.
+FORMAT = 1
 #: Folder below the state folder, and how many verdicts it keeps.
 UNSENT, MAX_UNSENT = "unsent", 20
 #: A kept verdict is no longer than the longest text of a system, with findings.

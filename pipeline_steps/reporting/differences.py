@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
@@ -14,6 +14,7 @@ from pipeline_steps.charts import diff
 from pipeline_steps.charts.archive import Archive
 from pipeline_steps.clusters.helm import RELEASE_NAME_LIMIT, Helm
 from pipeline_steps.config.language import Config
+from pipeline_steps.reporting.verdict import ChartVerdict
 from pipeline_steps.state.state import State
 from pipeline_steps.testing import helm_arguments, scenario, settings
 from pipeline_steps.toolbox import files, scratch
@@ -59,6 +60,19 @@ def write_diff(
     files.write(path, text.encode(), mode=0o644)
     log.info("%s", text.rstrip("\n"))
     return path
+
+
+def read_diffs(verdicts: Iterable[ChartVerdict], state: State) -> dict[str, str]:
+    """Chart name → the diff that `write_diff` left, if it is about the verdict's snapshot."""
+    texts: dict[str, str] = {}
+    for chart_verdict in verdicts:
+        path = state.folder / FOLDER / f"{chart_verdict.chart.name}.diff"
+        if chart_verdict.snapshot and path.is_file():
+            text = path.read_text(errors="replace")
+            about = text.partition(",")[0].rpartition(" ")[2]
+            if about and about in chart_verdict.snapshot:
+                texts[chart_verdict.chart.name] = text
+    return texts
 
 
 def baseline(chart: Chart, config: Config, state: State) -> Baseline:

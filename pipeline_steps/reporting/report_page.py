@@ -1,4 +1,5 @@
-"""Format a verdict: Markdown for reviews and logs, one self-contained HTML page, JUnit cases.
+"""The report on charts: what it says, from the records, and how it is written: Markdown for reviews
+and logs, one self-contained HTML page, JUnit cases.
 
 Chart names and errors of programs are untrusted text.
 """
@@ -6,18 +7,33 @@ Chart names and errors of programs are untrusted text.
 from __future__ import annotations
 
 import html
+import logging
 import re
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
 from types import MappingProxyType
 from typing import Literal, NamedTuple
 
+from pipeline_steps.ci import code_quality
+from pipeline_steps.config.language import Config
+from pipeline_steps.reporting.delivery import Target
+from pipeline_steps.reporting.differences import read_diffs
 from pipeline_steps.reporting.rendering import render
-from pipeline_steps.reporting.verdict import ChartVerdict, Word, overall
+from pipeline_steps.reporting.verdict import ChartVerdict, Word, chart_verdict, overall
+from pipeline_steps.reviews.review import Finding
+from pipeline_steps.state.origin import origin
+from pipeline_steps.state.state import State
+from pipeline_steps.testing import pulls
 from pipeline_steps.testing.requirements import Requirement
+from pipeline_steps.toolbox import clock, files, junit
+from pipeline_steps.toolbox.errors import PipelineError
 from pipeline_steps.toolbox.junit import Case
 from pipeline_steps.toolbox.junit import Outcome as JUnitOutcome
 from pipeline_steps.toolbox.redact import printable
+from pipeline_steps.workspace.checkout import Checkout
+
+log = logging.getLogger("pipeline_steps.report")
 
 #: Headlines of the verdicts.
 WORDS: dict[Word, str] = {
@@ -81,6 +97,64 @@ class Page(NamedTuple):
             f"{_count(len(self.verdicts), 'chart')}: {_counts(words)}; "
             f"{_count(outcomes.total(), 'requirement')}: {_counts(outcomes)}"
         )
+
+    @property
+    def used_records(self) -> tuple[str, ...]:
+        """Ids of the records that the page is made of."""
+        return tuple(
+            dict.fromkeys(
+                record.id
+                for verdict in self.verdicts
+                for requirement in verdict.requirements
+                for record in requirement.records
+            )
+        )
+
+
+def compile_page(
+    charts: Iterable[str], checkout: Checkout, config: Config, state: State, target: Target
+) -> Page:
+    """The page about these charts, from the records. target: of the verdict."""
+    review = target.review.id if target.review else ""
+    verdicts = [
+        chart_verdict(checkout, checkout.chart(name), config, state, target.branch, review)
+        for name in charts
+    ]
+    return Page(
+        verdicts,
+        checkout.revision,
+        (origin()["ci"] or {}).get("url", ""),
+        started=False,
+        diffs=read_diffs(verdicts, state),
+        notices=_notices(config),
+    )
+
+
+def find_gaps(
+    charts: Collection[str], changed: Iterable[str], checkout: Checkout
+) -> tuple[str, ...]:
+    """Why a verdict on `charts` is none on a review that changes the charts `changed`: what else it
+    changes, and what is not stored in the source.
+    """
+    gaps = []
+    others = [name for name in changed if name not in charts]
+    if others:
+        names = ", ".join(others)
+        gaps.append(f"the review also changes {names}, which this report is not about")
+    modified = [path for name in charts for path in checkout.chart(name).modified]
+    if modified:
+        gaps.append(f"the checkout has local modifications: {', '.join(modified[:5])}")
+    return tuple(gaps)
+
+
+def _notices(config: Config) -> tuple[str, ...]:
+    """Warnings about the configuration that do not depend on the verdict."""
+    # Logins that cannot be read here say nothing about a chart; doctor says it.
+    try:
+        return tuple(filter(None, (pulls.push_login_warning(config),)))
+    except PipelineError as error:
+        log.debug("report: %s", error)
+        return ()
 
 
 class Section(NamedTuple):
@@ -188,6 +262,23 @@ def cases(page: Page) -> Iterator[Case]:
             yield Case(f"{verdict.chart.name} version", text=verdict.notice)
     for gap in page.gaps:
         yield Case(gap, outcome="error", text=gap)
+
+
+def write(page: Page, folder: Path, findings: Sequence[Finding]) -> None:
+    """The files of a page; `folder` itself is never followed as a symbolic link."""
+    files.created_folder(folder)
+    files.write(folder / "report.md", markdown(page).encode(), mode=0o644)
+    files.write(folder / "report.html", html_page(page).encode(), mode=0o644)
+    quality = code_quality.report(findings)
+    files.write(folder / code_quality.FILE_NAME, quality, mode=0o644)
+    tested = () if page.started else cases(page)
+    junit.write(
+        folder / "report.xml",
+        "report",
+        tested,
+        started=clock.now(),
+        properties={"revision": page.revision},
+    )
 
 
 def _cut(diff: str) -> str:

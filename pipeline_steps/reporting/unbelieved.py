@@ -6,6 +6,7 @@ Its code could write anything into these files. They are read as hostile, and th
 
 from __future__ import annotations
 
+import logging
 import os
 import re
 import stat
@@ -13,9 +14,26 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from pipeline_steps.ci.detect import detect
+from pipeline_steps.config.language import Config
+from pipeline_steps.reporting.delivery import (
+    FORMAT,
+    Addressee,
+    deliver,
+    find_review,
+    log_delivery,
+)
+from pipeline_steps.reviews.kinds import open_review_system
 from pipeline_steps.reviews.review import Verdict
+from pipeline_steps.sources.source import short_revision
+from pipeline_steps.state.attempt import record_attempt
+from pipeline_steps.state.record import Record, make_key
+from pipeline_steps.state.state import State
 from pipeline_steps.toolbox import json_reader
-from pipeline_steps.toolbox.errors import MachineError
+from pipeline_steps.toolbox.errors import ConfigurationError, MachineError, UsageError
+from pipeline_steps.workspace.checkout import Checkout
+
+log = logging.getLogger("pipeline_steps.report")
 
 #: Of the folder: files that are read, bytes of each, names that are shown.
 _MAX_FILES, _MAX_BYTES, _MAX_NAMES = 16, 2**22, 20
@@ -87,3 +105,52 @@ def verdict(claim: Claim, revision: str, url: str) -> Verdict:
         "has accounts, and its verdict counts.\n"
     )
     return Verdict(revision, "incomplete", f"not believed: a fork's build {said}", text, url)
+
+
+def tell(
+    config: Config, checkout: Checkout, state: State, folder: Path, *, plan: bool
+) -> Record | tuple[Record, ...]:
+    """Tell the review of the revision that the event names what the files in `folder` claim; the
+    record of it, () when only planned.
+
+    Raises UsageError outside of a workflow that another build started, ConfigurationError without a
+    review system.
+    """
+    build = detect(os.environ)
+    if not build.head or build.review:
+        raise UsageError(
+            "--unbelieved: the CI names no other build, of which this one tells",
+            advice="run it in a workflow of the event workflow_run",
+        )
+    claim = read_claim(folder)
+    system = open_review_system(config, checkout.source.remote_url)
+    if system is None:
+        raise ConfigurationError(
+            "no review system is configured",
+            where=config.where("review"),
+            advice="name it, as in review: {github: {}}",
+        )
+    review = find_review(system, build, build.head)
+    if plan:
+        log.info("report: would tell %s of %s", review.url if review else "no review", folder)
+        return ()
+    parameters = {"unbelieved": True, "revision": build.head}
+    key = make_key("report", FORMAT, parameters=parameters, content=None, consumed={})
+    with record_attempt(
+        state,
+        step="report",
+        subject="report",
+        key=key,
+        revision=checkout.revision,
+        parameters=parameters,
+    ) as attempt:
+        if review is None:
+            log.info("report: no open review has the revision %s", short_revision(build.head))
+            return attempt.passed({"verdict": "incomplete", "delivery": "files"})
+        told = verdict(claim, build.head, build.url or "")
+        addressee = Addressee(review, review.id, build.head, build.head)
+        delivered = deliver(system, addressee, told, queued=False)
+        log_delivery(review.id, delivered)
+        return attempt.passed(
+            {"verdict": "incomplete", "delivery": delivered.outcome, "review": delivered.url}
+        )
