@@ -15,6 +15,7 @@ from urllib.parse import quote, urlsplit
 from pipeline_steps.auth import hosts as table
 from pipeline_steps.auth.credentials import Login, from_hosts
 from pipeline_steps.auth.hosts import Host
+from pipeline_steps.services import rest
 from pipeline_steps.toolbox import http, json_reader
 from pipeline_steps.toolbox.errors import (
     AccessRefused,
@@ -24,7 +25,6 @@ from pipeline_steps.toolbox.errors import (
     Temporary,
     Unreachable,
 )
-from pipeline_steps.toolbox.proxy import is_loopback
 
 T = TypeVar("T")
 
@@ -52,8 +52,7 @@ class Gerrit:
         self.host = parts.netloc
         self._path = parts.path.strip("/")
         _, entry = table.entry_for(hosts, f"{self.host}/{self._path}")
-        plain = parts.scheme == "http" and (entry.plain_http or is_loopback(parts.hostname or ""))
-        if not http.is_valid_url(self.url) or not (plain or parts.scheme == "https"):
+        if not http.is_valid_url(self.url) or not rest.may_have_token(self.url, entry):
             raise ConfigurationError(
                 "not an https:// URL of a Gerrit server",
                 where=http.safe_url(self.url),

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import json
 import os
 import re
 from collections.abc import Container, Iterator, Mapping
@@ -16,8 +15,6 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from pipeline_steps.auth import hosts as table
-from pipeline_steps.auth.credentials import from_hosts
 from pipeline_steps.auth.hosts import Host
 from pipeline_steps.services import rest
 from pipeline_steps.toolbox import http, json_reader
@@ -51,7 +48,7 @@ def explain(body: bytes) -> str:
     return http.excerpt(body)
 
 
-class Gitea:
+class Gitea(rest.Client):
     """Client for one repository, "owner/name"; paths are relative to it.
 
     The token is the password that `hosts` has for the repository or the host, else $GITEA_TOKEN.
@@ -61,6 +58,9 @@ class Gitea:
         url: the server's address, with the path it is served under; `api` is that of its API.
         budget: seconds for all tries of a request.
     """
+
+    system = "Gitea"
+    scheme = "token"
 
     def __init__(
         self,
@@ -76,30 +76,25 @@ class Gitea:
             raise ConfigurationError(
                 "not a repository of Gitea", where=repository, advice="write owner/name"
             )
-        self._place = self.url.partition("://")[2]
-        _, entry = table.entry_for(hosts, self._place)
-        if not rest.may_have_token(self.url, entry):
-            raise ConfigurationError(
-                "not an https:// URL", where=http.safe_url(self.url), advice="a token would be read"
-            )
+        entry = rest.server_settings(self.url, hosts)
         self.repository = repository
-        self.budget = budget
-        self.api = f"{self.url}/api/v1"
-        self._root = f"{self.api}/repos/{repository}"
-        self._client = http.Client(
-            ca_file=entry.ca_file,
-            later=functools.partial(http.temporary_error, explain=explain),
-        )
+        api = f"{self.url}/api/v1"
+        later = functools.partial(http.temporary_error, explain=explain)
         variables = os.environ if environ is None else environ
-        self._token = functools.cache(lambda: self._find_token(hosts, variables))
-        # Asked once per client, and only after a 404.
-        self._repository_once = functools.cache(lambda: self.call("GET", ""))
+        super().__init__(
+            api,
+            f"{api}/repos/{repository}",
+            http.Client(ca_file=entry.ca_file, later=later),
+            lambda: rest.project_token(
+                self.system, self.url, repository, VARIABLE, hosts, variables
+            ),
+            budget,
+        )
         self._login_once = functools.cache(lambda: self.get(f"{self.api}/user", _User).login)
 
-    def _find_token(self, hosts: Mapping[str, Host], environ: Mapping[str, str]) -> str:
-        host, _, path = self._place.partition("/")
-        login = from_hosts(host, f"{path}/{self.repository}".lstrip("/"), hosts)
-        return rest.token("Gitea", login, VARIABLE, environ, self._place)
+    def _is_ours(self, url: str) -> bool:
+        in_api = url.startswith((f"{self.api}/", f"{self.url}/attachments/"))
+        return in_api and http.origin(url) == http.origin(self.api)
 
     @property
     def login(self) -> str:
@@ -129,23 +124,8 @@ class Gitea:
             Temporary: a temporary status until the budget is used up.
             MachineError: another status.
         """
-        url = path if "://" in path else f"{self._root}{path}"
-        # Links come from answers; a manipulated one must not get the token.
-        ours = url.startswith((f"{self.api}/", f"{self.url}/attachments/"))
-        if not ours or http.origin(url) != http.origin(self.api):
-            problem = (
-                f"Gitea names a URL outside its API, which gets no token: {http.safe_url(url)}"
-            )
-            raise MachineError(problem, where=self._root)
         headers = {"Accept": "application/json"}
-        if token := self._token():
-            headers["Authorization"] = f"token {token}"
-        data = body if isinstance(body, bytes) or body is None else json.dumps(body).encode()
-        if data is not None:
-            headers["Content-Type"] = kind
-        answer = self._client.request(
-            method, url, headers=headers, body=data, budget=self.budget, idempotent=idempotent
-        )
+        answer = self._send(method, path, headers, body, kind=kind, idempotent=idempotent)
         if not 200 <= answer.status < 300 and answer.status not in allowed:
             raise error_for(answer)
         return answer
@@ -178,10 +158,6 @@ class Gitea:
             f"more than {rest.MOST_PAGES} pages are not read", where=http.safe_url(answer.url)
         )
 
-    def require_visible(self) -> None:
-        """Raise AccessRefused unless the repository is visible: only then does 404 mean absent."""
-        self._repository_once()
-
 
 class _User(msgspec.Struct):
     login: str
@@ -197,11 +173,7 @@ def error_for(answer: http.Response) -> PipelineError:
     error = http.error_for_status(answer, explain)
     token = f"set {VARIABLE}, or name a token as password in `hosts`"
     if answer.status == 404:
-        return AccessRefused(
-            error.what,
-            where=error.where,
-            advice=f"it does not exist, or this login may not see it: {token}",
-        )
+        return rest.hidden(error, token)
     if answer.status == 423:
         error.advice = "the repository is archived: nothing can be written to it"
     if isinstance(error, AccessRefused):

@@ -7,8 +7,6 @@ API", version 2022-11-28; the same for github.com and GitHub Enterprise.
 from __future__ import annotations
 
 import contextlib
-import functools
-import json
 import os
 import re
 from collections.abc import Container, Iterator, Mapping
@@ -112,7 +110,7 @@ def graphql_url(api: str) -> str:
     return f"{api.removesuffix('/v3')}/graphql"
 
 
-class Github:
+class Github(rest.Client):
     """Client for one repository, "owner/name"; paths are relative to it.
 
     The token is the password that `hosts` has for the repository or the API's host, else
@@ -121,6 +119,9 @@ class Github:
     api: root of the API; "" for $GITHUB_API_URL, else that of github.com. budget: seconds for all
     tries of a request.
     """
+
+    system = "GitHub"
+    foreign = "of another host"
 
     def __init__(
         self,
@@ -132,30 +133,34 @@ class Github:
         budget: float = http.BUDGET,
     ) -> None:
         variables = os.environ if environ is None else environ
+        name = "review.github.api_url" if api else "GITHUB_API_URL"
         # The configuration beats the variables of the CI, which may be another GitHub's.
-        self.api = (api or variables.get("GITHUB_API_URL") or PUBLIC).rstrip("/")
-        host = self.api.partition("://")[2].partition("/")[0]
+        api = (api or variables.get("GITHUB_API_URL") or PUBLIC).rstrip("/")
+        host = api.partition("://")[2].partition("/")[0]
         _, entry = table.entry_for(hosts, host)
-        if not rest.may_have_token(self.api, entry):
-            name = "review.github.api_url" if api else "GITHUB_API_URL"
+        if not rest.may_have_token(api, entry):
             raise ConfigurationError(
                 f"{name} is not an https:// URL",
-                where=http.safe_url(self.api),
+                where=http.safe_url(api),
                 advice="a server without TLS needs plain_http: true in `hosts`",
             )
         self.repository = repository
-        self.web = web_url(self.api)
-        self.budget = budget
-        self._root = f"{self.api}/repos/{repository}"
-        self._client = http.Client(ca_file=entry.ca_file, timeout=TIMEOUT, later=temporary_error)
-        # Asked once per client, and only after a 404.
-        self._repository_once = functools.cache(lambda: self.call("GET", ""))
-        self._token = functools.cache(lambda: self._find_token(host, hosts, variables))
+        self.web = web_url(api)
+        super().__init__(
+            api,
+            f"{api}/repos/{repository}",
+            http.Client(ca_file=entry.ca_file, timeout=TIMEOUT, later=temporary_error),
+            lambda: self._find_token(host, hosts, variables),
+            budget,
+        )
+
+    def _is_ours(self, url: str) -> bool:
+        return http.origin(url) in (http.origin(self.api), http.origin(uploads_url(self.api)))
 
     def _find_token(self, host: str, hosts: Mapping[str, Host], environ: Mapping[str, str]) -> str:
         page = self.web.partition("://")[2]
         login = from_hosts(page, self.repository, hosts) or from_hosts(host, self.repository, hosts)
-        return rest.token("GitHub", login, "GITHUB_TOKEN", environ, page)
+        return rest.token(self.system, login, "GITHUB_TOKEN", environ, page)
 
     def call(
         self,
@@ -183,28 +188,8 @@ class Github:
             Temporary: a rate limit, or a temporary status until the budget is used up.
             MachineError: another status.
         """
-        url = path if "://" in path else f"{self._root}{path}"
-        # Links and upload URLs come from answers; a manipulated one must not get the token.
-        if http.origin(url) not in (http.origin(self.api), http.origin(uploads_url(self.api))):
-            problem = (
-                f"GitHub names a URL of another host, which gets no token: {http.safe_url(url)}"
-            )
-            raise MachineError(problem, where=self._root)
         headers = {"Accept": accept, "X-GitHub-Api-Version": VERSION}
-        if token := self._token():
-            headers["Authorization"] = f"Bearer {token}"
-        data = body if isinstance(body, bytes) or body is None else json.dumps(body).encode()
-        if data is not None:
-            headers["Content-Type"] = BYTES if isinstance(body, bytes) else "application/json"
-        answer = self._client.request(
-            method,
-            url,
-            headers=headers,
-            body=data,
-            cap=cap,
-            budget=self.budget,
-            idempotent=idempotent,
-        )
+        answer = self._send(method, path, headers, body, kind=BYTES, cap=cap, idempotent=idempotent)
         if not 200 <= answer.status < 300 and answer.status not in allowed:
             raise error_for(answer, right)
         return answer
@@ -264,10 +249,6 @@ class Github:
                 "there is no token for GitHub", where=self.web, advice=_TOKEN_ADVICE
             )
 
-    def require_visible(self) -> None:
-        """Raise AccessRefused unless the repository is visible: only then does 404 mean absent."""
-        self._repository_once()
-
 
 class _GraphqlError(msgspec.Struct):
     message: str = ""
@@ -299,11 +280,7 @@ def error_for(answer: http.Response, right: str = "contents, write") -> Pipeline
     """
     error = http.error_for_status(answer, explain)
     if answer.status == 404:
-        return AccessRefused(
-            error.what,
-            where=error.where,
-            advice=f"it does not exist, or this login may not see it: {_TOKEN_ADVICE}",
-        )
+        return rest.hidden(error, _TOKEN_ADVICE)
     if 300 <= answer.status < 400:
         return MachineError(
             error.what, where=error.where, advice="the repository was renamed: write its new name"

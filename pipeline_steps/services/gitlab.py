@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import json
 import os
 import re
 from collections.abc import Container, Iterator, Mapping
@@ -16,8 +15,6 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from pipeline_steps.auth import hosts as table
-from pipeline_steps.auth.credentials import from_hosts
 from pipeline_steps.auth.hosts import Host
 from pipeline_steps.services import rest
 from pipeline_steps.toolbox import http, json_reader
@@ -71,7 +68,7 @@ def temporary_error(answer: http.Response) -> Temporary | None:
     return Temporary(error.what, where=error.where, retry_after=pause)
 
 
-class Gitlab:
+class Gitlab(rest.Client):
     """Client for one project, "group/name"; paths are relative to it.
 
     The token is the password that `hosts` has for the project or the host, else $GITLAB_TOKEN.
@@ -81,6 +78,8 @@ class Gitlab:
         url: the server's address, with the path it is served under.
         budget: seconds for all tries of a request.
     """
+
+    system = "GitLab"
 
     def __init__(
         self,
@@ -96,28 +95,19 @@ class Gitlab:
             raise ConfigurationError(
                 "not a project of GitLab", where=project, advice="write group/name"
             )
-        self._place = self.url.partition("://")[2]
-        _, entry = table.entry_for(hosts, self._place)
-        if not rest.may_have_token(self.url, entry):
-            raise ConfigurationError(
-                "not an https:// URL", where=http.safe_url(self.url), advice="a token would be read"
-            )
+        entry = rest.server_settings(self.url, hosts)
         self.project = project
         self.page = f"{self.url}/{project}"
-        self.budget = budget
-        self.api = f"{self.url}/api/v4"
-        self._root = f"{self.api}/projects/{rest.segment(project)}"
-        self._client = http.Client(ca_file=entry.ca_file, later=temporary_error)
+        api = f"{self.url}/api/v4"
         variables = os.environ if environ is None else environ
-        self._token = functools.cache(lambda: self._find_token(hosts, variables))
-        # Asked once per client, and only after a 404.
-        self._project_once = functools.cache(lambda: self.call("GET", ""))
+        super().__init__(
+            api,
+            f"{api}/projects/{rest.segment(project)}",
+            http.Client(ca_file=entry.ca_file, later=temporary_error),
+            lambda: rest.project_token(self.system, self.url, project, VARIABLE, hosts, variables),
+            budget,
+        )
         self._login_once = functools.cache(lambda: self.get(f"{self.api}/user", _User).username)
-
-    def _find_token(self, hosts: Mapping[str, Host], environ: Mapping[str, str]) -> str:
-        host, _, path = self._place.partition("/")
-        login = from_hosts(host, f"{path}/{self.project}".lstrip("/"), hosts)
-        return rest.token("GitLab", login, VARIABLE, environ, self._place)
 
     @property
     def login(self) -> str:
@@ -147,22 +137,8 @@ class Gitlab:
             Temporary: a rate limit, or a temporary status until the budget is used up.
             MachineError: another status.
         """
-        url = path if "://" in path else f"{self._root}{path}"
-        # Links come from answers; a manipulated one must not get the token.
-        if not url.startswith(f"{self.api}/") or http.origin(url) != http.origin(self.api):
-            problem = (
-                f"GitLab names a URL outside its API, which gets no token: {http.safe_url(url)}"
-            )
-            raise MachineError(problem, where=self._root)
         headers = {"Accept": "application/json"}
-        if token := self._token():
-            headers["Authorization"] = f"Bearer {token}"
-        data = None if body is None else json.dumps(body).encode()
-        if data is not None:
-            headers["Content-Type"] = "application/json"
-        answer = self._client.request(
-            method, url, headers=headers, body=data, budget=self.budget, idempotent=idempotent
-        )
+        answer = self._send(method, path, headers, body, idempotent=idempotent)
         if not 200 <= answer.status < 300 and answer.status not in allowed:
             raise error_for(answer, right)
         return answer
@@ -189,10 +165,6 @@ class Gitlab:
         for answer in rest.linked_pages(ask, path, self._root):
             yield from decode(answer, list[kind])  # type: ignore[valid-type]
 
-    def require_visible(self) -> None:
-        """Raise AccessRefused unless the project is visible: only then does 404 mean absent."""
-        self._project_once()
-
 
 class _User(msgspec.Struct):
     username: str
@@ -208,11 +180,7 @@ def error_for(answer: http.Response, right: str = "the scope api") -> PipelineEr
     error = http.error_for_status(answer, explain)
     token = f"set {VARIABLE}, or name a token as password in `hosts`; a job token is not enough"
     if answer.status == 404:
-        return AccessRefused(
-            error.what,
-            where=error.where,
-            advice=f"it does not exist, or this login may not see it: {token}",
-        )
+        return rest.hidden(error, token)
     if 300 <= answer.status < 400:
         return MachineError(
             error.what, where=error.where, advice="the project was renamed: write its new path"

@@ -18,6 +18,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
+from pipeline_steps.auth.hosts import Host
+from pipeline_steps.services import rest
 from pipeline_steps.toolbox import http, scratch
 from pipeline_steps.toolbox.errors import (
     AccessRefused,
@@ -29,7 +31,6 @@ from pipeline_steps.toolbox.errors import (
     Unreachable,
 )
 from pipeline_steps.toolbox.late_imports import LATE_IMPORT
-from pipeline_steps.toolbox.proxy import is_loopback
 from pipeline_steps.toolbox.redact import redact, register
 
 PUBLIC = "https://api.launchpad.net/"
@@ -105,9 +106,8 @@ class Launchpad:
         environ: Mapping[str, str] | None = None,
     ) -> None:
         variables = os.environ if environ is None else environ
-        address = urlsplit(root)
-        is_plain = address.scheme == "http" and (plain_http or is_loopback(address.hostname or ""))
-        if not (address.scheme == "https" or is_plain) or not address.hostname:
+        allowed = rest.may_have_token(root, Host(plain_http=plain_http))
+        if not allowed or not urlsplit(root).hostname:
             raise ConfigurationError(
                 "the address of Launchpad's web service is no https:// URL",
                 where=http.safe_url(root),

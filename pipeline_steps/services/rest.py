@@ -1,19 +1,28 @@
 """What the clients of GitHub, GitLab and Gitea have in common: the token, the address that may get
-it, pages, the time of a rate limit, answers as values. Their own files have paths, headers, words.
+it, requests, pages, the time of a rate limit, answers as values. Their own files have paths, headers,
+words.
 """
 
 from __future__ import annotations
 
+import functools
+import json
 import re
 from collections.abc import Callable, Iterator, Mapping
 from email.utils import parsedate_to_datetime
-from typing import TypeVar
+from typing import Any, ClassVar, TypeVar
 from urllib.parse import quote, urljoin, urlsplit
 
-from pipeline_steps.auth.credentials import Login
+from pipeline_steps.auth import hosts as table
+from pipeline_steps.auth.credentials import Login, from_hosts
 from pipeline_steps.auth.hosts import Host
 from pipeline_steps.toolbox import http, json_reader
-from pipeline_steps.toolbox.errors import ConfigurationError, MachineError
+from pipeline_steps.toolbox.errors import (
+    AccessRefused,
+    ConfigurationError,
+    MachineError,
+    PipelineError,
+)
 from pipeline_steps.toolbox.proxy import is_loopback
 from pipeline_steps.toolbox.redact import register
 
@@ -59,6 +68,122 @@ def token(
             advice=f"write it again into `hosts` or {variable}, without quotes and line breaks",
         )
     return found
+
+
+def server_settings(url: str, hosts: Mapping[str, Host]) -> Host:
+    """What `hosts` says of the server at `url`. Raises ConfigurationError where a token would be
+    read on the way.
+    """
+    _, entry = table.entry_for(hosts, url.partition("://")[2])
+    if not may_have_token(url, entry):
+        raise ConfigurationError(
+            "not an https:// URL", where=http.safe_url(url), advice="a token would be read"
+        )
+    return entry
+
+
+def project_token(
+    system: str,
+    url: str,
+    project: str,
+    variable: str,
+    hosts: Mapping[str, Host],
+    environ: Mapping[str, str],
+) -> str:
+    """The token for a project of the server at `url`: the password that `hosts` has for the project
+    or the host, else `variable`; "" for none.
+    """
+    place = url.partition("://")[2]
+    host, _, path = place.partition("/")
+    login = from_hosts(host, f"{path}/{project}".lstrip("/"), hosts)
+    return token(system, login, variable, environ, place)
+
+
+class Client:
+    """A client for one project of a server; a subclass has the paths, headers and errors of `system`.
+
+    Args:
+        api: the address of the API. root: of the project in it; paths are relative to it.
+        find_token: asked once, when the first request is sent; "" for anonymous requests.
+        budget: seconds for all tries of a request.
+    """
+
+    system: ClassVar[str]
+    #: The scheme of the Authorization header.
+    scheme: ClassVar[str] = "Bearer"
+    #: Which URLs get no token, in words.
+    foreign: ClassVar[str] = "outside its API"
+
+    def __init__(
+        self,
+        api: str,
+        root: str,
+        client: http.Client,
+        find_token: Callable[[], str],
+        budget: float,
+    ) -> None:
+        self.api = api
+        self.budget = budget
+        self._root = root
+        self._client = client
+        self._token = functools.cache(find_token)
+        # Asked once per client, and only after a 404.
+        self._project_once = functools.cache(lambda: self.call("GET", ""))
+
+    def call(self, method: str, path: str) -> http.Response:
+        """The answer to a request: 2xx; errors are raised."""
+        raise NotImplementedError
+
+    def require_visible(self) -> None:
+        """Raise AccessRefused unless the project is visible: only then does 404 mean absent."""
+        self._project_once()
+
+    def _is_ours(self, url: str) -> bool:
+        """Whether the token may be sent to a URL that an answer names."""
+        return url.startswith(f"{self.api}/") and http.origin(url) == http.origin(self.api)
+
+    def _send(
+        self,
+        method: str,
+        path: str,
+        headers: Mapping[str, str],
+        body: Mapping[str, Any] | bytes | None,
+        *,
+        kind: str = "application/json",
+        cap: int = http.CAP,
+        idempotent: bool | None = None,
+    ) -> http.Response:
+        """The answer to a request with the token, whatever its status.
+
+        path: relative to the project, or a URL of the API. body: bytes of the type `kind` are sent
+        as they are, anything else as JSON. Raises MachineError for a URL elsewhere.
+        """
+        url = path if "://" in path else f"{self._root}{path}"
+        # Links come from answers; a manipulated one must not get the token.
+        if not self._is_ours(url):
+            problem = f"{self.system} names a URL {self.foreign}, which gets no token"
+            raise MachineError(f"{problem}: {http.safe_url(url)}", where=self._root)
+        sent = dict(headers)
+        if secret := self._token():
+            sent["Authorization"] = f"{self.scheme} {secret}"
+        data = body if isinstance(body, bytes) or body is None else json.dumps(body).encode()
+        if data is not None:
+            sent["Content-Type"] = kind if isinstance(body, bytes) else "application/json"
+        return self._client.request(
+            method,
+            url,
+            headers=sent,
+            body=data,
+            cap=cap,
+            budget=self.budget,
+            idempotent=idempotent,
+        )
+
+
+def hidden(error: PipelineError, token_advice: str) -> AccessRefused:
+    """The error for 404, with which these servers hide what a login may not see."""
+    advice = f"it does not exist, or this login may not see it: {token_advice}"
+    return AccessRefused(error.what, where=error.where, advice=advice)
 
 
 def linked_pages(
