@@ -20,6 +20,13 @@ from pipeline_steps.auth.hosts import Host
 from pipeline_steps.charts.archive import Archive
 from pipeline_steps.config.language import Approval, GiteaReview
 from pipeline_steps.reviews.findings import with_findings
+from pipeline_steps.reviews.forges import (
+    PULL_REQUEST,
+    VerdictComments,
+    merged_revision,
+    number_of,
+    read,
+)
 from pipeline_steps.reviews.review import (
     REMOVED,
     Abilities,
@@ -57,7 +64,6 @@ _STARTED = "started: "
 MERGEABLE_WITHIN = 10.0
 #: Seconds until a push stands in the timeline, where Gitea writes it in the background.
 PUSH_TAKEN_IN = 5.0
-_NUMBER = re.compile(r"#?(\d{1,10})")
 
 
 class _Person(msgspec.Struct):
@@ -176,6 +182,32 @@ class _History(NamedTuple):
     uploader: str | None
 
 
+class _Comments(VerdictComments[_Comment]):
+    """The comments of the account on pull requests."""
+
+    system = "Gitea"
+
+    def __init__(self, gitea: Gitea, name: str) -> None:
+        super().__init__(name)
+        self._gitea = gitea
+
+    def _ours(self, number: str) -> Iterator[_Comment]:
+        login = self._gitea.login
+        for comment in self._gitea.pages(f"/issues/{number}/comments", _Comment):
+            if comment.user and comment.user.login == login:
+                yield comment
+
+    def _create(self, number: str, body: str) -> None:
+        self._gitea.call("POST", f"/issues/{number}/comments", body={"body": body})
+
+    def _edit(self, number: str, comment: _Comment, body: str) -> None:
+        path = f"/issues/comments/{comment.id}"
+        self._gitea.call("PATCH", path, body={"body": body}, idempotent=True)
+
+    def _delete(self, number: str, comment: _Comment) -> None:
+        self._gitea.call("DELETE", f"/issues/comments/{comment.id}", allowed=(404,))
+
+
 class GiteaReviews:
     """The pull requests of one repository; see ReviewSystem."""
 
@@ -204,29 +236,15 @@ class GiteaReviews:
         self._gitea = Gitea(settings.url, repository, hosts, environ=environ, budget=budget)
         self._context = settings.name
         self._page = f"{self._gitea.url}/{repository}"
-        self._marker = f"<!-- pipeline-steps: {settings.name} -->"
+        self._pages = f"{self._page}/pulls/"
+        self._comments = _Comments(self._gitea, settings.name)
 
     def review(self, id: str) -> Review:
         """See ReviewSystem; id is a number or the URL of a page."""
-        number = _NUMBER.fullmatch(id.removeprefix(f"{self._page}/pulls/"))
-        if number is None:
-            raise UsageError(
-                "not a pull request of this repository",
-                where=id,
-                advice=f"give its number, or a URL like {self._page}/pulls/1",
-            )
-        return self._described(self._pull(number[1]))
+        return self._described(self._pull(number_of(id, PULL_REQUEST, self._pages)))
 
     def _pull(self, number: str) -> _Pull:
-        answer = self._gitea.call("GET", f"/pulls/{number}", allowed=(404,))
-        if answer.status == 404:
-            self._gitea.require_visible()
-            raise UsageError(
-                "there is no such pull request",
-                where=f"{self._page}/pulls/{number}",
-                advice="check its number and the repository",
-            )
-        return decode(answer, _Pull)
+        return decode(read(self._gitea, number, PULL_REQUEST, self._pages), _Pull)
 
     def _described(self, pull: _Pull) -> Review:
         history = self._history(pull)
@@ -322,7 +340,8 @@ class GiteaReviews:
             problem = f"the pull request has a newer revision, {head[:12]}"
             return Delivery("superseded", review.url, problem)
         changed = self._set_status(verdict)
-        comment, edited = self._put_comment(review, verdict)
+        text = with_findings(verdict.text, verdict.findings)
+        comment, edited = self._comments.put(review.id, review.url, text)
         outcome = "set" if changed or edited else "unchanged"
         return Delivery("set" if outcome == "set" else "unchanged", comment.html_url)
 
@@ -364,39 +383,6 @@ class GiteaReviews:
         statuses = self._gitea.pages(f"/statuses/{segment(revision)}", _Status)
         ours = [status for status in statuses if status.context == self._context]
         return max(ours, key=lambda status: status.id, default=None)
-
-    def _put_comment(self, review: Review, verdict: Verdict) -> tuple[_Comment, bool]:
-        """Our one comment with the verdict's text, and whether anything was written."""
-        body = f"{self._marker}\n{with_findings(verdict.text, verdict.findings)}".strip()
-        ours = self._comments(review)
-        if len(ours) == 1 and ours[0].body.strip() == body:
-            return ours[0], False
-        if ours:
-            path = f"/issues/comments/{ours[0].id}"
-            self._gitea.call("PATCH", path, body={"body": body}, idempotent=True)
-        else:
-            # A lost answer is not repeated: the next run finds the comment by its marker.
-            self._gitea.call("POST", f"/issues/{review.id}/comments", body={"body": body})
-        shown = self._comments(review)
-        if not shown or shown[0].body.strip() != body:
-            raise MachineError(
-                "Gitea took the comment and does not show it", where=review.url, advice=REMOVED
-            )
-        for comment in shown[1:]:  # of two first reports at the same time
-            self._gitea.call("DELETE", f"/issues/comments/{comment.id}", allowed=(404,))
-        return shown[0], True
-
-    def _comments(self, review: Review) -> list[_Comment]:
-        """Our comments, the oldest first: marked, and written by the account of the token."""
-        login = self._gitea.login
-        comments = self._gitea.pages(f"/issues/{review.id}/comments", _Comment)
-        ours = [
-            comment
-            for comment in comments
-            if comment.user and comment.user.login == login
-            if comment.body.startswith(self._marker)
-        ]
-        return sorted(ours, key=lambda comment: comment.id)
 
     def verdict(self, review: Review, revision: str) -> Word | None:
         """See ReviewSystem."""
@@ -485,18 +471,14 @@ class GiteaReviews:
     def _merged(self, review: Review, revision: str) -> str:
         """The revision on the target if it is merged at this one, "" if it is open at this one."""
         pull = self._pull(review.id)
-        if pull.head.sha != revision:
-            raise Conflict(
-                f"the pull request is at {pull.head.sha[:12]}, not at {revision[:12]} which was "
-                "to be merged",
-                where=review.url,
-                advice="test and approve the new revision",
-            )
-        if pull.merged:
-            return pull.merge_commit_sha or ""
-        if pull.state != "open":
-            raise Conflict("the pull request is closed", where=review.url, advice="reopen it")
-        return ""
+        return merged_revision(
+            review,
+            revision,
+            PULL_REQUEST,
+            head=pull.head.sha,
+            merged=(pull.merge_commit_sha or "") if pull.merged else None,
+            is_open=pull.state == "open",
+        )
 
     def _refusal(self, answer: http.Response, review: Review) -> PipelineError:
         """The error for a merge that Gitea refuses (routers/api/v1/repo/pull.go)."""

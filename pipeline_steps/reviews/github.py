@@ -20,6 +20,7 @@ from pipeline_steps.charts.archive import Archive
 from pipeline_steps.config.language import Approval, GithubReview
 from pipeline_steps.repositories.github_releases import SCHEME
 from pipeline_steps.reviews.findings import with_findings
+from pipeline_steps.reviews.forges import PULL_REQUEST, number_of, read
 from pipeline_steps.reviews.github_merges import Merges, Pull
 from pipeline_steps.reviews.github_tags import TagReleases
 from pipeline_steps.reviews.github_verdicts import Comments, Verdicts
@@ -49,7 +50,6 @@ _SCOPES: Mapping[Purpose, set[str]] = {
     "verdict": {"repo", "public_repo", "repo:status"},
     "merge": {"repo", "public_repo"},
 }
-_NUMBER = re.compile(r"#?(\d{1,10})")
 _PLACE = re.compile(r"[\w-]+/(?!\.+$)[\w.-]+", re.ASCII)
 
 
@@ -157,30 +157,16 @@ class GithubReviews:
         same = variables.get("GITHUB_REPOSITORY", "").lower() == repository.lower()
         self._run = variables.get("GITHUB_RUN_ID", "") if same else ""
         self._page = f"{self._github.web}/{repository}"
+        self._pages = f"{self._page}/pull/"
         self._releases = TagReleases(self._github, self._page)
         self._may_write = functools.cache(self._ask_may_write)
 
     def review(self, id: str) -> Review:
         """See ReviewSystem; id is a number or the URL of a page."""
-        number = _NUMBER.fullmatch(id.removeprefix(f"{self._page}/pull/"))
-        if number is None:
-            raise UsageError(
-                "not a pull request of this repository",
-                where=id,
-                advice=f"give its number, or a URL like {self._page}/pull/1",
-            )
-        return self._described(self._pull(number[1]))
+        return self._described(self._pull(number_of(id, PULL_REQUEST, self._pages)))
 
     def _pull(self, number: str) -> Pull:
-        answer = self._github.call("GET", f"/pulls/{number}", allowed=(404,))
-        if answer.status == 404:
-            self._github.require_visible()
-            raise UsageError(
-                "there is no such pull request",
-                where=f"{self._page}/pull/{number}",
-                advice="check its number and the repository",
-            )
-        return decode(answer, Pull)
+        return decode(read(self._github, number, PULL_REQUEST, self._pages), Pull)
 
     def _described(self, pull: Pull) -> Review:
         # Former heads are kept nowhere but in what people said of them.
@@ -240,7 +226,7 @@ class GithubReviews:
         changed, url = self._verdicts.set(verdict)
         # Annotations are shown beside the changed lines only.
         text = with_findings(verdict.text, verdict.findings)
-        edited = own and self._comments.put(review.id, review.url, text)
+        edited = own and text and self._comments.put(review.id, review.url, text)[1]
         return Delivery("set" if changed or edited else "unchanged", url or review.url)
 
     def _is_queued(self, review: Review, revision: str) -> bool:

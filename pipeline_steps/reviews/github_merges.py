@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 import msgspec
 
+from pipeline_steps.reviews.forges import PULL_REQUEST, merged_revision
 from pipeline_steps.reviews.review import Review
 from pipeline_steps.services.github import Github, decode, explain
 from pipeline_steps.services.rest import segment
@@ -155,18 +156,14 @@ class Merges:
     def _merged(self, review: Review, revision: str) -> str:
         """The revision on the target if it is merged at this one, "" if it is open at this one."""
         pull = self._pull(review.id)
-        if pull.head.sha != revision:
-            raise Conflict(
-                f"the pull request is at {pull.head.sha[:12]}, not at {revision[:12]} which was "
-                "to be merged",
-                where=review.url,
-                advice="test and approve the new revision",
-            )
-        if pull.merged_at:
-            return pull.merge_commit_sha or ""
-        if pull.state != "open":
-            raise Conflict("the pull request is closed", where=review.url, advice="reopen it")
-        return ""
+        return merged_revision(
+            review,
+            revision,
+            PULL_REQUEST,
+            head=pull.head.sha,
+            merged=(pull.merge_commit_sha or "") if pull.merged_at else None,
+            is_open=pull.state == "open",
+        )
 
     def _rules(self, target: str) -> list[_Rule]:
         """Rules of rulesets for the target; those of classic branch protection only admins see."""

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import functools
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Literal
 
 import msgspec
 
-from pipeline_steps.reviews.review import REMOVED, Finding, Verdict, Word
+from pipeline_steps.reviews.forges import VerdictComments
+from pipeline_steps.reviews.review import Finding, Verdict, Word
 from pipeline_steps.services.github import Github, decode
 from pipeline_steps.services.rest import segment
 from pipeline_steps.toolbox.errors import AccessRefused, MachineError
@@ -35,6 +36,7 @@ _WORDS: Mapping[str, Word] = {"success": "positive", "failure": "negative", "err
 #: Begins the description of a pending status that says "started"; another one is incomplete.
 _STARTED = "started: "
 _LONGEST_DESCRIPTION = 140
+_RIGHT = "pull_requests, write"
 #: Begins the id that our check runs carry: a job of a workflow makes runs of the same app, and may
 #: have the same name.
 _OURS = "pipeline-steps"
@@ -233,49 +235,32 @@ class Verdicts:
         return next((status for status in statuses if status.context.lower() == name), None)
 
 
-class Comments:
-    """The comment on each pull request that tells the newest verdict."""
+class Comments(VerdictComments[_Comment]):
+    """The comments of the account on pull requests."""
+
+    system = "GitHub"
 
     def __init__(self, github: Github, name: str) -> None:
+        super().__init__(name)
         self._github, self._account = github, Account(github)
-        self._marker = f"<!-- pipeline-steps: {name} -->"
 
-    def put(self, number: str, url: str, text: str) -> bool:
-        """Bring the comment up to date: whether anything was written."""
-        if not text:
-            return False
-        body = f"{self._marker}\n{text}".strip()
-        ours = self._ours(number)
-        if len(ours) == 1 and ours[0].body.strip() == body:
-            return False
-        right = "pull_requests, write"
-        if ours:
-            path = f"/issues/comments/{ours[0].id}"
-            self._github.call("PATCH", path, body={"body": body}, idempotent=True, right=right)
-        else:
-            # A lost answer is not repeated: the next run finds the comment by its marker.
-            path = f"/issues/{number}/comments"
-            self._github.call("POST", path, body={"body": body}, right=right)
-        shown = self._ours(number)
-        if not shown or shown[0].body.strip() != body:
-            raise MachineError(
-                "GitHub took the comment and does not show it", where=url, advice=REMOVED
-            )
-        for comment in shown[1:]:  # of two first reports at the same time
-            path = f"/issues/comments/{comment.id}"
-            self._github.call("DELETE", path, allowed=(404,), right=right)
-        return True
-
-    def _ours(self, number: str) -> list[_Comment]:
-        """Our comments, the oldest first: marked, and written by the account of the token."""
+    def _ours(self, number: str) -> Iterator[_Comment]:
         path = f"/issues/{number}/comments"
-        comments = self._github.pages(path, _Comment, right="pull_requests, read")
-        ours = [
-            comment
-            for comment in comments
-            if comment.body.startswith(self._marker) and self._account.wrote(comment.user)
-        ]
-        return sorted(ours, key=lambda comment: comment.id)
+        for comment in self._github.pages(path, _Comment, right="pull_requests, read"):
+            if self._account.wrote(comment.user):
+                yield comment
+
+    def _create(self, number: str, body: str) -> None:
+        path = f"/issues/{number}/comments"
+        self._github.call("POST", path, body={"body": body}, right=_RIGHT)
+
+    def _edit(self, number: str, comment: _Comment, body: str) -> None:
+        path = f"/issues/comments/{comment.id}"
+        self._github.call("PATCH", path, body={"body": body}, idempotent=True, right=_RIGHT)
+
+    def _delete(self, number: str, comment: _Comment) -> None:
+        path = f"/issues/comments/{comment.id}"
+        self._github.call("DELETE", path, allowed=(404,), right=_RIGHT)
 
 
 def _says(run: _CheckRun, word: Word) -> bool:

@@ -9,7 +9,6 @@ came: an approval counts for the version that was the newest then. Source: GitLa
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Mapping
 from datetime import datetime
 
@@ -18,6 +17,7 @@ import msgspec
 from pipeline_steps.auth.hosts import Host
 from pipeline_steps.config.language import Approval, GitlabReview
 from pipeline_steps.reviews.findings import with_findings
+from pipeline_steps.reviews.forges import MERGE_REQUEST, number_of, read
 from pipeline_steps.reviews.gitlab_merges import MergeRequest, Merges
 from pipeline_steps.reviews.gitlab_verdicts import Notes, Statuses
 from pipeline_steps.reviews.remotes import project_path
@@ -35,9 +35,8 @@ from pipeline_steps.reviews.review import (
 from pipeline_steps.services.gitlab import PUBLIC, Gitlab, decode
 from pipeline_steps.services.rest import segment
 from pipeline_steps.toolbox import clock, http, retry
-from pipeline_steps.toolbox.errors import AccessRefused, ConfigurationError, UsageError
+from pipeline_steps.toolbox.errors import AccessRefused, ConfigurationError
 
-_NUMBER = re.compile(r"!?(\d{1,10})")
 #: Access levels from which members may push, and so approve ("Members API").
 _DEVELOPER = 30
 #: The system note of an approval, where `approved_at` is not told (before GitLab 18).
@@ -141,32 +140,17 @@ class GitlabReviews:
             )
         url = settings.url or variables.get("CI_SERVER_URL") or PUBLIC
         self._gitlab = Gitlab(url, project, hosts, environ=variables, budget=budget)
+        self._pages = f"{self._gitlab.page}/-/merge_requests/"
         self._statuses = Statuses(self._gitlab, settings.name)
         self._notes = Notes(self._gitlab, settings.name)
         self._merges = Merges(self._gitlab, self._merge_request)
 
     def review(self, id: str) -> Review:
         """See ReviewSystem; id is a number or the URL of a page."""
-        number = _NUMBER.fullmatch(id.removeprefix(f"{self._gitlab.page}/-/merge_requests/"))
-        if number is None:
-            raise UsageError(
-                "not a merge request of this project",
-                where=id,
-                advice=f"give its number, or a URL like {self._gitlab.page}/-/merge_requests/1",
-            )
-        return self._described(self._merge_request(number[1]))
+        return self._described(self._merge_request(number_of(id, MERGE_REQUEST, self._pages)))
 
     def _merge_request(self, number: str) -> MergeRequest:
-        answer = self._gitlab.call("GET", f"/merge_requests/{number}", allowed=(404,))
-        if answer.status == 404:
-            self._gitlab.require_visible()
-            where = f"{self._gitlab.page}/-/merge_requests/{number}"
-            raise UsageError(
-                "there is no such merge request",
-                where=where,
-                advice="check its number and the project",
-            )
-        return decode(answer, MergeRequest)
+        return decode(read(self._gitlab, number, MERGE_REQUEST, self._pages), MergeRequest)
 
     def _described(self, request: MergeRequest) -> Review:
         head = request.sha or ""
@@ -216,7 +200,7 @@ class GitlabReviews:
             return Delivery("superseded", review.url, reason)
         changed = self._statuses.set(verdict)
         text = with_findings(verdict.text, verdict.findings)
-        edited = self._notes.put(review.id, review.url, text)
+        edited = bool(text) and self._notes.put(review.id, review.url, text)[1]
         if changed is None:
             reason = "the project has neither a branch nor a pipeline with this commit"
             return Delivery("message", review.url, reason)

@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 import msgspec
 
+from pipeline_steps.reviews.forges import MERGE_REQUEST, merged_revision
 from pipeline_steps.reviews.review import Review
 from pipeline_steps.services.gitlab import Gitlab, decode, explain
 from pipeline_steps.toolbox import http, retry
@@ -90,16 +91,14 @@ class Merges:
     def _merged(self, review: Review, revision: str) -> str:
         """The revision on the target if it is merged at this one, "" if it is open at this one."""
         request = self._request(review.id)
-        if request.sha != revision:
-            raise Conflict(
-                f"the merge request is at {(request.sha or 'nothing')[:12]}, not at "
-                f"{revision[:12]} which was to be merged",
-                where=review.url,
-                advice="test and approve the new revision",
-            )
-        if request.state == "closed":
-            raise Conflict("the merge request is closed", where=review.url, advice="reopen it")
-        return request.merged_revision
+        return merged_revision(
+            review,
+            revision,
+            MERGE_REQUEST,
+            head=request.sha or "",
+            merged=request.merged_revision or None,
+            is_open=request.state != "closed",
+        )
 
     def _refusal(self, answer: http.Response, review: Review) -> PipelineError:
         """The error for a merge that did not happen."""

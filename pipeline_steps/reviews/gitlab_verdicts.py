@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 import msgspec
 
-from pipeline_steps.reviews.review import REMOVED, Verdict, Word
+from pipeline_steps.reviews.forges import VerdictComments
+from pipeline_steps.reviews.review import Verdict, Word
 from pipeline_steps.services.gitlab import Gitlab, decode, explain
 from pipeline_steps.services.rest import segment
 from pipeline_steps.toolbox.errors import AccessRefused, MachineError
@@ -128,45 +129,29 @@ def _shown(status: _Status) -> tuple[str, str, str]:
     return status.status, status.description or "", status.target_url or ""
 
 
-class Notes:
-    """The note on each merge request that tells the newest verdict."""
+class Notes(VerdictComments[_Note]):
+    """The notes of the account on merge requests."""
+
+    system = "GitLab"
+    noun = "note"
 
     def __init__(self, gitlab: Gitlab, name: str) -> None:
+        super().__init__(name)
         self._gitlab = gitlab
-        self._marker = f"<!-- pipeline-steps: {name} -->"
 
-    def put(self, number: str, url: str, text: str) -> bool:
-        """Bring the note up to date: whether anything was written."""
-        if not text:
-            return False
-        body = f"{self._marker}\n{text}".strip()
-        ours = self._ours(number)
-        if len(ours) == 1 and ours[0].body.strip() == body:
-            return False
+    def _ours(self, number: str) -> Iterator[_Note]:
+        for note in self._gitlab.pages(f"/merge_requests/{number}/notes?sort=asc", _Note):
+            if note.author and note.author.username == self._gitlab.login:
+                yield note
+
+    def _create(self, number: str, body: str) -> None:
         path = f"/merge_requests/{number}/notes"
-        if ours:
-            own = f"{path}/{ours[0].id}"
-            self._gitlab.call("PUT", own, body={"body": body}, right=_RIGHT)
-        else:
-            # A lost answer is not repeated: the next run finds the note by its marker.
-            answer = self._gitlab.call("POST", path, body={"body": body}, right=_RIGHT)
-            decode(answer, _Note)
-        shown = self._ours(number)
-        if not shown or shown[0].body.strip() != body:
-            raise MachineError(
-                "GitLab took the note and does not show it", where=url, advice=REMOVED
-            )
-        for note in shown[1:]:  # of two first reports at the same time
-            self._gitlab.call("DELETE", f"{path}/{note.id}", allowed=(404,), right=_RIGHT)
-        return True
+        decode(self._gitlab.call("POST", path, body={"body": body}, right=_RIGHT), _Note)
 
-    def _ours(self, number: str) -> list[_Note]:
-        """Our notes, the oldest first: marked, and written by the account of the token."""
-        notes = self._gitlab.pages(f"/merge_requests/{number}/notes?sort=asc", _Note)
-        login = self._gitlab.login
-        ours = [
-            note
-            for note in notes
-            if note.author and note.author.username == login and note.body.startswith(self._marker)
-        ]
-        return sorted(ours, key=lambda note: note.id)
+    def _edit(self, number: str, comment: _Note, body: str) -> None:
+        path = f"/merge_requests/{number}/notes/{comment.id}"
+        self._gitlab.call("PUT", path, body={"body": body}, right=_RIGHT)
+
+    def _delete(self, number: str, comment: _Note) -> None:
+        path = f"/merge_requests/{number}/notes/{comment.id}"
+        self._gitlab.call("DELETE", path, allowed=(404,), right=_RIGHT)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import functools
 import json
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Container, Iterator, Mapping
 from email.utils import parsedate_to_datetime
 from typing import Any, ClassVar, TypeVar
 from urllib.parse import quote, urljoin, urlsplit
@@ -130,8 +130,8 @@ class Client:
         # Asked once per client, and only after a 404.
         self._project_once = functools.cache(lambda: self.call("GET", ""))
 
-    def call(self, method: str, path: str) -> http.Response:
-        """The answer to a request: 2xx; errors are raised."""
+    def call(self, method: str, path: str, *, allowed: Container[int] = ()) -> http.Response:
+        """The answer to a request: 2xx, or a status in `allowed`; errors are raised."""
         raise NotImplementedError
 
     def require_visible(self) -> None:
