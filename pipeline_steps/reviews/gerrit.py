@@ -103,11 +103,7 @@ class GerritReviews:
 
     name = "gerrit"
     abilities = Abilities(
-        pending=False,
         line_comments=True,
-        edits_comments=False,
-        approval_revisions=True,
-        merges=True,
         # Below 16 KiB of UTF-8 (change.commentSizeLimit), with room for findings.
         longest_text=12_000,
         tells_uploader=True,

@@ -213,11 +213,7 @@ class GiteaReviews:
 
     name = "gitea"
     abilities = Abilities(
-        pending=True,
         line_comments=False,
-        edits_comments=True,
-        approval_revisions=True,
-        merges=True,
         longest_text=60_000,
         tells_uploader=True,
         folds=True,

@@ -142,11 +142,7 @@ class GithubReviews:
         in_actions = variables.get("GITHUB_ACTIONS") == "true"
         kind = settings.verdict or ("check" if in_actions else "status")
         self.abilities = Abilities(
-            pending=True,
             line_comments=kind == "check",
-            edits_comments=True,
-            approval_revisions=True,
-            merges=True,
             longest_text=50_000,  # of the 65,536 characters of a comment, with room for findings
             tells_uploader=False,
         )

@@ -102,11 +102,7 @@ class GitlabReviews:
 
     name = "gitlab"
     abilities = Abilities(
-        pending=True,
         line_comments=False,
-        edits_comments=True,
-        approval_revisions=False,
-        merges=True,
         longest_text=100_000,
         tells_uploader=False,
     )

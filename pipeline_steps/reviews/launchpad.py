@@ -64,11 +64,7 @@ class Launchpad:
 
     name = "launchpad"
     abilities = Abilities(
-        pending=False,
         line_comments=False,
-        edits_comments=True,
-        approval_revisions=True,
-        merges=False,
         longest_text=20_000,
         tells_uploader=False,
     )

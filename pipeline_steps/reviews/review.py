@@ -28,11 +28,7 @@ Word = Literal["positive", "negative", "incomplete", "started"]
 class Abilities(NamedTuple):
     """What a review system can do.
 
-    pending: it has a state for verdicts that are still missing.
     line_comments: findings are shown at their file and line.
-    edits_comments: a comment can be brought up to date; else each verdict leaves a message.
-    approval_revisions: an approval names the revision it was given on.
-    merges: it merges a pinned revision itself; else `merge` does it in a checkout.
     longest_text: characters of a verdict's text that it takes, 4000 or more.
     tells_uploader: it says which account pushed a revision; else `Review.uploader` is the author.
     folds: its Markdown knows <details>, which hides what is long.
@@ -40,11 +36,7 @@ class Abilities(NamedTuple):
         its branch has and the target has not.
     """
 
-    pending: bool
     line_comments: bool
-    edits_comments: bool
-    approval_revisions: bool
-    merges: bool
     longest_text: int
     tells_uploader: bool
     folds: bool = False
@@ -197,13 +189,13 @@ class ReviewSystem(Protocol):
         Raises:
             Conflict: the review has a newer head, or conflicts with the target.
             NotApproved: the system's own rules are not fulfilled; its words.
-            UsageError: the system does not merge (`Abilities.merges`).
+            UsageError: the system does not merge (`LeavesMerging`).
         """
 
 
 @runtime_checkable
 class LeavesMerging(ReviewSystem, Protocol):
-    """A review system that does not merge (`Abilities.merges`): `merge` does, in a checkout."""
+    """A review system that does not merge: the step `merge` does, in a checkout."""
 
     def negative_verdicts(self, review: Review, revision: str) -> tuple[str, ...]:
         """The accounts whose newest verdict, made by `report`, says negative of the revision."""
