@@ -4,8 +4,10 @@ waiting.
 
 from __future__ import annotations
 
+import argparse
 import contextlib
 import fcntl
+import json
 import os
 import random
 import shutil
@@ -15,7 +17,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NamedTuple, NoReturn
 
 
 class Cannot(Exception):
@@ -56,6 +58,43 @@ def ends_with_exit_code(main: Callable[[list[str]], int]) -> NoReturn:
     except KeyboardInterrupt:
         say(f"{Path(sys.argv[0]).name}: interrupted")
         raise SystemExit(130) from None
+
+
+class FolderTool(NamedTuple):
+    """A tool that runs one real system in one folder. system: its name, for people."""
+
+    system: str
+    description: str
+    default_folder: Path
+
+    def run(
+        self,
+        argv: list[str],
+        up: Callable[[Path], dict[str, Any]],
+        down: Callable[[Path], None],
+        read: Callable[[Path], dict[str, Any] | None],
+    ) -> int:
+        """Do what the command line says; facts of what runs go to stdout as JSON.
+
+        read: the facts, None when it does not run. Raises Cannot for the status of nothing.
+        """
+        parser = argparse.ArgumentParser(description=self.description)
+        parser.add_argument("verb", choices=("up", "down", "status"))
+        parser.add_argument(
+            "--folder",
+            type=Path,
+            default=self.default_folder,
+            help=f"default {self.default_folder}",
+        )
+        arguments = parser.parse_args(argv)
+        if arguments.verb == "down":
+            down(arguments.folder)
+            return 0
+        facts = up(arguments.folder) if arguments.verb == "up" else read(arguments.folder)
+        if facts is None:
+            raise Cannot(f"no {self.system} runs in {arguments.folder}")
+        print(json.dumps(facts, indent=2))
+        return 0
 
 
 def seconds_since(start: float) -> str:

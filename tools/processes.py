@@ -9,6 +9,7 @@ has to be right.
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import re
 import shutil
@@ -18,6 +19,7 @@ import subprocess
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from tools.machine import Cannot, Misuse, wait_until
 
@@ -114,6 +116,15 @@ def alive(process_identity: str) -> bool:
         bool(process_identity)
         and identity(int(process_identity.partition(":")[0])) == process_identity
     )
+
+
+def running_facts(file: Path) -> dict[str, Any] | None:
+    """What a tool wrote about the daemons it started, when all of them run."""
+    try:
+        document: dict[str, Any] = json.loads(file.read_text())
+    except (OSError, ValueError):
+        return None
+    return document if all(map(alive, document["processes"].values())) else None
 
 
 def of_folder(folder: Path) -> list[int]:

@@ -12,16 +12,16 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from tools import users
+from tools import environment, users
 from tools.engine import engine
 from tools.gerrit import build as gerrit_build
 from tools.gitea import build as gitea_build
 from tools.kubernetes import build, node
-from tools.machine import Cannot, agreed, cache, find_program
+from tools.machine import Cannot, agreed, cache, find_program, say
 from tools.programs import debian, programs
 
 ENGINE_PROGRAMS = ("buildx", "buildkitd")
@@ -147,6 +147,26 @@ def down(started: users.Started) -> None:
 def path_with(*folders: Path) -> str:
     """PATH with these folders first."""
     return ":".join([*(str(folder) for folder in folders), os.environ.get("PATH", "/usr/bin:/bin")])
+
+
+def ask_to_install(
+    command: str, packages: Mapping[str, str], programs: Mapping[str, str], *, yes: bool
+) -> None:
+    """Say what this machine lacks for a command and where it goes, and ask; nothing is installed.
+
+    packages: of Debian, with the reason. programs: with where they come from. Raises Cannot.
+    """
+    venv = environment.is_stale()
+    if not (packages or programs or venv):
+        return
+    say(f"{command} installs what this machine lacks:")
+    for package, why in packages.items():
+        say(f"  Debian package {package}: {why}")
+    for name, source in programs.items():
+        say(f"  {name} ({source}) into {cache()}")
+    if venv:
+        say(f"  Python packages of requirements/test.txt (PyPI) into {environment.VENV}")
+    confirm("Go on?", yes=yes)
 
 
 def confirm(what: str, *, yes: bool) -> None:

@@ -19,7 +19,7 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 if not __package__:  # run as a file: let `tools` be found beside this one
@@ -27,7 +27,7 @@ if not __package__:  # run as a file: let `tools` be found beside this one
 
 from tools import environment, systems, users
 from tools.demo import proof, repository
-from tools.machine import Cannot, cache, ends_with_exit_code, find_program, say, seconds_since
+from tools.machine import Cannot, ends_with_exit_code, find_program, say, seconds_since
 from tools.programs import debian, programs
 
 ROOT = environment.ROOT
@@ -80,16 +80,7 @@ def announce_and_install(
     names = ["helm4", *([] if has_engine else systems.ENGINE_PROGRAMS)]
     packages = systems.missing_packages(purposes)
     built = systems.missing_programs(names, kubernetes=not makes_cluster)
-    venv = environment.is_stale()
-    if packages or built or venv:
-        say("make demo installs what this machine lacks:")
-        for package, why in packages.items():
-            say(f"  Debian package {package}: {why}")
-        for name, source in built.items():
-            say(f"  {name} ({source}) into {cache()}")
-        if venv:
-            say(f"  Python packages of requirements/test.txt (PyPI) into {environment.VENV}")
-        systems.confirm("Go on?", yes=yes)
+    systems.ask_to_install("make demo", packages, built, yes=yes)
     debian.install(purposes, yes=True)
     builds = [systems.get(names), *([] if makes_cluster else [systems.kubernetes])]
     builds += [systems.gerrit] if "gerrit" in more else []
@@ -192,14 +183,22 @@ def down() -> int:
     return 0
 
 
-def main(argv: list[str]) -> int:
-    parser = argparse.ArgumentParser(
-        prog="demo.py", description="A chart from push to production, on this machine."
-    )
-    parser.add_argument("verb", choices=("up", "down"))
+def run_demo(
+    argv: list[str],
+    description: str,
+    start: Callable[..., int],
+    end: Callable[[], int] | None = None,
+) -> int:
+    """Do what the command line of a demonstration says; start: takes `yes`, for no questions."""
+    parser = argparse.ArgumentParser(description=description)
+    parser.add_argument("verb", choices=("up", "down") if end else ("up",))
     parser.add_argument("--yes", action="store_true", help="do not ask")
     arguments = parser.parse_args(argv)
-    return up(yes=arguments.yes) if arguments.verb == "up" else down()
+    return end() if end and arguments.verb == "down" else start(yes=arguments.yes)
+
+
+def main(argv: list[str]) -> int:
+    return run_demo(argv, "A chart from push to production, on this machine.", up, down)
 
 
 if __name__ == "__main__":

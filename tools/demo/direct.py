@@ -13,7 +13,6 @@ command that fails; 7 this machine cannot.
 
 from __future__ import annotations
 
-import argparse
 import os
 import re
 import shlex
@@ -150,13 +149,9 @@ def farewell(overlay: Path) -> None:
 
 
 def main(argv: list[str]) -> int:
-    parser = argparse.ArgumentParser(
-        prog="direct.py", description="Two developers, Subversion and Kubernetes, on this machine."
+    return demo.run_demo(
+        argv, "Two developers, Subversion and Kubernetes, on this machine.", up, down
     )
-    parser.add_argument("verb", choices=("up", "down"))
-    parser.add_argument("--yes", action="store_true", help="do not ask")
-    arguments = parser.parse_args(argv)
-    return up(yes=arguments.yes) if arguments.verb == "up" else down()
 
 
 if __name__ == "__main__":

@@ -12,7 +12,6 @@ removes the rest. Exit codes: 0; 8 a step of the story failed; 7 this machine ca
 
 from __future__ import annotations
 
-import argparse
 import os
 import shutil
 import subprocess
@@ -140,13 +139,7 @@ def look_around(official: Official, pull: PullRequest) -> None:
 
 
 def main(argv: list[str]) -> int:
-    parser = argparse.ArgumentParser(
-        prog="forge.py", description="From a pull request to an installation, on this machine."
-    )
-    parser.add_argument("verb", choices=("up",))
-    parser.add_argument("--yes", action="store_true", help="do not ask")
-    arguments = parser.parse_args(argv)
-    return up(yes=arguments.yes)
+    return demo.run_demo(argv, "From a pull request to an installation, on this machine.", up)
 
 
 if __name__ == "__main__":

@@ -12,7 +12,6 @@ removes all of it. Exit codes: those of the command that fails; 7 this machine c
 
 from __future__ import annotations
 
-import argparse
 import hashlib
 import os
 import re
@@ -169,13 +168,7 @@ def down() -> int:
 
 
 def main(argv: list[str]) -> int:
-    parser = argparse.ArgumentParser(
-        prog="gerrit.py", description="A chart from a review on Gerrit to a release."
-    )
-    parser.add_argument("verb", choices=("up", "down"))
-    parser.add_argument("--yes", action="store_true", help="do not ask")
-    arguments = parser.parse_args(argv)
-    return up(yes=arguments.yes) if arguments.verb == "up" else down()
+    return demo.run_demo(argv, "A chart from a review on Gerrit to a release.", up, down)
 
 
 if __name__ == "__main__":

@@ -12,7 +12,6 @@ failed; 7 this machine cannot.
 
 from __future__ import annotations
 
-import argparse
 import os
 import shutil
 import subprocess
@@ -25,7 +24,7 @@ if not __package__:  # run as a file: let `tools` be found beside this one
 
 from tools import environment, systems
 from tools.demo import demo
-from tools.machine import cache, ends_with_exit_code, say, seconds_since
+from tools.machine import ends_with_exit_code, say, seconds_since
 from tools.programs import debian, programs
 
 FOLDER = demo.DEMO / "public"
@@ -54,29 +53,14 @@ def install(*, yes: bool) -> None:
     """Say what is missing and where it goes, ask, install. Raises Cannot."""
     packages = systems.missing_packages(list(PURPOSES))
     built = systems.missing_programs(["helm4"], kubernetes=False)
-    venv = environment.is_stale()
-    if packages or built or venv:
-        say("make demo-public installs what this machine lacks:")
-        for package, why in packages.items():
-            say(f"  Debian package {package}: {why}")
-        for name, source in built.items():
-            say(f"  {name} ({source}) into {cache()}")
-        if venv:
-            say(f"  Python packages of requirements/test.txt (PyPI) into {environment.VENV}")
-        systems.confirm("Go on?", yes=yes)
+    systems.ask_to_install("make demo-public", packages, built, yes=yes)
     debian.install(list(PURPOSES), yes=True)
     systems.get(["helm4"])()
     environment.ensure()
 
 
 def main(argv: list[str]) -> int:
-    parser = argparse.ArgumentParser(
-        prog="public.py", description="From a proposed branch to published charts."
-    )
-    parser.add_argument("verb", choices=("up",))
-    parser.add_argument("--yes", action="store_true", help="do not ask")
-    arguments = parser.parse_args(argv)
-    return up(yes=arguments.yes)
+    return demo.run_demo(argv, "From a proposed branch to published charts.", up)
 
 
 if __name__ == "__main__":

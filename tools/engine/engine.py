@@ -14,7 +14,6 @@ plugin and a builder for BuildKit. Needs root, and Debian's `packages engine`. E
 
 from __future__ import annotations
 
-import argparse
 import hashlib
 import http.client
 import json
@@ -33,6 +32,7 @@ if not __package__:  # run as a file: let `tools` be found beside this one
 from tools import processes
 from tools.machine import (
     Cannot,
+    FolderTool,
     ends_with_exit_code,
     find_program,
     locked,
@@ -181,15 +181,7 @@ def sbin_too() -> dict[str, str]:
 
 def read(folder: Path) -> dict[str, Any] | None:
     """Facts of the engine in this folder when all of it runs."""
-    try:
-        document: dict[str, Any] = json.loads((folder.resolve() / "engine.json").read_text())
-    except (OSError, ValueError):
-        return None
-    return (
-        document
-        if all(processes.alive(daemon) for daemon in document["processes"].values())
-        else None
-    )
+    return processes.running_facts(folder.resolve() / "engine.json")
 
 
 def clear(folder: Path) -> None:
@@ -248,22 +240,8 @@ def answers(path: Path) -> bool:
 
 
 def main(argv: list[str]) -> int:
-    parser = argparse.ArgumentParser(
-        prog="engine.py", description="A docker engine and BuildKit in one folder."
-    )
-    parser.add_argument("verb", choices=("up", "down", "status"))
-    parser.add_argument(
-        "--folder", type=Path, default=DEFAULT_FOLDER, help=f"default {DEFAULT_FOLDER}"
-    )
-    arguments = parser.parse_args(argv)
-    if arguments.verb == "down":
-        down(arguments.folder)
-        return 0
-    engine_facts = up(arguments.folder) if arguments.verb == "up" else read(arguments.folder)
-    if engine_facts is None:
-        raise Cannot(f"no engine runs in {arguments.folder}")
-    print(json.dumps(engine_facts, indent=2))
-    return 0
+    tool = FolderTool("engine", "A docker engine and BuildKit in one folder.", DEFAULT_FOLDER)
+    return tool.run(argv, up, down, read)
 
 
 if __name__ == "__main__":

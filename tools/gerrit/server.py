@@ -11,7 +11,6 @@ codes: 0, 2 (command line), 7 (this machine cannot).
 
 from __future__ import annotations
 
-import argparse
 import http.client
 import json
 import shutil
@@ -26,7 +25,7 @@ if not __package__:  # run as a file: let `tools` be found beside this one
 from tools import processes
 from tools.gerrit import build
 from tools.machine import (
-    Cannot,
+    FolderTool,
     ends_with_exit_code,
     free_ports,
     locked,
@@ -105,12 +104,7 @@ def answers(port: int) -> bool:
 
 def read(folder: Path) -> dict[str, Any] | None:
     """Facts of the server in this folder when it runs."""
-    try:
-        document: dict[str, Any] = json.loads((folder.resolve() / "gerrit.json").read_text())
-    except (OSError, ValueError):
-        return None
-    running = all(processes.alive(daemon) for daemon in document["processes"].values())
-    return document if running else None
+    return processes.running_facts(folder.resolve() / "gerrit.json")
 
 
 def clear(folder: Path) -> None:
@@ -133,20 +127,8 @@ def lock(folder: Path) -> Any:
 
 
 def main(argv: list[str]) -> int:
-    parser = argparse.ArgumentParser(prog="server.py", description="A real Gerrit in one folder.")
-    parser.add_argument("verb", choices=("up", "down", "status"))
-    parser.add_argument(
-        "--folder", type=Path, default=DEFAULT_FOLDER, help=f"default {DEFAULT_FOLDER}"
-    )
-    arguments = parser.parse_args(argv)
-    if arguments.verb == "down":
-        down(arguments.folder)
-        return 0
-    facts = up(arguments.folder) if arguments.verb == "up" else read(arguments.folder)
-    if facts is None:
-        raise Cannot(f"no Gerrit runs in {arguments.folder}")
-    print(json.dumps(facts, indent=2))
-    return 0
+    tool = FolderTool("Gerrit", "A real Gerrit in one folder.", DEFAULT_FOLDER)
+    return tool.run(argv, up, down, read)
 
 
 if __name__ == "__main__":

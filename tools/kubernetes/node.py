@@ -157,15 +157,7 @@ def live() -> dict[str, Any] | None:
     record = recorded()
     if record is None:
         return None
-    try:
-        document: dict[str, Any] = json.loads((Path(record["folder"]) / "node.json").read_text())
-    except (OSError, ValueError):
-        return None
-    return (
-        document
-        if all(processes.alive(daemon) for daemon in document["processes"].values())
-        else None
-    )
+    return processes.running_facts(Path(record["folder"]) / "node.json")
 
 
 def clear(folder: Path) -> None:
