@@ -22,13 +22,13 @@ from pipeline_steps.config.language import Approval, GiteaReview
 from pipeline_steps.reviews.findings import with_findings
 from pipeline_steps.reviews.forges import (
     PULL_REQUEST,
-    VerdictComments,
     merged_revision,
     number_of,
     read,
 )
+from pipeline_steps.reviews.gitea_tags import TagReleases
+from pipeline_steps.reviews.gitea_verdicts import Comments, Statuses
 from pipeline_steps.reviews.review import (
-    REMOVED,
     Abilities,
     Delivery,
     Review,
@@ -50,15 +50,6 @@ from pipeline_steps.toolbox.errors import (
     UsageError,
 )
 
-STATES: Mapping[Word, str] = {
-    "positive": "success",
-    "negative": "failure",
-    "incomplete": "pending",
-    "started": "pending",
-}
-_WORDS: Mapping[str, Word] = {"success": "positive", "failure": "negative", "error": "negative"}
-#: Begins the description of a pending status that says "started"; another one is incomplete.
-_STARTED = "started: "
 #: Gitea computes in the background whether a pull request can be merged, and says "try again later"
 #: until then, but also when there are conflicts. Seconds until the latter is assumed.
 MERGEABLE_WITHIN = 10.0
@@ -123,24 +114,6 @@ class _Opinion(msgspec.Struct):
     stale: bool = False
 
 
-class _Status(msgspec.Struct):
-    """A status, of which each one that is set is kept: the highest id counts."""
-
-    status: str
-    context: str
-    description: str = ""
-    target_url: str = ""
-    creator: _Person | None = None
-    id: int = 0
-
-
-class _Comment(msgspec.Struct):
-    id: int
-    body: str
-    html_url: str
-    user: _Person | None = None
-
-
 class _Object(msgspec.Struct):
     sha: str
 
@@ -163,49 +136,11 @@ class _Teams(msgspec.Struct):
     data: tuple[_Team, ...] = ()
 
 
-class _Asset(msgspec.Struct):
-    name: str
-    size: int
-    uuid: str
-
-
-class _Release(msgspec.Struct):
-    id: int
-    html_url: str
-    assets: tuple[_Asset, ...] = ()
-
-
 class _History(NamedTuple):
     """revisions: heads, oldest first. uploader: who pushed the last one, None when unknown."""
 
     revisions: tuple[str, ...]
     uploader: str | None
-
-
-class _Comments(VerdictComments[_Comment]):
-    """The comments of the account on pull requests."""
-
-    system = "Gitea"
-
-    def __init__(self, gitea: Gitea, name: str) -> None:
-        super().__init__(name)
-        self._gitea = gitea
-
-    def _ours(self, number: str) -> Iterator[_Comment]:
-        login = self._gitea.login
-        for comment in self._gitea.pages(f"/issues/{number}/comments", _Comment):
-            if comment.user and comment.user.login == login:
-                yield comment
-
-    def _create(self, number: str, body: str) -> None:
-        self._gitea.call("POST", f"/issues/{number}/comments", body={"body": body})
-
-    def _edit(self, number: str, comment: _Comment, body: str) -> None:
-        path = f"/issues/comments/{comment.id}"
-        self._gitea.call("PATCH", path, body={"body": body}, idempotent=True)
-
-    def _delete(self, number: str, comment: _Comment) -> None:
-        self._gitea.call("DELETE", f"/issues/comments/{comment.id}", allowed=(404,))
 
 
 class GiteaReviews:
@@ -230,10 +165,11 @@ class GiteaReviews:
     ) -> None:
         """repository: OWNER/NAME. Raises ConfigurationError when it is none."""
         self._gitea = Gitea(settings.url, repository, hosts, environ=environ, budget=budget)
-        self._context = settings.name
         self._page = f"{self._gitea.url}/{repository}"
         self._pages = f"{self._page}/pulls/"
-        self._comments = _Comments(self._gitea, settings.name)
+        self._statuses = Statuses(self._gitea, settings.name, self._page)
+        self._comments = Comments(self._gitea, settings.name)
+        self.releases = TagReleases(self._gitea, self._page)
 
     def review(self, id: str) -> Review:
         """See ReviewSystem; id is a number or the URL of a page."""
@@ -335,59 +271,15 @@ class GiteaReviews:
         if head != verdict.revision:
             problem = f"the pull request has a newer revision, {head[:12]}"
             return Delivery("superseded", review.url, problem)
-        changed = self._set_status(verdict)
+        changed = self._statuses.set(verdict)
         text = with_findings(verdict.text, verdict.findings)
         comment, edited = self._comments.put(review.id, review.url, text)
         outcome = "set" if changed or edited else "unchanged"
         return Delivery("set" if outcome == "set" else "unchanged", comment.html_url)
 
-    def _set_status(self, verdict: Verdict) -> bool:
-        """Set the status unless it is there. Raises MachineError when it is not shown then."""
-        begins = verdict.summary.startswith(_STARTED)
-        started = _STARTED if verdict.word == "started" and not begins else ""
-        fields = {
-            "state": STATES[verdict.word],
-            "context": self._context,
-            "description": f"{started}{verdict.summary}",
-            "target_url": verdict.url,
-        }
-        if self._shows(verdict.revision, fields):
-            return False
-        path = f"/statuses/{segment(verdict.revision)}"
-        self._gitea.call("POST", path, body=fields, idempotent=True)  # the newest of equals counts
-        if not self._shows(verdict.revision, fields):
-            raise MachineError(
-                f"Gitea took the status {self._context} and does not show it",
-                where=f"{self._page}/commit/{verdict.revision}",
-                advice="run report again; another account may set the same status",
-            )
-        return True
-
-    def _shows(self, revision: str, fields: Mapping[str, str]) -> bool:
-        """Whether the status that counts is this one, and our account's."""
-        status = self._status(revision)
-        return (
-            status is not None
-            and status.creator is not None
-            and status.creator.login == self._gitea.login
-            and (status.status, status.description) == (fields["state"], fields["description"])
-            and status.target_url == fields["target_url"]
-        )
-
-    def _status(self, revision: str) -> _Status | None:
-        """The status that counts: the newest with our name."""
-        statuses = self._gitea.pages(f"/statuses/{segment(revision)}", _Status)
-        ours = [status for status in statuses if status.context == self._context]
-        return max(ours, key=lambda status: status.id, default=None)
-
     def verdict(self, review: Review, revision: str) -> Word | None:
         """See ReviewSystem."""
-        status = self._status(revision)
-        if status is None or status.creator is None or status.creator.login != self._gitea.login:
-            return None
-        if status.status == "pending":
-            return "started" if status.description.startswith(_STARTED) else "incomplete"
-        return _WORDS.get(status.status)
+        return self._statuses.word(revision)
 
     def votes(self, review: Review, approval: Approval) -> tuple[Vote, ...]:
         """See ReviewSystem. Only what Gitea calls official counts: others may not write.
@@ -511,71 +403,12 @@ class GiteaReviews:
 
     def require_release_access(self) -> None:
         """See PublishesReleases."""
-        rights = decode(self._gitea.call("GET", ""), _Rights)
-        if not rights.permissions.get("push"):
-            raise AccessRefused(
-                "the account may not make releases",
-                where=self._page,
-                advice="give it write access, and the token the scope write:repository",
-            )
+        self.releases.require_access()
 
     def publish_release_of(self, tag: Tag, archive: Archive) -> str:
         """See PublishesReleases."""
         files = {archive.file_name: archive.tgz}
-        return self.publish_release(tag.name, f"{archive.name} {archive.version}", "", files)
-
-    def publish_release(self, tag: str, title: str, text: str, files: Mapping[str, bytes]) -> str:
-        """Make the release of a tag that is there, with these files (name → bytes); its page.
-
-        What is there already stays: only files that are missing are added.
-
-        Raises:
-            UsageError: the server does not have the tag. Gitea would make one at another revision.
-            Conflict: the release has a file of this name with other bytes.
-        """
-        if self._gitea.call("GET", f"/tags/{segment(tag)}", allowed=(404,)).status == 404:
-            self._gitea.require_visible()
-            raise UsageError(
-                f"there is no tag {tag}", where=self._page, advice="push the tag first"
-            )
-        release = self._release(tag)
-        if release is None:
-            fields = {"tag_name": tag, "name": title, "body": text}
-            # 409: another build was first; then it is there
-            self._gitea.call("POST", "/releases", body=fields, allowed=(409,), idempotent=True)
-            release = self._release(tag)
-        if release is None:
-            raise MachineError(
-                "Gitea took the release and does not show it", where=self._page, advice=REMOVED
-            )
-        for name, data in files.items():
-            self._put_asset(release, name, data)
-        return release.html_url
-
-    def _release(self, tag: str) -> _Release | None:
-        answer = self._gitea.call("GET", f"/releases/tags/{segment(tag)}", allowed=(404,))
-        return None if answer.status == 404 else decode(answer, _Release)
-
-    def _put_asset(self, release: _Release, name: str, data: bytes) -> None:
-        stored = [asset for asset in release.assets if asset.name == name]
-        if not stored:
-            path = f"/releases/{release.id}/assets?name={segment(name)}"
-            answer = self._gitea.call("POST", path, body=data, kind="application/octet-stream")
-            stored = [decode(answer, _Asset)]
-        for asset in stored:
-            url = f"{self._gitea.url}/attachments/{segment(asset.uuid)}"
-            if self._gitea.call("GET", url).body != data:
-                raise Conflict(
-                    f"the release has {name} with other bytes",
-                    where=release.html_url,
-                    advice="raise the version: what was released is never replaced",
-                )
-
-
-class _Rights(msgspec.Struct):
-    """Of the account."""
-
-    permissions: dict[str, bool] = {}
+        return self.releases.publish(tag.name, f"{archive.name} {archive.version}", "", files)
 
 
 class _NotYetMergeable(Conflict):

@@ -392,14 +392,14 @@ def test_a_release_is_made_at_a_pushed_tag_and_completed(repository: Repository)
     system = reviews(repository)
     files = {"hello-1.0.0.tgz": b"\x1f\x8b" + bytes(range(256)) * 40}
     with pytest.raises(UsageError, match="push the tag first"):
-        system.publish_release("hello-1.0.0", "hello 1.0.0", "First.", files)
+        system.releases.publish("hello-1.0.0", "hello 1.0.0", "First.", files)
     assert repository.call("GET", "/tags", "core") == [], "none was made"
     repository.checkout.git("tag", "-a", "-m", "Release hello 1.0.0", "hello-1.0.0")
     repository.checkout.git("push", "-q", "origin", "hello-1.0.0")
-    page = system.publish_release("hello-1.0.0", "hello 1.0.0", "First.", {})
+    page = system.releases.publish("hello-1.0.0", "hello 1.0.0", "First.", {})
     assert page == f"{repository.forge.url}/{repository.name}/releases/tag/hello-1.0.0"
     for _ in range(2):  # the second finds all there
-        assert system.publish_release("hello-1.0.0", "hello 1.0.0", "First.", files) == page
+        assert system.releases.publish("hello-1.0.0", "hello 1.0.0", "First.", files) == page
     (release,) = repository.call("GET", "/releases", "core")
     assert (release["name"], release["body"], release["draft"]) == ("hello 1.0.0", "First.", False)
     (asset,) = release["assets"]
@@ -408,7 +408,7 @@ def test_a_release_is_made_at_a_pushed_tag_and_completed(repository: Repository)
     with pytest.raises(AccessRefused, match="write access"):
         reviews(repository, "stranger").require_release_access()
     with pytest.raises(Conflict, match="with other bytes"):
-        system.publish_release("hello-1.0.0", "hello 1.0.0", "First.", {"hello-1.0.0.tgz": b"x"})
+        system.releases.publish("hello-1.0.0", "hello 1.0.0", "First.", {"hello-1.0.0.tgz": b"x"})
 
 
 def test_the_files_of_a_private_repository_are_compared_too(forge: Forge, tmp_path: Path) -> None:
@@ -416,7 +416,7 @@ def test_the_files_of_a_private_repository_are_compared_too(forge: Forge, tmp_pa
     repository.checkout.git("tag", "v1")
     repository.checkout.git("push", "-q", "origin", "v1")
     for _ in range(2):
-        reviews(repository).publish_release("v1", "One", "", {"a+b.tgz": b"bytes"})
+        reviews(repository).releases.publish("v1", "One", "", {"a+b.tgz": b"bytes"})
 
 
 # Teams
