@@ -243,6 +243,7 @@ class Gitlab:
             raise Refused(403, "403 Forbidden")
 
     def _group(self, request: Request, name: str) -> Answer:
+        """ "Members API", list all members of a group, with inherited ones."""
         for project in self.projects.values():
             if name in project.groups:
                 people = [{**person(login), "access_level": 30} for login in project.groups[name]]
@@ -372,6 +373,7 @@ def _notes(hub: Gitlab, project: Project, request: Request, match: re.Match[str]
 
 @route("POST", r"/merge_requests/(\d+)/notes")
 def _new_note(hub: Gitlab, project: Project, request: Request, match: re.Match[str]) -> Answer:
+    """ "Notes API", create new merge request note; its length: "Application limits"."""
     _one(project, match)
     body = hub.fields(request, {"body"}, {"created_at"})["body"]
     if len(body) > 1_000_000:
@@ -390,6 +392,7 @@ def _note(hub: Gitlab, project: Project, request: Request, number: str) -> dict[
 
 @route("PUT", r"/merge_requests/(\d+)/notes/(\d+)")
 def _changed_note(hub: Gitlab, project: Project, request: Request, match: re.Match[str]) -> Answer:
+    """ "Notes API", modify existing merge request note: by its author."""
     note = _note(hub, project, request, match[2])
     note["body"] = hub.fields(request, {"body"}, set())["body"]
     return Answer(200, note)
@@ -397,6 +400,7 @@ def _changed_note(hub: Gitlab, project: Project, request: Request, match: re.Mat
 
 @route("DELETE", r"/merge_requests/(\d+)/notes/(\d+)")
 def _removed_note(hub: Gitlab, project: Project, request: Request, match: re.Match[str]) -> Answer:
+    """ "Notes API", delete a merge request note."""
     project.notes.remove(_note(hub, project, request, match[2]))
     return Answer(204)
 
