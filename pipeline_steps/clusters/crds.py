@@ -15,22 +15,58 @@ import yaml
 from pipeline_steps.charts.compare import split_documents
 from pipeline_steps.clusters.kubernetes import Api, Object
 from pipeline_steps.toolbox.clock import Deadline
-from pipeline_steps.toolbox.errors import Conflict
+from pipeline_steps.toolbox.errors import ChartFailed, Conflict
 
 KIND = "CustomResourceDefinition"
 #: Between two looks whether the API server serves a new kind.
 PAUSE = 0.2
+#: Values of a definition, aliases counted as what they stand for; etcd takes no object of so many.
+MOST = 500_000
+
+
+class _Loader(yaml.CSafeLoader):
+    """Dates are texts, as in the JSON that Kubernetes makes of YAML."""
+
+
+_Loader.yaml_implicit_resolvers = {
+    first: [each for each in resolvers if each[0] != "tag:yaml.org,2002:timestamp"]
+    for first, resolvers in yaml.CSafeLoader.yaml_implicit_resolvers.items()
+}
 
 
 def definitions(manifests: str) -> list[Object]:
     """The definitions among what `helm template --include-crds` printed that come from crds
-    folders.
+    folders. Raises ChartFailed for a text that is no YAML: helm prints them as they stand.
     """
     documents = [
         document for document in split_documents(manifests) if "/crds/" in document.template
     ]
-    objects = [yaml.load(document.text, Loader=yaml.CSafeLoader) for document in documents]
+    objects = [_object(document.text, document.template) for document in documents]
     return [each for each in objects if isinstance(each, dict) and each.get("kind") == KIND]
+
+
+def _object(text: str, template: str) -> object:
+    try:
+        value = yaml.load(text, Loader=_Loader)
+        if _size(value, {}) > MOST:
+            raise ValueError("its aliases stand for too much")
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        raise ChartFailed(
+            f"no CustomResourceDefinition that Kubernetes can read: {' '.join(str(error).split())}",
+            where=template,
+            advice="correct the file in the chart",
+        ) from error
+    return value
+
+
+def _size(value: object, sizes: dict[int, int]) -> int:
+    """Values in a value, those behind aliases each time they are named."""
+    if not isinstance(value, (dict, list)):
+        return 1
+    if id(value) not in sizes:
+        items = [*value, *value.values()] if isinstance(value, dict) else value
+        sizes[id(value)] = 1 + sum(_size(item, sizes) for item in items)
+    return sizes[id(value)]
 
 
 def create_missing(api: Api, objects: Iterable[Object], deadline: Deadline) -> None:

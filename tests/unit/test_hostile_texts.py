@@ -25,6 +25,7 @@ from pipeline_steps.auth.hosts import Host
 from pipeline_steps.auth.reference import Reference
 from pipeline_steps.charts import ignore as helmignore
 from pipeline_steps.cli import boundary
+from pipeline_steps.clusters import crds
 from pipeline_steps.images import ignore as dockerignore
 from pipeline_steps.images import image_layers
 from pipeline_steps.oci.manifest import OCI_MANIFEST
@@ -34,7 +35,7 @@ from pipeline_steps.reviews import gitea as gitea_reviews
 from pipeline_steps.services import gerrit, gitea
 from pipeline_steps.state import record
 from pipeline_steps.toolbox import files, http, junit, process, redact
-from pipeline_steps.toolbox.errors import AccessRefused, EvidenceError, MachineError
+from pipeline_steps.toolbox.errors import AccessRefused, ChartFailed, EvidenceError, MachineError
 from pipeline_steps.toolbox.proxy import proxy_for
 from pipeline_steps.toolbox.wildcards import ANY, FOLDERS, IN_NAME, Pattern
 from tests.support.scripted import Answer, Request, scripted
@@ -169,6 +170,23 @@ def test_a_nested_record_is_an_error_of_ours() -> None:
 def test_a_nested_error_body_of_gerrit_is_shown_as_text() -> None:
     answer = http.Response("POST", "https://example.com/", 409, {}, b")]}'" + b"[" * 20_000)
     assert gerrit.words(answer) == "[" * 500
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["a: [", "a: " + "[" * 20_000, f"a: {'9' * 5000}", "a: &a [*a]", "a: !!python/name:os.system",
+     "\n".join(["a0: &a0 x", *(f"a{n}: &a{n} [*a{n - 1}, *a{n - 1}]" for n in range(1, 40))])],
+    ids=["cut", "nested", "5000 digits", "in itself", "a tag of Python", "2**39 values"],
+)  # fmt: skip
+def test_a_definition_that_is_no_yaml_is_the_charts_failure(text: str) -> None:
+    with pytest.raises(ChartFailed, match=r"web/crds/a\.yaml: no CustomResourceDefinition"):
+        crds.definitions(f"---\n# Source: web/crds/a.yaml\n{text}\n")
+
+
+@pytest.mark.parametrize("date", ["2026-01-31", "2026-13-45", "0001-01-01T00:00:00+23:59"])
+def test_a_date_in_a_definition_is_a_text(date: str) -> None:
+    text = f"---\n# Source: web/crds/a.yaml\nkind: {crds.KIND}\ndefault: {date}\n"
+    assert crds.definitions(text) == [{"kind": crds.KIND, "default": date}]
 
 
 def test_a_layers_digest_leads_to_no_other_file(tmp_path: Path) -> None:

@@ -38,7 +38,8 @@ def line(tmp_path: Path) -> Iterator[Line]:
 def test_a_tested_chart_is_tagged_and_promoted_with_every_change_recorded(line: Line) -> None:
     line.tested()
     line.ok("tag_release", "--local", "--chart", "common")
-    line.ok("promote", "--chart", "common")
+    told = line.ok("promote", "--chart", "common").stderr
+    assert "no cluster tests it (a library, tested through its dependents)" in told
 
     content = line.records("snapshot")[-1]["content"]
     assert line.repo.git("tag", "-l", "--format=%(contents)", "common-1.0.0").endswith(
