@@ -15,12 +15,13 @@ WORLDS = TESTS / "support/review_systems.py"
 
 
 class System(NamedTuple):
-    """name: in the suite. merges: whether it merges itself. kind: what is asked, in one word.
-    words: what that is.
+    """name: in the suite. merges: whether it merges itself. releases: whether it shows tags as
+    releases. kind: what is asked, in one word. words: what that is.
     """
 
     name: str
     merges: bool
+    releases: bool
     kind: str
     words: str
 
@@ -29,11 +30,12 @@ def systems() -> list[System]:
     """The systems and ways of merging in the order of the suite."""
     assigned = _assignments(WORLDS)
     kinds = {name: str(ast.literal_eval(value)) for name, value in _items(assigned["KINDS"])}
+    releasing = ast.literal_eval(assigned["RELEASING"])
     found = []
     for variable, merges in (("SYSTEMS", True), ("WITHOUT_MERGES", False)):
         for name, _ in _items(assigned[variable]):
             kind, _, words = kinds[name.partition("-")[0].partition("_")[0]].partition(": ")
-            found.append(System(name, merges, kind, words))
+            found.append(System(name, merges, name in releasing, kind, words))
     return found
 
 
@@ -85,7 +87,10 @@ def page() -> str:
 
 
 def _cell(decorator: str, system: System) -> str:
-    return system.kind if decorator == "every_system" or system.merges else "–"
+    asked = decorator == "every_system" or system.merges
+    if decorator == "every_releasing":
+        asked = system.releases
+    return system.kind if asked else "–"
 
 
 def _is_way(system: System) -> bool:

@@ -484,15 +484,6 @@ def test_a_release_killed_at_any_request_is_finished_and_never_doubled(
     )
 
 
-def test_who_may_make_no_release_is_told_before_the_tag_is_set(place: Place) -> None:
-    place.reviews(WRITE).require_release_access()
-    place.reviews(APP).require_release_access()
-    with pytest.raises(AccessRefused, match="contents, write"):
-        place.reviews(READ).require_release_access()
-    with pytest.raises(AccessRefused, match="there is no token"):
-        place.reviews("").require_release_access()
-
-
 def test_the_double_refuses_what_the_description_does_not_have(tmp_path: Path) -> None:
     with pytest.raises(AssertionError), reviewing(NAME, tmp_path / "hosted.git") as (hub, people):
         place = Place(hub, people)

@@ -52,6 +52,7 @@ GITHUB = (
     Row("review merge", WRITE, "repo:status; it needs repo", REFUSED, scopes="repo:status"),
     Row("review release", APP, "takes a release"),
     Row("review release", READ, "contents, write", REFUSED),
+    Row("review release", "", "there is no token for GitHub", REFUSED),
     Row("review approvals", WRITE, "1 approvals can be read"),
     Row("review approvals", WRITE, "metadata, read", REFUSED, refuse="/permission"),
     Row("review approvals", WRITE, "can be read", None, ENVIRONMENT),

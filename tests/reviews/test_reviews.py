@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from pipeline_steps.reviews.review import Delivery, Finding, Verdict, Word
+from pipeline_steps.reviews.review import Delivery, Finding, PublishesReleases, Verdict, Word
+from pipeline_steps.sources.source import Tag
 from pipeline_steps.toolbox.errors import (
     AccessRefused,
     Conflict,
@@ -15,7 +17,15 @@ from pipeline_steps.toolbox.errors import (
     PipelineError,
     UsageError,
 )
-from tests.support.review_systems import SYSTEMS, WITHOUT_MERGES, Proposed, World
+from tests.support.charts import packed
+from tests.support.review_systems import (
+    RELEASING,
+    SYSTEMS,
+    WITHOUT_MERGES,
+    Proposed,
+    Releasing,
+    World,
+)
 
 #: Ways of merging are asked about merging only.
 SERVERS = [name for name in SYSTEMS if "-" not in name]
@@ -30,6 +40,7 @@ def world(request: pytest.FixtureRequest, tmp_path: Path) -> World:
 every_system = pytest.mark.parametrize("world", [*SERVERS, *WITHOUT_MERGES], indirect=True)
 #: With rights of their own for verdicts, and logins in `hosts`.
 every_server = pytest.mark.parametrize("world", SERVERS, indirect=True)
+every_releasing = pytest.mark.parametrize("world", RELEASING, indirect=True)
 every_way = pytest.mark.parametrize("world", SYSTEMS, indirect=True)
 
 
@@ -318,3 +329,27 @@ def test_a_closed_review_is_not_merged_and_gets_only_words(world: World) -> None
     with pytest.raises(PipelineError):
         system.merge(review, proposed.revision, "Merge it")
     assert deliver(world, proposed, verdict(proposed)).outcome in ("message", "set")
+
+
+@every_releasing
+def test_a_pushed_tag_becomes_one_release_with_the_chart(world: Releasing) -> None:
+    system, chart = world.opened(), packed()
+    assert isinstance(system, PublishesReleases)
+    with pytest.raises(UsageError, match="push the tag first"):
+        system.publish_release_of(Tag("absent", world.tip(), "", ""), chart)
+    tag = world.tag("hello-1.0.0")
+    pages = {system.publish_release_of(tag, chart) for _ in range(2)}
+    assert len(pages) == 1 and pages.pop().endswith("/releases/tag/hello-1.0.0")
+    other = packed(more="description: another\n")
+    with pytest.raises(Conflict):
+        system.publish_release_of(tag, other)
+    assert world.released(tag.name) == {chart.file_name: chart.tgz}
+
+
+@every_releasing
+def test_who_may_make_no_release_is_told_before_the_tag(world: Releasing) -> None:
+    for account, refused in (("", False), (world.stranger, True)):
+        system = world.opened(account)
+        assert isinstance(system, PublishesReleases)
+        with pytest.raises(AccessRefused) if refused else contextlib.nullcontext():
+            system.require_release_access()

@@ -22,7 +22,17 @@ from pipeline_steps.reviews.github import GithubReviews
 from pipeline_steps.reviews.gitlab import GitlabReviews
 from pipeline_steps.reviews.launchpad import Launchpad
 from pipeline_steps.reviews.review import ReviewSystem, Verdict, Word
-from tests.support import gerrits, giteas, github, gitlabs, gits, launchpads, lp_projects
+from pipeline_steps.sources.source import Tag
+from tests.support import (
+    gerrits,
+    giteas,
+    github,
+    gitlabs,
+    gits,
+    launchpads,
+    lp_projects,
+    registries,
+)
 from tests.support.github_reviews import APPROVED_ONCE, CHECKED, PullRequests, rule
 
 
@@ -87,6 +97,16 @@ class World(Protocol):
 
     def has_parents(self, revision: str) -> list[str]:
         """The parents of a revision of main."""
+
+
+class Releasing(World, Protocol):
+    """A world whose server shows tags as releases."""
+
+    def tag(self, name: str) -> Tag:
+        """An annotated tag of main on the server."""
+
+    def released(self, tag: str) -> dict[str, bytes]:
+        """The files of the tag's release by name, without our client."""
 
 
 class Forge(World, Protocol):
@@ -277,6 +297,13 @@ class GithubWorld:
     def has_parents(self, revision: str) -> list[str]:
         return self.state.git.git("rev-list", "--parents", "-n", "1", revision).split()[1:]
 
+    def tag(self, name: str) -> Tag:
+        self.state.git.git("tag", "--annotate", "--message", f"Release {name}", name, "main")
+        return Tag(name, self.tip(), "", "")
+
+    def released(self, tag: str) -> dict[str, bytes]:
+        return self.hub.repository(self.name).published()[tag]
+
 
 def github_world(
     *, app: bool = False, method: str = "merge"
@@ -374,6 +401,19 @@ class GiteaWorld:
         self.repository.push(proposed.handle, force=True)
         self.repository.settle(int(proposed.id), revision)
         return proposed._replace(revision=revision)
+
+    def tag(self, name: str) -> Tag:
+        checkout, revision = self.repository.checkout, self.tip()
+        checkout.git("tag", "--annotate", "--message", f"Release {name}", name, revision)
+        checkout.git("push", "-q", self.repository.clone_url("core"), name)
+        return Tag(name, revision, "", "")
+
+    def released(self, tag: str) -> dict[str, bytes]:
+        release = self.repository.call("GET", f"/releases/tags/{tag}", "core")
+        return {
+            asset["name"]: registries.fetch(asset["browser_download_url"])
+            for asset in release["assets"]
+        }
 
     def clone(self, folder: Path) -> gits.Repo:
         config = self.repository.checkout.config
@@ -580,6 +620,8 @@ WITHOUT_MERGES: dict[str, Callable[[pytest.FixtureRequest, Path], World]] = {
     "launchpad-git": launchpad("git"),
     "launchpad-bzr": launchpad("bzr"),
 }
+#: Those whose server shows a tag as a release with files.
+RELEASING: tuple[str, ...] = ("gitea", "github", "github_app")
 #: What stands for each system: "real", "contract" or "double", and what that is (docs/reference).
 KINDS: dict[str, str] = {
     "gerrit": "real: Gerrit 3.10, from its jars",
