@@ -22,8 +22,8 @@ from pipeline_steps.cli.step import Step, run_step
 from pipeline_steps.config.language import Config
 from pipeline_steps.regeneration import from_tags
 from pipeline_steps.regeneration.channel import Fill, fill_all, plan_all, urls_to_fill
-from pipeline_steps.regeneration.filling import VersionFilter
 from pipeline_steps.regeneration.migration import migrate
+from pipeline_steps.regeneration.repository_contents import VersionFilter
 from pipeline_steps.repositories.kinds import open_repository, open_writable
 from pipeline_steps.sources.kinds import is_url
 from pipeline_steps.state.record import Record

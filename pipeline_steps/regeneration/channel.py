@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 from pipeline_steps.approvals.requiring import required_names
 from pipeline_steps.config.language import Config, as_tuple
-from pipeline_steps.regeneration.filling import Report
+from pipeline_steps.regeneration.repository_contents import Report
 from pipeline_steps.repositories.repository import Repository
 from pipeline_steps.state.attempt import record_attempt
 from pipeline_steps.state.record import Record, make_key

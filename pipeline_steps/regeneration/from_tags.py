@@ -18,7 +18,9 @@ from pipeline_steps.building import image_records
 from pipeline_steps.charts import archive as archives
 from pipeline_steps.charts.archive import Archive
 from pipeline_steps.config.language import Config
-from pipeline_steps.regeneration.filling import (
+from pipeline_steps.regeneration.ledger import KeptVersion, Ledger, Refusal
+from pipeline_steps.regeneration.repackaging import Packaging, Repackager
+from pipeline_steps.regeneration.repository_contents import (
     Report,
     RepositoryContents,
     VersionFilter,
@@ -27,14 +29,7 @@ from pipeline_steps.regeneration.filling import (
     with_empty_index,
     with_lost_index,
 )
-from pipeline_steps.regeneration.ledger import KeptVersion, Ledger, Refusal
-from pipeline_steps.regeneration.repackaging import (
-    Packaging,
-    Repackager,
-    Settings,
-    Unpackageable,
-    Version,
-)
+from pipeline_steps.regeneration.tag_versions import Settings, Unpackageable, Version
 from pipeline_steps.repositories.fetch import cache_folder
 from pipeline_steps.repositories.repository import Indexed, Publication, Published, Writable
 from pipeline_steps.sources.kinds import open_tagged

@@ -6,7 +6,7 @@ from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
-from pipeline_steps.regeneration.filling import (
+from pipeline_steps.regeneration.repository_contents import (
     Report,
     RepositoryContents,
     VersionFilter,

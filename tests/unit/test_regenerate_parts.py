@@ -12,9 +12,9 @@ import pytest
 
 from pipeline_steps.charts.dependencies import MissingArchive
 from pipeline_steps.regeneration.charts import Charts
-from pipeline_steps.regeneration.filling import VersionFilter
 from pipeline_steps.regeneration.ledger import KeptVersion, Ledger
 from pipeline_steps.regeneration.repackaging import without_repeated_failures
+from pipeline_steps.regeneration.repository_contents import VersionFilter
 from pipeline_steps.sources.git_objects import Objects
 from pipeline_steps.sources.kinds import is_url
 from pipeline_steps.sources.source import Tag
