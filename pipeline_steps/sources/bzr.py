@@ -13,14 +13,13 @@ import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 from pipeline_steps.auth.hosts import Host
 from pipeline_steps.sources import bzr_program as program
 from pipeline_steps.sources.bzr_program import BrzError
 from pipeline_steps.sources.bzr_revisions import Inventories
 from pipeline_steps.sources.bzr_tree import CheckoutTree
-from pipeline_steps.sources.source import Node, Tag, Tree, without_login
+from pipeline_steps.sources.source import Node, Tag, Tree, refuse_password, without_login
 from pipeline_steps.sources.tree import StoredTree, is_added_or_stored, is_pipeline_output
 from pipeline_steps.toolbox import clock, files
 from pipeline_steps.toolbox.errors import (
@@ -310,13 +309,7 @@ def mirror(url: str, cache: Path, _hosts: Mapping[str, Host]) -> Bazaar:
 
     Raises UsageError for a password in the URL, AccessRefused, Unreachable, Temporary.
     """
-    address = urlsplit(url)
-    # The URL appears in brz's messages, so it must not have a password.
-    login, _, host = address.netloc.rpartition("@")
-    if ":" in login:
-        advice = "leave it to brz: authentication.conf or an SSH agent"
-        where = address._replace(netloc=host).geturl()
-        raise UsageError("there is a password in the URL", where=where, advice=advice)
+    refuse_password(url, "leave it to brz: authentication.conf or an SSH agent")
     repository = files.folder(cache / f"{files.sha256(url.encode())[7:23]}.bzr")
     branch = Bazaar(repository / "branch")
     with files.locked(repository / "pipeline-steps.lock"):

@@ -12,7 +12,6 @@ import re
 import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from urllib.parse import urlsplit
 
 from pipeline_steps.auth.hosts import Host
 from pipeline_steps.sources import git_program as program
@@ -24,7 +23,7 @@ from pipeline_steps.sources.git_tree import (
     parse_head,
     read_status,
 )
-from pipeline_steps.sources.source import Tag, Tree, without_login
+from pipeline_steps.sources.source import Tag, Tree, refuse_password, without_login
 from pipeline_steps.sources.tree import StoredTree, is_added_or_stored, is_pipeline_output
 from pipeline_steps.toolbox import clock, files
 from pipeline_steps.toolbox.errors import Conflict, MachineError, UsageError
@@ -450,13 +449,7 @@ def mirror(url: str, cache: Path, _hosts: Mapping[str, Host]) -> Git:
 
     Raises UsageError for a password in the URL, AccessRefused, Unreachable, Temporary.
     """
-    address = urlsplit(url)
-    # The URL appears in git's messages and in /proc, so it must not have a password.
-    login, _, host = address.netloc.rpartition("@")
-    if ":" in login:
-        advice = "leave it to git: a credential helper, GIT_ASKPASS or an SSH agent"
-        where = address._replace(netloc=host).geturl()
-        raise UsageError("there is a password in the URL", where=where, advice=advice)
+    refuse_password(url, "leave it to git: a credential helper, GIT_ASKPASS or an SSH agent")
     repository = files.folder(cache / f"{files.sha256(url.encode())[7:23]}.git")
     with files.locked(repository / "pipeline-steps.lock"):
         if not (repository / "HEAD").exists():

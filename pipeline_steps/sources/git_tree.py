@@ -19,9 +19,9 @@ from pathlib import Path
 from pipeline_steps.sources import git_program as program
 from pipeline_steps.sources.git_objects import KINDS, Objects
 from pipeline_steps.sources.source import Entry, Kind
-from pipeline_steps.sources.tree import StoredTree, is_pipeline_output
+from pipeline_steps.sources.tree import StoredTree, is_pipeline_output, read_working_file
 from pipeline_steps.toolbox import files, scratch
-from pipeline_steps.toolbox.errors import MachineError, Temporary, UsageError
+from pipeline_steps.toolbox.errors import Temporary, UsageError
 
 #: HEAD, and what differs from it, whole or below the folder that is added; read by
 #: `parse_head` and `parse_changed_modes`.
@@ -126,7 +126,7 @@ class CheckoutTree(StoredTree):
         for entry in entries:
             # The bytes on disk are what git stores, unless line ends or filters apply;
             # then the ids differ.
-            data = _file_bytes(self._top / entry.path)
+            data = read_working_file(self._top / entry.path)
             if entry.kind == "link" or self._id(data) == ids[entry.path]:
                 yield entry.path, data
             else:
@@ -263,18 +263,3 @@ def _object_ids(root: Path, names: list[str], write: Mapping[str, str] | None = 
         .decode()
         .split()
     )
-
-
-def _file_bytes(place: Path) -> bytes:
-    try:
-        return os.fsencode(place.readlink()) if place.is_symlink() else place.read_bytes()
-    except FileNotFoundError as error:
-        raise Temporary(
-            "the file went away while it was read", where=str(place), advice="run again"
-        ) from error
-    except OSError as error:
-        raise MachineError(
-            f"the file cannot be read: {error.strerror}",
-            where=str(place),
-            advice="let this account read it",
-        ) from error

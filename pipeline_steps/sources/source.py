@@ -12,8 +12,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Literal, NamedTuple, Protocol, runtime_checkable
+from urllib.parse import urlsplit
 
 from pipeline_steps.auth.hosts import Host
+from pipeline_steps.toolbox.errors import UsageError
 
 Kind = Literal["file", "executable", "link", "submodule"]
 
@@ -294,3 +296,15 @@ class Reviewable(Source, Protocol):
 
     def common_ancestor(self, one: str, other: str) -> str | None:
         """The newest revision that leads to both; None without any."""
+
+
+def refuse_password(url: str, advice: str) -> None:
+    """Raises UsageError for a URL with a password: programs show it in their messages and arguments.
+
+    advice: where the system looks for passwords.
+    """
+    address = urlsplit(url)
+    login, _, host = address.netloc.rpartition("@")
+    if ":" in login:
+        where = address._replace(netloc=host).geturl()
+        raise UsageError("there is a password in the URL", where=where, advice=advice)

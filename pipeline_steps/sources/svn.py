@@ -18,7 +18,7 @@ from xml.etree.ElementTree import Element
 from pipeline_steps.auth.hosts import Host
 from pipeline_steps.sources import svn_layout as layout
 from pipeline_steps.sources import svn_program as program
-from pipeline_steps.sources.source import Node, Tag, Tree, without_login
+from pipeline_steps.sources.source import Node, Tag, Tree, refuse_password, without_login
 from pipeline_steps.sources.svn_dump import EXECUTABLE, EXTERNALS, SPECIAL
 from pipeline_steps.sources.svn_layout import Place, Revision, is_below, join
 from pipeline_steps.sources.svn_program import Programs
@@ -425,11 +425,7 @@ def mirror(url: str, _cache: Path, hosts: Mapping[str, Host]) -> SvnRepository:
     Temporary, MachineError.
     """
     address = urlsplit(url)
-    login, _, host = address.netloc.rpartition("@")
-    if ":" in login:
-        advice = "write it into `hosts` of the configuration, as ${NAME} or file:PATH"
-        where = address._replace(netloc=host).geturl()
-        raise UsageError("there is a password in the URL", where=where, advice=advice)
+    refuse_password(url, "write it into `hosts` of the configuration, as ${NAME} or file:PATH")
     if address.scheme in ("svn+http", "svn+https", "svn+file"):
         url = url.removeprefix("svn+")
     url = url.rstrip("/")

@@ -25,7 +25,12 @@ from pipeline_steps.sources.svn_normal_form import normal_form
 from pipeline_steps.sources.svn_program import Programs
 from pipeline_steps.sources.svn_repository import Facts, facts, properties
 from pipeline_steps.sources.svn_revisions import Revisions
-from pipeline_steps.sources.tree import StoredTree, is_pipeline_output, readable_entry
+from pipeline_steps.sources.tree import (
+    StoredTree,
+    is_pipeline_output,
+    read_working_file,
+    readable_entry,
+)
 from pipeline_steps.toolbox import files
 from pipeline_steps.toolbox.errors import MachineError, Temporary
 
@@ -361,14 +366,14 @@ class WorkingTree:
             if data is None:
                 data = self._pristine(entry.path)
             return data.removeprefix(b"link ") if entry.kind == "link" else data
-        data = _file_bytes(self._place / entry.path)
+        data = read_working_file(self._place / entry.path)
         return data if entry.kind == "link" else normal_form(data, self._properties(entry.path))
 
     def _stored_or_none(self, path: str) -> bytes | None:
         """The stored bytes of a file, made of those that are here; None when they do not fit."""
         place = self._place / path
         try:
-            data = _file_bytes(place)
+            data = read_working_file(place)
         except Temporary:
             return None
         data = b"link " + data if place.is_symlink() else normal_form(data, self._properties(path))
@@ -403,18 +408,3 @@ def _files_below(top: Path, path: str, ignored: list[str]) -> Iterator[tuple[str
         for inner in sorted(place.iterdir()):
             if not any(fnmatchcase(inner.name, pattern) for pattern in ignored):
                 yield from _files_below(top, join(path, inner.name), ignored)
-
-
-def _file_bytes(place: Path) -> bytes:
-    try:
-        return os.fsencode(place.readlink()) if place.is_symlink() else place.read_bytes()
-    except FileNotFoundError as error:
-        raise Temporary(
-            "the file went away while it was read", where=str(place), advice="run again"
-        ) from error
-    except OSError as error:
-        raise MachineError(
-            f"cannot read: {error.strerror}",
-            where=str(place),
-            advice="give the file to this account, or run as the one that owns it",
-        ) from error

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from pipeline_steps.sources.source import Entry, Node, Revisions, Source, Tree, short_revision
 from pipeline_steps.toolbox import files
-from pipeline_steps.toolbox.errors import ConfigurationError, MachineError, UsageError
+from pipeline_steps.toolbox.errors import ConfigurationError, MachineError, Temporary, UsageError
 
 #: The folder that steps write next to pipeline.yaml; it is part of no tree.
 OURS = ".pipeline"
@@ -205,3 +205,22 @@ def _write(place: Path, data: bytes, mode: int) -> None:
         # The umask has taken its part of the mode before.
         os.fchmod(descriptor, mode)
         file.write(data)
+
+
+def read_working_file(place: Path) -> bytes:
+    """The bytes of a file in a checkout, of a link its target.
+
+    Raises Temporary when it went away meanwhile, MachineError when it cannot be read.
+    """
+    try:
+        return os.fsencode(place.readlink()) if place.is_symlink() else place.read_bytes()
+    except FileNotFoundError as error:
+        raise Temporary(
+            "the file went away while it was read", where=str(place), advice="run again"
+        ) from error
+    except OSError as error:
+        raise MachineError(
+            f"the file cannot be read: {error.strerror}",
+            where=str(place),
+            advice="give the file to this account, or run as the one that owns it",
+        ) from error
