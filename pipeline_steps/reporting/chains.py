@@ -290,9 +290,9 @@ def seconds(record: Record) -> float | None:
     try:
         texts = (record.started, record.finished or "")
         start, end = (datetime.fromisoformat(text.replace("Z", "+00:00")) for text in texts)
-    except ValueError:
+        return max(0.0, (end - start).total_seconds())
+    except (ValueError, TypeError):  # TypeError: only one of them names a zone
         return None
-    return max(0.0, (end - start).total_seconds())
 
 
 def duration_text(record: Record) -> str:

@@ -50,6 +50,17 @@ def test_chain_status_of_each_content(state: State) -> None:
     ]
 
 
+@pytest.mark.parametrize(
+    ("started", "finished"),
+    [("t", "2026-01-31T10:00:00Z"), ("2026-01-31T10:00:00", "2026-01-31T10:00:01Z")],
+    ids=["no time", "one without a zone"],
+)
+def test_invalid_times_are_no_duration(tmp_path: Path, started: str, finished: str) -> None:
+    state = State(tmp_path / ".pipeline/state.jsonl")
+    record = Story(state).add("check", "hello", "first", started=started, finished=finished)
+    assert chains.duration_text(record) == ""
+
+
 def test_every_try_counts_and_what_was_superseded_is_earlier(state: State) -> None:
     hello = chains.build_chains(chains.work_items(state.records()))["hello"]
     failed = next(chain for chain in hello if chain.content == digest("first"))
