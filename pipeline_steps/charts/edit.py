@@ -257,7 +257,7 @@ def _place(
 def _child(node: Node | None, part: str) -> Node | None:
     if isinstance(node, yaml_reader.Mapping):
         return node.get(part)
-    if isinstance(node, Sequence) and part.isdigit() and int(part) < len(node.items):
+    if isinstance(node, Sequence) and part.isdecimal() and int(part) < len(node.items):
         return node.items[int(part)]
     return None
 

@@ -195,7 +195,7 @@ def _converted(option: Option, value: str | bool | list[str], environ: Mapping[s
         if option.kind == "number":
             return int(value)
         if option.kind == "seconds":
-            return float(value) if value.replace(".", "", 1).isdigit() else seconds(value)
+            return float(value) if value.replace(".", "", 1).isdecimal() else seconds(value)
     except ValueError as error:
         raise UsageError(f"--{option.name} {value}: {error}") from error
     if option.kind == "shard":

@@ -244,7 +244,9 @@ class _Stages:
         return tuple(self._bases.values())
 
     def _has_stage(self, name: str) -> bool:
-        return name in self._stages or (name.isdigit() and int(name) < len(self._stages))
+        # Numbers as docker writes them: other digits and longer ones name no stage.
+        is_number = re.fullmatch(r"[0-9]{1,9}", name) is not None
+        return name in self._stages or (is_number and int(name) < len(self._stages))
 
     def _arg(self, instruction: Instruction) -> None:
         for part in shell_words.split(instruction.arguments, self._escape):

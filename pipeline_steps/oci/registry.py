@@ -137,7 +137,9 @@ class Registry:
             if name.startswith("sha256:") and name != digest:
                 raise _digest_mismatch(url, name, digest)
             media_type = answer.headers.get("content-type", "").partition(";")[0]
-            return Descriptor(media_type, digest, int(answer.headers.get("content-length") or 0))
+            return Descriptor(
+                media_type, digest, http.number(answer.headers, "content-length") or 0
+            )
         # The answer to HEAD has no body: only GET tells "no such manifest" from "no registry
         # here".
         manifest = self.manifest(path, name)

@@ -152,7 +152,8 @@ class Gitea(rest.Client):
             yield from found
             items += len(found)
             before = answer.body
-            if items >= int(answer.headers.get("x-total-count") or items + 1):
+            total = http.number(answer.headers, "x-total-count")
+            if total is not None and items >= total:
                 return
         raise MachineError(
             f"more than {rest.MOST_PAGES} pages are not read", where=http.safe_url(answer.url)

@@ -48,7 +48,7 @@ def parse(text: str) -> list[External]:
 def _parse_line(line: str) -> External:
     revision = _REVISION.search(f"{line} ")
     rest = line if revision is None else f"{line[: revision.start()]} {line[revision.end() :]}"
-    number = int(revision[1]) if revision and revision[1].isdigit() else None
+    number = _number(revision[1]) if revision else None
     try:
         words = shlex.split(rest)
     except ValueError:
@@ -61,7 +61,12 @@ def _parse_line(line: str) -> External:
     url, _, peg = words[0].rpartition("@")
     if not url or "/" in peg:
         url, peg = words[0], ""
-    return External(words[1].strip("/"), url, int(peg) if peg.isdigit() else None, number, line)
+    return External(words[1].strip("/"), url, _number(peg), number, line)
+
+
+def _number(text: str) -> int | None:
+    """The revision that a text names by its number, as svn reads it; None for any other."""
+    return int(text) if re.fullmatch(r"[0-9]{1,18}", text) else None
 
 
 def path_in_repository(url: str, folder: str, root: str) -> str | None:

@@ -356,6 +356,16 @@ def connection_error(cause: BaseException, where: str, peer: str = "") -> Pipeli
     return MachineError(f"{peer}does not speak HTTP: {str(cause)[:200]}", where=where)
 
 
+def number(headers: Mapping[str, str], name: str) -> int | None:
+    """The number that a header has; None where it has none.
+
+    >>> [number({"content-length": text}, "content-length") for text in ("12", "²", "9" * 30, "")]
+    [12, None, None, None]
+    """
+    text = headers.get(name, "")
+    return int(text) if re.fullmatch(r"[0-9]{1,18}", text) else None
+
+
 def retry_after(headers: Mapping[str, str]) -> float | None:
     """Seconds that Retry-After asks to wait, by the server's own Date (RFC 9110 §10.2.3).
 

@@ -180,6 +180,7 @@ STEPS = (
     Step("verify, store", VERIFY, elsewhere, True),
     Step("snapshot --diff", ("snapshot", "--diff", "--chart", "common"), changed),
     Step("check --fix", ("check", "--fix", "--chart", "locked"), unchanged),
+    Step("bump", ("bump", "--chart", "common", "--part", "minor", "-m", "Say it"), unchanged),
 )
 Outcome = dict[str, Any]
 
@@ -203,6 +204,7 @@ class World:
         self.state = self.source / ".pipeline/state.jsonl"
         self.store = self.root / "store"
         self.lock = self.source / "charts/locked/Chart.lock"
+        self.chart = self.source / "charts/common/Chart.yaml"
         self.expected: dict[str, Outcome] = {}
         for place in (self.root / "tmp", self.root / "snapshots", self.kept):
             place.mkdir(parents=True)
@@ -232,7 +234,7 @@ class World:
     def places(self) -> tuple[Path, ...]:
         """The folders that steps write to, but for the source's own."""
         outside = (self.root / name for name in ("snapshots", "released", "regenerated", "copied"))
-        return (self.state.parent, *outside, self.store, self.lock.parent)
+        return (self.state.parent, *outside, self.store, self.lock.parent, self.chart.parent)
 
     @property
     def repositories(self) -> tuple[Path, ...]:
@@ -359,7 +361,7 @@ class World:
         ]
         return sorted(
             path
-            for path in [*files, *written, *filter(Path.exists, [self.lock])]
+            for path in [*files, *written, *filter(Path.exists, [self.lock, self.chart])]
             if path.name != ".lock" and "tmp-" not in path.name
         )
 

@@ -332,7 +332,7 @@ READERS = {
     "review of a forge": Reader(forge_reviews, FORGE_REVIEW, (*JSON, *TIMES)),
     "stored": Reader(
         stored, POINTER + PROPERTY, (b"9" * 700,
-        b"'", b'"', b"\\", b"-r", b"-r 3", b"@", b"^/", b"//", b"..", b"$", b"[", b"\x85")
+        b"'", b'"', b"\\", b"-r", b"-r 3", b"@", b"@\xb2 ", b"^/", b"//", b"..", b"$", b"[", b"\x85")
     ),
     "headers": Reader(
         headers, b'Bearer realm="https://example.com/t",service="a",scope="b"',
@@ -343,7 +343,7 @@ READERS = {
     "ignore files": Reader(ignore_files, IGNORED, GLOBS),
     "Dockerfile": Reader(
         lambda data: dockerfile.parse(data, "Dockerfile", args={}), DOCKERFILE,
-        (b"FROM ", b"ARG ", b"${", b"}", b"\\\n", b"<<E", b"--from=", b" AS ", b"$", b"\xff"),
+        (b"FROM ", b"ARG ", b"${", b"}", b"\\\n", b"<<E", b"--from=", b" AS ", b"$", b"\xff", b"\xc2\xb2"),
     ),
     "patterns": Reader(globs, b"charts/{a,b-[c-d]}/**/x?", (*GLOBS, b"{", b"}", b",", b"[z-a]", b"[!")),
     "words": Reader(

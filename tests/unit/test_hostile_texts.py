@@ -26,16 +26,23 @@ from pipeline_steps.auth.reference import Reference
 from pipeline_steps.charts import ignore as helmignore
 from pipeline_steps.cli import boundary
 from pipeline_steps.clusters import crds
+from pipeline_steps.images import dockerfile, image_layers
 from pipeline_steps.images import ignore as dockerignore
-from pipeline_steps.images import image_layers
 from pipeline_steps.oci.manifest import OCI_MANIFEST
 from pipeline_steps.oci.registry import Registry
 from pipeline_steps.reviews import gerrit_changes
 from pipeline_steps.reviews import gitea as gitea_reviews
 from pipeline_steps.services import gerrit, gitea
+from pipeline_steps.sources import svn_externals
 from pipeline_steps.state import record
 from pipeline_steps.toolbox import files, http, junit, process, redact
-from pipeline_steps.toolbox.errors import AccessRefused, ChartFailed, EvidenceError, MachineError
+from pipeline_steps.toolbox.errors import (
+    AccessRefused,
+    ChartFailed,
+    ConfigurationError,
+    EvidenceError,
+    MachineError,
+)
 from pipeline_steps.toolbox.proxy import proxy_for
 from pipeline_steps.toolbox.wildcards import ANY, FOLDERS, IN_NAME, Pattern
 from tests.support.scripted import Answer, Request, scripted
@@ -187,6 +194,16 @@ def test_a_definition_that_is_no_yaml_is_the_charts_failure(text: str) -> None:
 def test_a_date_in_a_definition_is_a_text(date: str) -> None:
     text = f"---\n# Source: web/crds/a.yaml\nkind: {crds.KIND}\ndefault: {date}\n"
     assert crds.definitions(text) == [{"kind": crds.KIND, "default": date}]
+
+
+@pytest.mark.parametrize("digits", ["²", DIGITS])
+def test_what_only_looks_like_a_number_is_none(digits: str) -> None:
+    (external,) = svn_externals.parse(f"-r {DIGITS} ^/lib@{digits} lib")
+    assert (external.peg, external.revision) == (None, None)
+    assert http.number({"x-total-count": digits}, "x-total-count") is None
+    text = f"FROM a AS b\nCOPY --from={digits} x y\n"
+    with pytest.raises(ConfigurationError, match="Dockerfile:2: not an image"):
+        dockerfile.parse(text.encode(), "Dockerfile", args={})
 
 
 def test_a_layers_digest_leads_to_no_other_file(tmp_path: Path) -> None:
