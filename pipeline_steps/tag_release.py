@@ -98,12 +98,15 @@ def tag_release(
     release = derive_release(proof, checkout, config, production)
     # The tag's own where it is there: another revision may have the same content.
     revision = tagged or checkout.revision
+    if releases:
+        releases.require_release_access()
     if plan:
         would = "is there" if tagged else "would be set, replacing nothing"
         log.info("tag %s at %s %s", planned.name, revision, would)
+        if releases:
+            archive = release.archive
+            log.info("its release would have %s (%s)", archive.file_name, archive.digest)
         return ()
-    if releases:
-        releases.require_release_access()
     with planned.attempt(revision, state) as attempt:
         attempt.begin({"tag": f"{planned.name}@{revision}"})
         text = version_tag.message(proof.chart, release.copies)

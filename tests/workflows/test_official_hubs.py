@@ -141,7 +141,8 @@ def test_a_chart_goes_from_a_pull_request_on_github_to_a_release(on_github: OnGi
     # 6, 7 somebody starts a release: tagged, and promoted; a token that may not make it sets no tag
     reader = {**on_github.hub.environment, "GITHUB_TOKEN": READ, "GITHUB_REPOSITORY": NAME}
     tag = ("tag_release", "--chart", "names")
-    assert by_hand(people.git, on_github.folder, "main", reader, *tag) == 7
+    for words in ((*tag, "--plan"), tag):
+        assert by_hand(people.git, on_github.folder, "main", reader, *words) == 7
     assert people.git.git("tag", "--list") == ""
     release = on_github.run(
         "github-release.yml", "workflow_dispatch", "refs/heads/main",
