@@ -99,6 +99,9 @@ def down(folder: Path) -> None:
         log.info("no sandbox in %s", folder)
         return
     with ledger.exclusive_lock(folder):
+        if not folder.exists():  # another `down` was waited for
+            log.info("no sandbox in %s", folder)
+            return
         _refuse_foreign(folder)
         state = ledger.read(folder)
         cluster_record = state.cluster
