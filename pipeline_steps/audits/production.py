@@ -26,7 +26,7 @@ from pipeline_steps.state.attempt import record_attempt
 from pipeline_steps.state.record import Record, make_key
 from pipeline_steps.state.state import State
 from pipeline_steps.toolbox import files
-from pipeline_steps.toolbox.errors import UsageError
+from pipeline_steps.toolbox.errors import EvidenceError, UsageError
 
 FORMAT = 1
 FOLDER = "audit"
@@ -80,6 +80,13 @@ def write_report(
                 for version in published_versions(url, config, state, charts, jobs)
             ]
         )
+        names = {version.chart for version in published}
+        if missing := [name for name in charts if name not in names]:
+            raise EvidenceError(
+                f"no repository here has a version of {' or '.join(missing)}",
+                where=", ".join(urls),
+                advice="correct --chart",
+            )
         unproven = [version for version in published if version.proof != "recorded"]
         # Said, as the answer would otherwise look complete: a version without a record may use the
         # image.

@@ -98,6 +98,7 @@ def run(arguments: Namespace, typed: Sequence[str]) -> int:
     """
     # The records of all steps name the run, so that they can be told from those of other runs.
     os.environ.setdefault("PIPELINE_STEPS_RUN", f"run-{os.urandom(6).hex()}")
+    named_steps(arguments.words)  # before a sandbox is asked for: a typing error needs none
     sandboxed = use_sandbox(arguments)
     config = load(arguments.config)
     names = steps_to_run(arguments.words, config)
@@ -266,12 +267,7 @@ def steps_to_run(words: Sequence[str], config: Config) -> list[str]:
     """The names of the steps. Raises UsageError for an unknown one, NotYet for one that cannot be
     run yet.
     """
-    if not words:
-        raise UsageError(
-            "no workflow or step to run is given",
-            advice=f"name a workflow ({', '.join(WORKFLOWS)}) or steps",
-        )
-    names = [name for word in words for name in WORKFLOWS.get(word, (word,))]
+    names = named_steps(words)
     if (
         any(need.startswith("approval") for need in config.channels.production.requires)
         and "promote" in names
@@ -282,6 +278,19 @@ def steps_to_run(words: Sequence[str], config: Config) -> list[str]:
             names.index("tag_release") if "tag_release" in names else names.index("promote"),
             "approval",
         )
+    return names
+
+
+def named_steps(words: Sequence[str]) -> list[str]:
+    """The steps of the workflows and steps `words`. Raises UsageError for no words or unknown ones,
+    NotYet.
+    """
+    if not words:
+        raise UsageError(
+            "no workflow or step to run is given",
+            advice=f"name a workflow ({', '.join(WORKFLOWS)}) or steps",
+        )
+    names = [name for word in words for name in WORKFLOWS.get(word, (word,))]
     step_names = {command.name for command in command_names.STEPS}
     for name in names:
         if name not in step_names:

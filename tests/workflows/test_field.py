@@ -567,6 +567,13 @@ CASES = [
     ),
     Case("copy archives without an index", lost_index_to_copy, 4, ("audit --fix",)),
     Case("copy a chart that is not there", copy_unknown_chart, 8, ("has no version of it",)),
+    Case(
+        "audit --report of a chart that is not there",
+        lambda field: [*audit_unknown_chart(field), "--report", "csv"],
+        4,
+        ("no repository here has a version of wbe",),
+    ),
+    Case("run what does not exist", lambda field: ["run", "privat"], 2, ("privat: no such work",)),
     Case("audit a chart that is not there", audit_unknown_chart, 4, ("missing file: wbe",)),
     Case(
         "copy an index with bad entries",
