@@ -1,5 +1,5 @@
 """The same chart in every source system: each step and command works there without being told
-which, and leaves the same behind. Real systems and helm, no engine, no cluster.
+which, and leaves the same behind. Real systems; of engine, registry and cluster what one test needs.
 """
 
 from __future__ import annotations
@@ -7,18 +7,21 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import pytest
 
 from pipeline_steps.toolbox import files
-from tests.support import bazaars, docs
+from tests.support import bazaars, busybox, docs, machine, svns
 from tests.support.checkouts import Checkout, System
-from tests.support.helms import helm
+from tests.support.helms import chart_files, helm
+from tests.support.registries import Running
 from tests.support.release_line import CHART, MAP, PIPELINE
 from tests.support.source_systems import SYSTEMS
 
@@ -27,9 +30,28 @@ STEPS = ("check", "build_image", "snapshot", "integration_test", "tag_release", 
 OF_THE_RUN = {"id", "key", "uses", "supersedes", "started", "finished", "run", "actor", "tools"}
 #: System → the program that doctor asks for.
 PROGRAMS = {"git": "git", "bzr": "brz", "svn": "svn"}
+#: A chart with an image, for real: `{{reference}}` is filled in by the steps.
+WITH_IMAGE = """\
+charts:
+  - path: charts/*
+    images: {{app: {{image: "{{reference}}"}}}}
+images: {{app: {{context: app}}}}
+channels:
+  snapshot: {{charts: "file://${{HOME}}/snapshots", images: "{host}/snapshots"}}
+  production: {{charts: "file://${{HOME}}/charts", images: "{host}/production"}}
+clusters: {{here: {{kubeconfig: "{node.kubeconfig}", context: "{node.context}"}}}}
+"""
+#: The page is what the build put into the image, from a file with a name that is not ASCII.
+DOCKERFILE = """\
+FROM {host}/web:k-1
+COPY . /app
+RUN ["/bin/busybox", "sh", "-c", "/app/make > /page"]
+"""
+ASKS = "test $(busybox cat /page) = made-by-hello"
 TAGGED = re.compile(r'("tag": "common-1\.0\.0@)[^"]+')
 DIGEST = re.compile("sha256:[0-9a-f]{64}")
 COUNT = re.compile(r"(-0\.)[0-9]+(\.t)")
+NAMESPACE = re.compile(r"(/ps-common-)[0-9a-f]+")
 
 
 class Released(NamedTuple):
@@ -44,25 +66,38 @@ class Line:
     have the same URLs below HOME.
     """
 
-    def __init__(self, system: System, folder: Path) -> None:
+    def __init__(
+        self,
+        system: System,
+        folder: Path,
+        pipeline: str = PIPELINE.format(base="file://${HOME}", more=""),
+        more: Mapping[str, str] = MappingProxyType({}),
+    ) -> None:
+        """more: path → text of further files of the chart and beside it."""
         self.folder = files.folder(folder)
-        self._environment = dict(system.environment(folder))
+        self.environment = dict(system.environment(folder))
         self.checkout: Checkout = system.checkout(folder)
         for place in ("snapshots", "charts", "again"):
             (folder / place).mkdir()
-        self.checkout.put("pipeline.yaml", PIPELINE.format(base="file://${HOME}", more=""))
+        self.checkout.ignore(".pipeline")
+        self.checkout.put("pipeline.yaml", pipeline)
         self.checkout.put("charts/common/Chart.yaml", CHART.format(version="1.0.0"))
         self.checkout.put("charts/common/templates/map.yaml", MAP)
         self.checkout.put("charts/common/files/run ☺", "#!/bin/sh\n", executable=True)
-        self.checkout.put("charts/common/files/crlf", b"one\r\ntwo\n")
+        self.checkout.put("charts/common/files/crlf", b"one\r\ntwo\n$Id$\n")
         self.checkout.link("charts/common/files/link", "crlf")
+        for path, text in more.items():
+            self.checkout.put(path, text, executable=text.startswith("#!"))
+        if isinstance(self.checkout, svns.WorkingCopy):
+            self.checkout.svn("add", "-q", "charts")
+            self.checkout.svn("propset", "-q", "svn:keywords", "Id", "charts/common/files/crlf")
         self.checkout.commit()
 
     def run(self, *words: str, code: int = 0) -> subprocess.CompletedProcess[str]:
         environment = {
             "PATH": f"{helm(4).parent}:{os.environ['PATH']}",
             "HOME": str(self.folder),
-            **self._environment,
+            **self.environment,
         }
         completed = subprocess.run(
             [sys.executable, "-m", "pipeline_steps", *words],
@@ -100,6 +135,7 @@ class Line:
             kept["parameters"] = {**record["parameters"], "local": None}
         text = json.dumps(kept, sort_keys=True).replace(str(self.folder), "FOLDER")
         text = COUNT.sub(r"\1COUNT\2", text.replace(record["revision"] or "NONE", "REVISION"))
+        text = NAMESPACE.sub(r"\1CHANCE", text)
         # The count is in the version, and so in the archive of the snapshot.
         for snapshot in records:
             if snapshot["step"] == "snapshot" and snapshot["outputs"]:
@@ -110,22 +146,38 @@ class Line:
         return value
 
 
-@pytest.fixture
-def lines(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Line]:
-    return {name: Line(system, tmp_path / name) for name, system in SYSTEMS.items()}
+def line_with_image(name: str, folder: Path, host: str, node: machine.Node) -> Line:
+    """The checkout of a system whose chart has an image that is built, and a test that asks it."""
+    chart = chart_files("common", "1.0.0", image="filled in", test=ASKS)
+    more = {f"charts/common/{path}": text for path, text in chart.items()}
+    more["app/Dockerfile"] = DOCKERFILE.format(host=host)
+    more["app/make"] = "#!/bin/busybox sh\nprintf made-by-; exec /bin/busybox cat '/app/who ☺'\n"
+    more["app/who ☺"] = "hello"
+    return Line(SYSTEMS[name], folder, WITH_IMAGE.format(host=host, node=node), more)
 
 
 def test_the_same_chart_has_the_same_content_release_and_records_in_every_system(
-    lines: dict[str, Line],
+    tmp_path: Path,
+    registry: Running,
+    docker_engine: machine.Engine,
 ) -> None:
-    for line in lines.values():
-        line.release()
-    expected = lines["git"].released
+    released: dict[str, Released] = {}
+    with machine.kubernetes_node(registry.host) as node:
+        for name in SYSTEMS:
+            # Nothing is left of what another system's line has pushed.
+            shutil.rmtree(registry.folder / "data", ignore_errors=True)
+            busybox.push(registry.host)
+            line = line_with_image(name, tmp_path / name, registry.host, node)
+            line.environment.update(docker_engine.environment)
+            line.release()
+            released[name] = line.released
+    expected = released["git"]
     assert set(expected.archives) == {"common-1.0.0.tgz"}
-    for name, line in lines.items():
-        released = line.released
-        assert released.archives == expected.archives, name
-        for record, other in zip(released.records, expected.records, strict=True):
+    steps = [record["step"] for record in expected.records if record["result"] == "passed"]
+    assert steps == list(STEPS)
+    for name, each in released.items():
+        assert each.archives == expected.archives, name
+        for record, other in zip(each.records, expected.records, strict=True):
             assert record == other, name
 
 
@@ -145,6 +197,17 @@ def test_every_command_works_in_every_system(name: str, tmp_path: Path) -> None:
     line.run("regenerate", *source, "--tags", "{name}-{version}", "--to", target)
     again = line.folder / "again" / "common-1.0.0.tgz"
     assert again.read_bytes() == line.released.archives["common-1.0.0.tgz"]
+    # A change without a new version, beside a chart that nobody touched since.
+    other = CHART.format(version="1.0.0").replace("common", "other")
+    line.checkout.put("charts/other/Chart.yaml", other)
+    base = line.checkout.commit()
+    line.checkout.put("charts/common/templates/map.yaml", MAP.replace("hello", "good day"))
+    line.checkout.commit()
+    said = line.run("check", "--since", base).stderr
+    assert "charts/common/Chart.yaml:4" in said and "tag common-1.0.0" in said
+    assert "other:" not in said
+    line.run("bump", "--chart", "common")
+    assert "version: 1.0.1" in (line.checkout.root / "charts/common/Chart.yaml").read_text()
 
 
 @pytest.mark.parametrize("name", SYSTEMS)
