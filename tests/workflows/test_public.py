@@ -125,6 +125,11 @@ def test_a_branch_that_moved_after_its_approval(public: Public) -> None:
     reviewed, before = proposal.source.tip(), project.tip("trunk")
     project.approve(proposal)
     project.commit(branch.rpartition("/")[2].rpartition(":")[2], {"README": "sneaked in"})
+    # The chart is as it was approved, and a release may have it; a merge brings README, too.
+    public.run(f"pipeline-steps run public --proposal {branch} --channels configured")
+    ask = f"pipeline-steps approval --chart web --review {branch}"
+    said = public.run(f"cd .pipeline/proposals/* && {ask}")
+    assert "by boss, given" in said and f"on {short_revision(reviewed)}" in said
     merge = f"pipeline-steps merge --review {branch}"
     assert f"given on {short_revision(reviewed)}, which has other changes" in public.run(merge, 6)
     assert "have the newest revision reviewed" in public.run(f"{merge} --revision {reviewed}", 5)
