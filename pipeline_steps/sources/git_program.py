@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import signal
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
@@ -59,7 +60,8 @@ _FAILURES: tuple[tuple[str, type[MachineError | Temporary], str], ...] = (
         "check the remote's address and that this machine reaches it",
     ),
     (
-        r"timed out|Connection reset|early EOF|remote end hung up|returned error: (429|5\d\d)",
+        r"timed out|Connection reset|early EOF|remote end hung up|returned error: (429|5\d\d)"
+        r"|Could not read from remote repository|expected flush|unexpected disconnect|protocol error",
         Temporary,
         "run again",
     ),
@@ -157,6 +159,8 @@ def failure(root: Path, completed: process.Completed) -> PipelineError:
     for pattern, error, advice in _FAILURES:
         if re.search(pattern, output_tail, re.IGNORECASE):
             return error(problem, where=str(root), advice=advice)
+    if completed.code == -signal.SIGPIPE:  # it has no words for a server that goes while it writes
+        return Temporary(problem, where=str(root), advice="run again")
     return MachineError(problem, where=str(root))
 
 

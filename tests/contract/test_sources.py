@@ -14,8 +14,14 @@ from pipeline_steps.sources.kinds import open_source, open_tagged
 from pipeline_steps.sources.source import Reviewable, Source, Tag
 from pipeline_steps.sources.tree import export, node_at, walk_files
 from pipeline_steps.toolbox import files
-from pipeline_steps.toolbox.errors import ConfigurationError, Conflict, PipelineError, UsageError
-from tests.support import svns
+from pipeline_steps.toolbox.errors import (
+    ConfigurationError,
+    Conflict,
+    PipelineError,
+    Temporary,
+    UsageError,
+)
+from tests.support import daemons, svns
 from tests.support.checkouts import Checkout, Server, System
 from tests.support.source_systems import SYSTEMS
 
@@ -403,6 +409,25 @@ def test_a_server_that_is_gone_is_told_and_the_next_run_converges(
     server.start()
     made = opened(checkout).create_tag("v1", revision, "text", push=True)
     assert opened(server.checkout(tmp_path / "two")).tags() == {"v1": made}
+
+
+@pytest.mark.parametrize("system", SYSTEMS, indirect=True)
+def test_a_line_that_breaks_in_the_middle_is_told_and_the_next_run_converges(
+    server: Server, tmp_path: Path
+) -> None:
+    assert isinstance(server, daemons.Daemon)
+    with daemons.breaking_line(server) as line:
+        url, server.url = server.url, line.url
+        checkout = server.checkout(tmp_path / "one")
+        revision = opened(checkout).revision()
+        for line.limit in (0, 100):
+            with pytest.raises(Temporary) as caught:
+                opened(checkout).create_tag("v1", revision, "text", push=True)
+            assert caught.value.exit_code == 75
+        line.limit = None
+        made = opened(checkout).create_tag("v1", revision, "text", push=True)
+        server.url = url
+        assert opened(server.checkout(tmp_path / "two")).tags() == {"v1": made}
 
 
 def test_a_repository_is_opened_for_its_tags_by_its_url(server: Server, tmp_path: Path) -> None:

@@ -5,9 +5,12 @@ at the same port.
 from __future__ import annotations
 
 import contextlib
+import socket
 import subprocess
+import threading
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TypeVar
 
@@ -51,3 +54,53 @@ def running(daemon: _Daemon) -> Iterator[_Daemon]:
         yield daemon
     finally:
         daemon.stop()
+
+
+class Line:
+    """A line to a server that breaks: `url` is that of the daemon, at another port.
+
+    limit: bytes from the server after which a connection breaks; None: never.
+    """
+
+    def __init__(self, daemon: Daemon, listener: socket.socket) -> None:
+        self.limit: int | None = None
+        self.url = daemon.url.replace(f":{daemon.port}/", f":{listener.getsockname()[1]}/")
+        self._port = daemon.port
+        self._listener = listener
+
+    def run(self) -> None:
+        with contextlib.suppress(OSError), ThreadPoolExecutor() as pool:  # closed: the test is over
+            while True:
+                client, _ = self._listener.accept()
+                pool.submit(self._connect, client, self.limit)
+
+    def _connect(self, client: socket.socket, limit: int | None) -> None:
+        with client, socket.create_connection(("127.0.0.1", self._port)) as server:
+            there = threading.Thread(target=_copy, args=(client, server, None))
+            there.start()
+            _copy(server, client, limit)
+            there.join()
+
+
+def _copy(source: socket.socket, target: socket.socket, limit: int | None) -> None:
+    left = 2**60 if limit is None else limit
+    with contextlib.suppress(OSError):
+        while left and (data := source.recv(min(left, 2**16))):
+            target.sendall(data)
+            left -= len(data)
+    for each in (source, target):
+        with contextlib.suppress(OSError):
+            each.shutdown(socket.SHUT_RDWR)
+
+
+@contextlib.contextmanager
+def breaking_line(daemon: Daemon) -> Iterator[Line]:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        line = Line(daemon, listener)
+        thread = threading.Thread(target=line.run, daemon=True)
+        thread.start()
+        try:
+            yield line
+        finally:
+            listener.shutdown(socket.SHUT_RDWR)
+            thread.join()
