@@ -489,6 +489,22 @@ MUTANTS = (
         ),
     ),
     Mutant(
+        "release-without-its-tag",
+        _in("reviews/github_tags"),
+        '        if self._github.call("GET", path, allowed=(404,)).status == 404:\n',
+        "        if False:\n",
+        (f"{REVIEWS}::test_a_pushed_tag_becomes_one_release_with_the_chart[github]",),
+    ),
+    Mutant(
+        "drafts-of-killed-releases",
+        _in("reviews/github_tags"),
+        "        self._releases.sweep({tag.name})\n",
+        "",
+        (
+            "tests/reviews/test_github_reviews.py::test_a_release_killed_at_any_request_is_finished_and_never_doubled[drop]",
+        ),
+    ),
+    Mutant(
         "votes-of-strangers",
         _in("reviews/github"),
         'reason = "" if writes else',
