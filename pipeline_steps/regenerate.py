@@ -111,8 +111,7 @@ def regenerate(
         package = partial(
             from_tags.regenerate, first, config, version_filter, source=source, patterns=charts
         )
-        own_urls = (*urls, *served_at)
-        work = partial(package, tags=tags, own_urls=own_urls, state=state, jobs=jobs)
+        work = partial(package, tags=tags, own_urls=(*urls, *served_at), state=state, jobs=jobs)
         fills = [Fill(first, work)]
     # The first repository of a channel is authoritative; the others are copies of it.
     fills += [Fill(repository, partial(copy, first, repository)) for repository in further]

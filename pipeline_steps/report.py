@@ -35,8 +35,7 @@ from pipeline_steps.reporting import delivery, review_text, sending
 from pipeline_steps.reporting import unbelieved as unbelieved_builds
 from pipeline_steps.reporting.report_page import compile_page, find_gaps, write
 from pipeline_steps.reviews.review import Finding
-from pipeline_steps.state.attempt import record_attempt
-from pipeline_steps.state.record import Record, make_key
+from pipeline_steps.state.record import Record
 from pipeline_steps.state.state import State
 from pipeline_steps.workspace.checkout import open_checkout
 
@@ -107,16 +106,7 @@ def report(
         return ()
     contents = {each.chart.name: each.chart.content for each in page.verdicts}
     parameters = {"charts": contents, "started": started, "requires": list(config.review.requires)}
-    key = make_key("report", delivery.FORMAT, parameters=parameters, content=None, consumed={})
-    with record_attempt(
-        state,
-        step="report",
-        subject="report",
-        key=key,
-        revision=checkout.revision,
-        parameters=parameters,
-        uses=page.used_records,
-    ) as attempt:
+    with delivery.report_attempt(checkout, state, parameters, page.used_records) as attempt:
         # Of the files that are tested, also where those are a merge's.
         findings = () if started else review_text.findings(checkout, page.verdicts)
         if charts or page.gaps or not (folder / "report.html").exists():

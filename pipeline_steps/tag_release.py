@@ -94,7 +94,6 @@ def tag_release(
     if verdict and verdict.passed and tagged:
         return verdict
     # A tag is public and cannot be taken back: make all of promote's checks before it is set.
-    # Refuses what promote would refuse.
     release = derive_release(proof, checkout, config, production)
     # The tag's own where it is there: another revision may have the same content.
     revision = tagged or checkout.revision

@@ -7,9 +7,10 @@ from __future__ import annotations
 import hashlib
 import logging
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import msgspec
 
@@ -18,6 +19,9 @@ from pipeline_steps.config.language import Config
 from pipeline_steps.reviews.kinds import configured_system, open_review_system
 from pipeline_steps.reviews.review import Delivery, Finding, Review, ReviewSystem, Verdict, Word
 from pipeline_steps.sources.source import Source, short_revision
+from pipeline_steps.state.attempt import Attempt, record_attempt
+from pipeline_steps.state.record import make_key
+from pipeline_steps.state.state import State
 from pipeline_steps.toolbox import files, json_reader
 from pipeline_steps.toolbox.errors import (
     EvidenceError,
@@ -89,6 +93,22 @@ class Unsent(msgspec.Struct, frozen=True):
     text: str
     url: str = ""
     findings: tuple[tuple[str, int, str], ...] = ()
+
+
+def report_attempt(
+    checkout: Checkout, state: State, parameters: Mapping[str, Any], uses: Iterable[str] = ()
+) -> AbstractContextManager[Attempt]:
+    """The record of a report. uses: ids of the records that it tells of."""
+    key = make_key("report", FORMAT, parameters=parameters, content=None, consumed={})
+    return record_attempt(
+        state,
+        step="report",
+        subject="report",
+        key=key,
+        revision=checkout.revision,
+        parameters=parameters,
+        uses=uses,
+    )
 
 
 def find_target(config: Config, checkout: Checkout, *, files_only: bool) -> Target:

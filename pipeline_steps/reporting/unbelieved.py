@@ -17,17 +17,16 @@ from typing import Any, NamedTuple
 from pipeline_steps.ci.detect import detect
 from pipeline_steps.config.language import Config
 from pipeline_steps.reporting.delivery import (
-    FORMAT,
     Addressee,
     deliver,
     find_review,
     log_delivery,
+    report_attempt,
 )
 from pipeline_steps.reviews.kinds import open_review_system
 from pipeline_steps.reviews.review import Verdict
 from pipeline_steps.sources.source import short_revision
-from pipeline_steps.state.attempt import record_attempt
-from pipeline_steps.state.record import Record, make_key
+from pipeline_steps.state.record import Record
 from pipeline_steps.state.state import State
 from pipeline_steps.toolbox import json_reader
 from pipeline_steps.toolbox.errors import ConfigurationError, MachineError, UsageError
@@ -135,15 +134,7 @@ def tell(
         log.info("report: would tell %s of %s", review.url if review else "no review", folder)
         return ()
     parameters = {"unbelieved": True, "revision": build.head}
-    key = make_key("report", FORMAT, parameters=parameters, content=None, consumed={})
-    with record_attempt(
-        state,
-        step="report",
-        subject="report",
-        key=key,
-        revision=checkout.revision,
-        parameters=parameters,
-    ) as attempt:
+    with report_attempt(checkout, state, parameters) as attempt:
         if review is None:
             log.info("report: no open review has the revision %s", short_revision(build.head))
             return attempt.passed({"verdict": "incomplete", "delivery": "files"})
