@@ -20,7 +20,7 @@ from pipeline_steps.toolbox.errors import (
     Temporary,
 )
 from tests.support.github import Answer, Request
-from tests.support.gitlabs import JOB, STRANGER, WRITE, Gitlab, Project
+from tests.support.gitlabs import JOB, WRITE, Gitlab, Project
 
 NAME = "group/sub/charts"
 ANY = Approval()
@@ -277,13 +277,3 @@ def test_a_rate_limit_is_waited_for_and_told(place: Place) -> None:
     place.hub.fault = lambda _: limited
     with pytest.raises(Temporary, match="Retry later"):
         place.reviews().review("1")
-
-
-def test_the_right_that_a_verdict_needs_is_told_before(place: Place) -> None:
-    assert place.reviews().access().endswith("ci may set verdicts")
-    with pytest.raises(AccessRefused, match="eve needs the role Developer"):
-        place.reviews(STRANGER).access()
-    place.hub.scopes = ["read_api"]
-    with pytest.raises(AccessRefused, match="read_api; it needs api"):
-        place.reviews().access()
-    place.hub.scopes = ["api"]
