@@ -22,6 +22,7 @@ import time
 from argparse import Namespace
 from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import msgspec
 
@@ -98,6 +99,43 @@ def run(arguments: Namespace, typed: Sequence[str]) -> int:
     """
     # The records of all steps name the run, so that they can be told from those of other runs.
     os.environ.setdefault("PIPELINE_STEPS_RUN", f"run-{os.urandom(6).hex()}")
+    plan = plan_run(arguments)
+    started = time.monotonic()
+    outcomes, state = run_steps(plan, arguments)
+    ended = [outcome for of_step in outcomes.values() for outcome in of_step]
+    code = worst([0, *(outcome.exit_code for outcome in ended)])
+    if not arguments.quiet and not arguments.plan:
+        charts = charts_with_content(
+            outcomes, lambda: selected_charts(plan.config, state, arguments).charts
+        )
+        run_summary.print_chains(
+            plan.config, state, charts, ended, seconds=time.monotonic() - started
+        )
+    if plan.merge_command and not code:
+        boundary.log.info("tested; merge it with: %s", plan.merge_command)
+    elif not arguments.plan and (action := next_action(code, plan.held_back, typed)):
+        boundary.log.info("%s", action)
+    return code
+
+
+class RunPlan(NamedTuple):
+    """What a run does.
+
+    names: of its steps, in order. held_back: those among them that need --release. local: nothing
+    leaves this machine. merge_command: of a proposal, for who may merge; "" without one.
+    """
+
+    config: Config
+    names: Sequence[str]
+    held_back: Sequence[str]
+    local: bool
+    merge_command: str
+
+
+def plan_run(arguments: Namespace) -> RunPlan:
+    """What the command line asks for. Starts the sandbox, and checks a proposal out, where that is
+    asked for.
+    """
     named_steps(arguments.words)  # before a sandbox is asked for: a typing error needs none
     sandboxed = use_sandbox(arguments)
     config = load(arguments.config)
@@ -110,54 +148,39 @@ def run(arguments: Namespace, typed: Sequence[str]) -> int:
         config, names = without_approvals(config, names, arguments.words)
     if "deploy" in names:
         select_deployed_chart(arguments, config)
-    started = time.monotonic()
-    state = open_state_file(config, arguments)
-    outcomes: dict[str, list[Outcome]] = {}
-    code = 0
     # A release is public and cannot be undone: it takes a word of its own, unless a step of it was
     # named alone.
-    held_back = (
-        [name for name in names if name in HELD_BACK]
-        if not arguments.release and len(names) > 1
-        else []
-    )
+    alone = arguments.release or len(names) <= 1
+    held_back = [] if alone else [name for name in names if name in HELD_BACK]
+    return RunPlan(config, names, held_back, sandboxed or bool(merge_command), merge_command)
+
+
+def run_steps(plan: RunPlan, arguments: Namespace) -> tuple[dict[str, list[Outcome]], State]:
+    """The outcomes of the steps that were run, and the state as the last of them had it."""
+    state = open_state_file(plan.config, arguments)
+    outcomes: dict[str, list[Outcome]] = {}
+    code = 0
     with progress.clock() as begin:
-        for name in names:
-            if name in held_back or (
+        for name in plan.names:
+            if name in plan.held_back or (
                 code and name != "report" and not has_tagged_charts(name, outcomes)
             ):
                 continue
             if name == "promote" and "tag_release" in outcomes:
                 select_tagged_charts(arguments, outcomes["tag_release"])
-            state = open_state_file(config, arguments, name)  # a release believes other stores
+            # A release believes other stores.
+            state = open_state_file(plan.config, arguments, name)
             begin(name)
             # With --plan nothing is recorded: the steps after it would miss records that a real run
             # has.
             planned = {step for step, ended in outcomes.items() if any(map(is_planned, ended))}
             with job_log.section(system_of(os.environ), name):
                 ended = run_one_step(
-                    name,
-                    config,
-                    state,
-                    arguments,
-                    local=sandboxed or bool(merge_command),
-                    planned=planned,
+                    name, plan.config, state, arguments, local=plan.local, planned=planned
                 )
             outcomes.setdefault(name, []).extend(ended)
             code = worst([code, *(outcome.exit_code for outcome in ended)])
-    if not arguments.quiet and not arguments.plan:
-        charts = charts_with_content(
-            outcomes, lambda: selected_charts(config, state, arguments).charts
-        )
-        published = [outcome for ended in outcomes.values() for outcome in ended]
-        run_summary.print_chains(
-            config, state, charts, published, seconds=time.monotonic() - started
-        )
-    if merge_command and not code:
-        boundary.log.info("tested; merge it with: %s", merge_command)
-    elif not arguments.plan and (action := next_action(code, held_back, typed)):
-        boundary.log.info("%s", action)
-    return code
+    return outcomes, state
 
 
 def next_action(code: int, held_back: Sequence[str], typed: Sequence[str]) -> str:
