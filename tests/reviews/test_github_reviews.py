@@ -427,6 +427,8 @@ def tagged(place: Place, name: str) -> Tag:
 
 def test_a_pushed_tag_becomes_a_release_with_the_chart(place: Place) -> None:
     there, chart = place.hub.repository(NAME), packed(version="1.0.0-rc.1+b")
+    place.hub.plus = "."  # GitHub stores some names otherwise
+    files = {chart.file_name.replace("+", "."): chart.tgz}
     reviews = place.reviews(APP)
     with pytest.raises(UsageError, match="push the tag first"):
         reviews.publish_release_of(Tag("v1", place.people.git.tip("main"), "", ""), chart)
@@ -435,13 +437,13 @@ def test_a_pushed_tag_becomes_a_release_with_the_chart(place: Place) -> None:
     there.releases[99] = {"id": 99, "tag_name": "v1", "draft": True, "name": "Notes"}
     for _ in range(2):  # the second finds all there
         assert reviews.publish_release_of(tag, chart) == f"{place.hub.web}/{NAME}/releases/tag/v1"
-    assert there.published() == {"v1": {chart.file_name: chart.tgz}}
+    assert there.published() == {"v1": files}
     assert there.releases.pop(99)["name"] == "Notes", "a draft of people stays"
     assert [each["prerelease"] for each in there.releases.values()] == [True]
     other = packed(version=chart.version, more="description: another\n")
     with pytest.raises(Conflict, match="with another content"):
         reviews.publish_release_of(tag, other)
-    assert there.published() == {"v1": {chart.file_name: chart.tgz}}
+    assert there.published() == {"v1": files}
 
 
 @pytest.mark.parametrize("fault", ["drop", "lose", "half"])
