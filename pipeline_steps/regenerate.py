@@ -7,10 +7,12 @@ Works without a pipeline.yaml; one that there is gives the charts, `release.tag`
 `channels.production.charts` where the options do not. Every version that a tag names is packaged,
 without a checkout, and published if it is missing. Published archives are never replaced: a
 different one is listed and keeps its bytes. For a tag made by tag_release the result is the chart
-that promote publishes. Versions in `release.withdrawn` stay withdrawn. --from copies archives and
-their .prov files byte for byte. Writes a record with all counts. Changes outside: archives and
-names in the repository. Run again it continues where it was stopped, and does nothing when nothing
-is missing. Exits with 8 when a version could not be packaged.
+that promote publishes. Versions in `release.withdrawn` stay withdrawn. Where production requires
+approvals, they are asked for of each version that is missing there, as promote does. --from copies
+archives and their .prov files byte for byte, and asks for none. Writes a record with all counts.
+Changes outside: archives and names in the repository. Run again it continues where it was stopped,
+and does nothing when nothing is missing. Exits with 6 when a version is not approved, with 8 when
+one could not be packaged.
 """
 
 from __future__ import annotations
@@ -21,6 +23,7 @@ from pipeline_steps.cli.options import Option, Shard
 from pipeline_steps.cli.step import Step, run_step
 from pipeline_steps.config.language import Config
 from pipeline_steps.regeneration import from_tags
+from pipeline_steps.regeneration.approved import refuse_unapproved
 from pipeline_steps.regeneration.channel import Fill, fill_all, plan_all, urls_to_fill
 from pipeline_steps.regeneration.migration import migrate
 from pipeline_steps.regeneration.repository_contents import VersionFilter
@@ -99,7 +102,8 @@ def regenerate(
         A record for each repository.
 
     Raises:
-        ChartFailed: a version could not be packaged; raised after all others were published.
+        NotApproved: production requires approvals, and a version that is missing there lacks one.
+        ChartFailed: a version could not be packaged. Both are raised after all others were published.
     """
     urls = urls_to_fill(to, config)
     version_filter = VersionFilter(frozenset(config.release.withdrawn), tuple(chart), shard)
@@ -111,7 +115,9 @@ def regenerate(
         package = partial(
             from_tags.regenerate, first, config, version_filter, source=source, patterns=charts
         )
-        work = partial(package, tags=tags, own_urls=(*urls, *served_at), state=state, jobs=jobs)
+        own_urls = (*urls, *served_at)
+        refuse = refuse_unapproved(urls, config, state, source=source, plan=plan)
+        work = partial(package, tags=tags, own_urls=own_urls, refuse=refuse, state=state, jobs=jobs)
         fills = [Fill(first, work)]
     # The first repository of a channel is authoritative; the others are copies of it.
     fills += [Fill(repository, partial(copy, first, repository)) for repository in further]

@@ -7,15 +7,13 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple
 
-from pipeline_steps.approvals.requiring import required_names
 from pipeline_steps.config.language import Config, as_tuple
 from pipeline_steps.regeneration.repository_contents import Report
 from pipeline_steps.repositories.repository import Repository
 from pipeline_steps.state.attempt import record_attempt
 from pipeline_steps.state.record import Record, make_key
 from pipeline_steps.state.state import State
-from pipeline_steps.testing.requirements import APPROVAL
-from pipeline_steps.toolbox.errors import ChartFailed, UsageError
+from pipeline_steps.toolbox.errors import ChartFailed, NotApproved, UsageError
 
 #: Part of the key of every record of regenerate.
 FORMAT = 1
@@ -37,24 +35,13 @@ class Fill(NamedTuple):
 def urls_to_fill(to: str | None, config: Config) -> tuple[str, ...]:
     """The repository `to`, else those of the production channel, the authoritative one first.
 
-    Says which approvals nobody is asked for here. Raises UsageError without any repository.
+    Raises UsageError without any repository.
     """
-    production = config.channels.production
-    urls = (to,) if to else as_tuple(production.charts)
+    urls = (to,) if to else as_tuple(config.channels.production.charts)
     if not urls:
         raise UsageError(
             "no repository to fill: --to is not given, and channels.production.charts is not set",
             advice="give --to URL, like file:///srv/charts",
-        )
-    names = required_names(production.requires)
-    # A tag that somebody set by hand is released here, too.
-    if names and {url.rstrip("/") for url in urls} & {
-        url.rstrip("/") for url in as_tuple(production.charts)
-    }:
-        log.warning(
-            "regenerate asks for no approval, and production requires %s: see who set the tags of "
-            "versions that are missing there",
-            ", ".join(f"{APPROVAL}{name}" for name in names),
         )
     return urls
 
@@ -68,21 +55,23 @@ def plan_all(fills: Iterable[Fill], *, again: bool) -> None:
 def fill_all(
     fills: Iterable[Fill], parameters: Mapping[str, Any], state: State, *, again: bool
 ) -> tuple[Record, ...]:
-    """Fill every repository, whatever happens to the others. Raises the first ChartFailed."""
+    """Fill every repository, whatever happens to the others. Raises the first NotApproved, or
+    ChartFailed.
+    """
     records: list[Record] = []
-    failed: list[ChartFailed] = []
+    failed: list[ChartFailed | NotApproved] = []
     for fill in fills:
         try:
             records.append(_fill(fill, parameters, state, again=again))
-        except ChartFailed as error:
+        except (ChartFailed, NotApproved) as error:
             failed.append(error)
     if failed:
-        raise failed[0]
+        raise min(failed, key=lambda error: error.exit_code)
     return tuple(records)
 
 
 def _fill(fill: Fill, parameters: Mapping[str, Any], state: State, *, again: bool) -> Record:
-    """Fill one repository and record it. Raises ChartFailed when a version cannot be packaged."""
+    """Fill one repository and record it. Raises as `_refuse_failed`."""
     url = fill.repository.url
     parameters = {**parameters, "to": url}
     key = make_key("regenerate", FORMAT, parameters=parameters, content=None, consumed={})
@@ -97,12 +86,23 @@ def _fill(fill: Fill, parameters: Mapping[str, Any], state: State, *, again: boo
         )
         if report.without_chart:
             attempt.parameters["without_chart"] = report.without_chart[:LISTED]
+        if report.unapproved:
+            attempt.parameters["unapproved"] = report.unapproved[:LISTED]
         _refuse_failed(report, url)
         return attempt.passed({"repository": url})
 
 
 def _refuse_failed(report: Report, url: str) -> None:
-    """Raises ChartFailed when a version could not be packaged, or no tag stands for a chart."""
+    """Raises NotApproved when a version may not be released, ChartFailed when one could not be
+    packaged, or no tag stands for a chart.
+    """
+    if report.unapproved:
+        raise NotApproved(
+            f"{len(report.unapproved)} versions that are missing in production are not approved",
+            where=url,
+            advice="each is listed above with what it lacks; what was released before is copied "
+            "from a mirror with --from",
+        )
     if report.failed:
         problem = f"{len(report.failed)} versions could not be packaged; all others are published"
         advice = "each is listed above with its reason; what an old repository has of them, "
@@ -117,7 +117,7 @@ def log_report(report: Report, title: str) -> None:
     """Log versions that need attention line by line, the others as counts."""
     for line in (*report.without_chart, *report.withdrawn, *report.unmade):
         log.info("%s", line)
-    for line in (*report.differs, *report.failed):
+    for line in (*report.differs, *report.unapproved, *report.failed):
         log.warning("%s", line)
     if len(report.failed) > _READABLE:
         reasons = Counter(line.partition("): ")[2] or line for line in report.failed)

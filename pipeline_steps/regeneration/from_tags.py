@@ -17,7 +17,9 @@ import msgspec
 from pipeline_steps.building import image_records
 from pipeline_steps.charts import archive as archives
 from pipeline_steps.charts.archive import Archive
+from pipeline_steps.ci.detect import detect
 from pipeline_steps.config.language import Config
+from pipeline_steps.regeneration.approved import Refuse
 from pipeline_steps.regeneration.ledger import KeptVersion, Ledger, Refusal
 from pipeline_steps.regeneration.repackaging import Packaging, Repackager
 from pipeline_steps.regeneration.repository_contents import (
@@ -33,7 +35,7 @@ from pipeline_steps.regeneration.tag_versions import Settings, Unpackageable, Ve
 from pipeline_steps.repositories.fetch import cache_folder
 from pipeline_steps.repositories.repository import Indexed, Publication, Published, Writable
 from pipeline_steps.sources.kinds import open_tagged
-from pipeline_steps.sources.source import Tag, Tagged
+from pipeline_steps.sources.source import RemoteTags, Tag, Tagged
 from pipeline_steps.state.state import State
 from pipeline_steps.toolbox import progress
 from pipeline_steps.toolbox.errors import (
@@ -79,6 +81,7 @@ class Regeneration:
         *,
         state: State,
         own_urls: Sequence[str],
+        refuse: Refuse | None,
         jobs: int | None,
         plan: bool,
     ) -> None:
@@ -86,6 +89,7 @@ class Regeneration:
         self._settings = settings
         self._repository = repository
         self._wanted = version_filter
+        self._refuse = refuse
         self._state = state
         # The CPUs of this process: containers often have fewer than the machine.
         self._jobs = jobs or len(os.sched_getaffinity(0))
@@ -130,7 +134,7 @@ class Regeneration:
                 self._settings.revisions.preload_for_workers(tag.revision for tag in open_tags)
             with worker_pool(Repackager, self._settings, 1 if few else self._jobs) as map_tasks:
                 looked = self._read_tags(map_tasks, by_name)
-                versions = self._select_versions(looked)
+                versions = self._without_refused(self._select_versions(looked))
                 try:
                     self._publish(map_tasks, versions, looked)
                 finally:
@@ -210,6 +214,26 @@ class Regeneration:
         return self._with_images(
             sorted(selected.values(), key=lambda version: (version.name, version.tag.created))
         )
+
+    def _without_refused(self, versions: list[Version]) -> list[Version]:
+        """The versions, without those that are missing and may not be released."""
+        if self._refuse is None:
+            return versions
+        repository = self._repository
+        # Also what only its index has lost is published.
+        archives_there = set(repository.files() or ()) if isinstance(repository, Indexed) else set()
+        allowed = []
+        for version in versions:
+            is_there = (
+                self._published.digest(version.name, version.version) is not None
+                or f"{version.name}-{version.version}.tgz" in archives_there
+            )
+            reason = "" if is_there else self._refuse(version)
+            if reason:
+                self.report.unapproved.append(f"{version} ({version.tag.name}): {reason}")
+            else:
+                allowed.append(version)
+        return allowed
 
     def _with_images(self, versions: list[Version]) -> list[Version]:
         """The versions, with image digests from records where their tags do not have them."""
@@ -472,6 +496,7 @@ def regenerate(
     patterns: Sequence[str],
     tags: str | None,
     own_urls: Sequence[str],
+    refuse: Refuse | None,
     state: State,
     jobs: int | None,
     plan: bool,
@@ -479,7 +504,8 @@ def regenerate(
 ) -> Report:
     """See `pipeline_steps.regenerate`; source, patterns and tags default to the configuration.
 
-    own_urls: where the repository is, or is served.
+    own_urls: where the repository is, or is served. refuse: asked about each version that is
+    missing there; None allows all.
 
     Raises:
         UsageError: neither the arguments nor the configuration name a source or charts.
@@ -518,6 +544,7 @@ def regenerate(
         version_filter,
         state=state,
         own_urls=own_urls,
+        refuse=refuse,
         jobs=jobs,
         plan=plan,
     )
@@ -531,7 +558,8 @@ def _fitting_tags(repo: Tagged, settings: Settings) -> list[Tag]:
     if settings.charts:
         tags = [tag for tag in tags if any(names.may_name(tag.name, c) for c in settings.charts)]
     if tags:
-        return tags
+        built = detect(os.environ).tag
+        return [_with_text(repo, tag) if tag.name == built else tag for tag in tags]
     problem = f"no tag fits {settings.tags}"
     if settings.charts:
         problem += f" with the chart {' or '.join(settings.charts)}"
@@ -542,6 +570,11 @@ def _fitting_tags(repo: Tagged, settings: Settings) -> list[Tag]:
         else "the source has no tags here"
     )
     raise UsageError(problem, where=str(repo.revisions.root), advice=f"{advice}; correct --tags")
+
+
+def _with_text(repo: Tagged, tag: Tag) -> Tag:
+    """The tag that CI builds, of which its checkout may have the commit only."""
+    return repo.remote_tag(tag) if not tag.message and isinstance(repo, RemoteTags) else tag
 
 
 def _with_recorded_images(

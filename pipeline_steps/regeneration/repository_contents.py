@@ -32,6 +32,7 @@ class Report(NamedTuple):
     withdrawn: not published because `release.withdrawn` names them.
     failed: missing and could not be packaged or published.
     without_chart: tags that name no chart.
+    unapproved: missing, and not published because an approval is missing.
     """
 
     published: list[str]
@@ -41,18 +42,18 @@ class Report(NamedTuple):
     withdrawn: list[str]
     failed: list[str]
     without_chart: list[str]
+    unapproved: list[str]
 
     @classmethod
     def empty(cls) -> Report:
         """A report without versions."""
-        return cls([], [], [], [], [], [], [])
+        return cls(*([] for _ in cls._fields))
 
     @property
     def counts(self) -> dict[str, int]:
-        """How many versions of each."""
-        return {
-            field: len(lines) for field, lines in self._asdict().items() if field != "without_chart"
-        }
+        """How many versions of each, and none that is not approved: only some runs ask."""
+        asked = ("without_chart", "unapproved")
+        return {field: len(lines) for field, lines in self._asdict().items() if field not in asked}
 
     def __str__(self) -> str:
         words = (
@@ -64,6 +65,8 @@ class Report(NamedTuple):
             "failed",
         )
         counts = [f"{n} {word}" for word, n in zip(words, self.counts.values(), strict=True)]
+        if self.unapproved:
+            counts.append(f"{len(self.unapproved)} not approved")
         if self.without_chart:
             counts.append(f"{len(self.without_chart)} tags without a chart")
         return ", ".join(counts)

@@ -25,6 +25,7 @@ from pipeline_steps.reviews.gerrit_changes import (
     rfc3339,
     text_of,
 )
+from pipeline_steps.reviews.retargets import votes_for_target
 from pipeline_steps.reviews.review import (
     REMOVED,
     Abilities,
@@ -511,6 +512,9 @@ class GerritReviews:
 
     def votes(self, review: Review, approval: Approval) -> tuple[Vote, ...]:
         change = retry.call(lambda: self._current(review))
+        return votes_for_target(self._votes(change, approval), review, change.moved_at)
+
+    def _votes(self, change: Change, approval: Approval) -> tuple[Vote, ...]:
         kind, _, name = approval.gerrit.partition(":")
         if kind == "submit_requirement":
             return self._votes_of_requirement(change, name)

@@ -28,6 +28,7 @@ from pipeline_steps.reviews.forges import (
 )
 from pipeline_steps.reviews.gitea_tags import TagReleases
 from pipeline_steps.reviews.gitea_verdicts import Comments, Statuses
+from pipeline_steps.reviews.retargets import votes_for_target
 from pipeline_steps.reviews.review import (
     Abilities,
     Delivery,
@@ -88,6 +89,7 @@ class _Event(msgspec.Struct):
     type: str
     body: str = ""
     user: _Person | None = None
+    created_at: datetime | None = None
 
 
 class _Push(msgspec.Struct):
@@ -294,7 +296,14 @@ class GiteaReviews:
                 if former is None or former.submitted_at <= opinion.submitted_at:
                     opinions[opinion.user.login] = opinion
         votes = (_vote(account, opinion) for account, opinion in sorted(opinions.items()))
-        return tuple(vote for vote in votes if vote is not None)
+        counted = [vote for vote in votes if vote is not None]
+        return votes_for_target(counted, review, self._targeted_at(review) if counted else "")
+
+    def _targeted_at(self, review: Review) -> str:
+        """When a pull request got its target; "" where it always had it."""
+        events = self._gitea.pages(f"/issues/{review.id}/timeline", _Event)
+        times = (each.created_at for each in events if each.type == "change_target_branch")
+        return max(map(clock.rfc3339_of, times), default="")
 
     def members(self, group: str) -> frozenset[str]:
         """See ReviewSystem; a group is TEAM, of the organisation that has the repository, or

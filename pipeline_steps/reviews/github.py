@@ -25,6 +25,7 @@ from pipeline_steps.reviews.github_merges import Merges, Pull
 from pipeline_steps.reviews.github_tags import TagReleases
 from pipeline_steps.reviews.github_verdicts import Comments, Verdicts
 from pipeline_steps.reviews.remotes import project_path
+from pipeline_steps.reviews.retargets import votes_for_target
 from pipeline_steps.reviews.review import (
     WRITES,
     Abilities,
@@ -45,6 +46,8 @@ from pipeline_steps.toolbox.errors import AccessRefused, ConfigurationError, Usa
 #: States of a review that replace what the same person said before ("About pull request reviews");
 #: a comment does not.
 _OPINIONS = ("APPROVED", "CHANGES_REQUESTED", "DISMISSED")
+#: Events after which a pull request has another target ("Issue event types").
+_RETARGETED = ("base_ref_changed", "automatic_base_change_succeeded")
 #: Scopes of a classic token, one of which each needs ("Scopes for OAuth apps").
 _SCOPES: Mapping[Purpose, set[str]] = {
     "verdict": {"repo", "public_repo", "repo:status"},
@@ -64,6 +67,13 @@ class _Opinion(msgspec.Struct):
     user: _Person | None = None
     commit_id: str | None = None
     submitted_at: datetime | None = None
+
+
+class _Event(msgspec.Struct):
+    """An entry of the timeline; commits and reviews among it have neither field."""
+
+    event: str = ""
+    created_at: datetime | None = None
 
 
 class _Permission(msgspec.Struct):
@@ -237,6 +247,17 @@ class GithubReviews:
 
     def votes(self, review: Review, approval: Approval) -> tuple[Vote, ...]:
         """See ReviewSystem; `approval.github` says what approves."""
+        votes = self._votes(review, approval)
+        return votes_for_target(votes, review, self._targeted_at(review) if votes else "")
+
+    def _targeted_at(self, review: Review) -> str:
+        """When a pull request got its target; "" where it always had it."""
+        path = f"/issues/{review.id}/timeline"
+        events = self._github.pages(path, _Event, right="pull requests, read")
+        times = (each.created_at for each in events if each.event in _RETARGETED)
+        return max(map(clock.rfc3339_of, times), default="")
+
+    def _votes(self, review: Review, approval: Approval) -> tuple[Vote, ...]:
         if approval.github == "review":
             return self._review_votes(review)
         environment = approval.github.removeprefix("environment:")

@@ -9,6 +9,7 @@ came: an approval counts for the version that was the newest then. Source: GitLa
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Mapping
 from datetime import datetime
 
@@ -21,6 +22,7 @@ from pipeline_steps.reviews.forges import MERGE_REQUEST, number_of, read
 from pipeline_steps.reviews.gitlab_merges import MergeRequest, Merges
 from pipeline_steps.reviews.gitlab_verdicts import Notes, Statuses
 from pipeline_steps.reviews.remotes import project_path
+from pipeline_steps.reviews.retargets import votes_for_target
 from pipeline_steps.reviews.review import (
     WRITES,
     Abilities,
@@ -41,6 +43,10 @@ from pipeline_steps.toolbox.errors import AccessRefused, ConfigurationError
 _DEVELOPER = 30
 #: The system note of an approval, where `approved_at` is not told (before GitLab 18).
 _APPROVED = "approved this merge request"
+#: System notes after which a merge request has another target.
+_RETARGETED = re.compile(
+    r"changed target branch from |deleted the `.*` branch\. This merge request now targets "
+)
 
 
 class _Person(msgspec.Struct):
@@ -212,8 +218,11 @@ class GitlabReviews:
         """
         votes: dict[str, Vote] = {}
         approvals = self._gitlab.get(f"/merge_requests/{review.id}/approvals", _Approvals)
+        targeted_at = ""
         if approvals.approved_by:
-            times = self._approval_times(review.id)
+            notes = self._system_notes(review.id)
+            times = _approval_times(notes)
+            targeted_at = _targeted_at(notes)
             versions = self._versions(review.id)
             for approver in approvals.approved_by:
                 given = approver.approved_at or times.get(approver.user.username)
@@ -225,7 +234,8 @@ class GitlabReviews:
             if reviewer.state == "requested_changes" and self._may_push(reviewer.user):
                 name = reviewer.user.username
                 votes[name] = Vote(name, "", "reject", clock.rfc3339_of(reviewer.created_at))
-        return tuple(vote for _, vote in sorted(votes.items()))
+        counted = (vote for _, vote in sorted(votes.items()))
+        return votes_for_target(counted, review, targeted_at)
 
     def _vote(self, user: _Person, given: datetime | None, versions: list[_Version]) -> Vote:
         reason = "" if self._may_push(user) else "no right to push to the project"
@@ -236,14 +246,10 @@ class GitlabReviews:
         revision = before[-1].head_commit_sha if before else ""
         return Vote(user.username, revision, "approve", clock.rfc3339_of(given), reason)
 
-    def _approval_times(self, number: str) -> dict[str, datetime]:
-        """Account → when it approved last, from system notes."""
-        times: dict[str, datetime] = {}
+    def _system_notes(self, number: str) -> list[_Note]:
+        """What GitLab itself wrote of a merge request, oldest first."""
         path = f"/merge_requests/{number}/notes?sort=asc&order_by=created_at"
-        for note in self._gitlab.pages(path, _Note):
-            if note.system and note.author and note.body == _APPROVED:
-                times[note.author.username] = note.created_at
-        return times
+        return [note for note in self._gitlab.pages(path, _Note) if note.system]
 
     def _may_push(self, user: _Person) -> bool:
         answer = self._gitlab.call("GET", f"/members/all/{user.id}", allowed=(404,))
@@ -320,3 +326,18 @@ class _Token(msgspec.Struct):
 
 class _Listed(msgspec.Struct):
     iid: int
+
+
+def _approval_times(notes: list[_Note]) -> dict[str, datetime]:
+    """Account → when it approved last."""
+    return {
+        note.author.username: note.created_at
+        for note in notes
+        if note.author and note.body == _APPROVED
+    }
+
+
+def _targeted_at(notes: list[_Note]) -> str:
+    """When a merge request got its target; "" where it always had it."""
+    times = (note.created_at for note in notes if _RETARGETED.match(note.body))
+    return max(map(clock.rfc3339_of, times), default="")

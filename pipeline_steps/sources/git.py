@@ -379,15 +379,36 @@ class Git:
                 advice="run again; a hook or a rule of the server may refuse tags",
             )
 
+    def remote_tag(self, tag: Tag) -> Tag:
+        """See `source.RemoteTags`."""
+        if not self.remote_url:
+            return tag
+        remote, ref = self._remote(), f"refs/tags/{tag.name}"
+        listed = self._listed_tag(remote, tag.name)
+        if listed.get(f"{ref}^{{}}") != tag.revision:
+            return tag
+        fetched = program.call(self.root, "fetch", *_FETCHED, remote, ref, remote=True)
+        if not fetched.ok:
+            raise program.failure(self.root, fetched)
+        data = program.output(self.root, "cat-file", "tag", listed[ref])
+        text = data.decode("utf-8", "surrogateescape").partition("\n\n")[2]
+        return tag._replace(message=_SIGNATURE.sub("", text).rstrip("\n"))
+
     def _remote_tag(self, remote: str, name: str) -> str:
         """The commit of the remote's tag now, "" when there is none."""
+        ref = f"refs/tags/{name}"
+        listed = self._listed_tag(remote, name)
+        return listed.get(f"{ref}^{{}}") or listed.get(ref, "")
+
+    def _listed_tag(self, remote: str, name: str) -> dict[str, str]:
+        """Reference → object. An annotated tag is listed twice: as itself, and with ^{} the commit
+        that it names.
+        """
         ref = f"refs/tags/{name}"
         listed = program.output(
             self.root, "ls-remote", remote, ref, f"{ref}^{{}}", remote=True
         ).decode()
-        # An annotated tag is listed twice: as itself, and with ^{} the commit that it names.
-        commits = {line.split("\t")[1]: line.split("\t")[0] for line in listed.splitlines()}
-        return commits.get(f"{ref}^{{}}") or commits.get(ref, "")
+        return {line.split("\t")[1]: line.split("\t")[0] for line in listed.splitlines()}
 
     def _refuse_other_commit(self, name: str, commit: str, existing: str, where: str) -> None:
         if existing and existing != commit:

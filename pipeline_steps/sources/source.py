@@ -272,6 +272,17 @@ class Source(Tagged, Protocol):
 
 
 @runtime_checkable
+class RemoteTags(Protocol):
+    """A checkout that may have a tag without its text, where a CI has kept its commit only: git."""
+
+    def remote_tag(self, tag: Tag) -> Tag:
+        """The tag with the text that the remote has; as it is where the remote has none, or another.
+
+        Raises AccessRefused, Unreachable, Temporary, MachineError.
+        """
+
+
+@runtime_checkable
 class Reviewable(Source, Protocol):
     """A checkout of a system whose revisions are proposed in reviews: git and Bazaar."""
 

@@ -292,12 +292,17 @@ def test_a_release_asks_again_and_an_approval_that_is_gone_ends_it(charts: Chart
     version = CHART["charts/web/Chart.yaml"].replace("1.0.0", "1.1.0")
     proposed = charts.merged({"charts/web/Chart.yaml": version})
     charts.ok("check", "snapshot", "integration_test", "approval", "tag_release")
+    planned = charts.run("regenerate", "--plan")
+    assert planned.returncode == 0, planned.stderr
+    assert "web-1.1.0.tgz" in planned.stderr and "would be published" in planned.stderr
     assert isinstance(charts.world, GiteaWorld)
     reviews = f"/pulls/{proposed.id}/reviews"
     for given in charts.world.repository.call("GET", reviews, "core"):
         charts.world.repository.call("DELETE", f"{reviews}/{given['id']}", "core")
-    refused = charts.run("promote", "--chart", "web")
-    assert refused.returncode == 6, refused.stderr
-    assert "Chart.yaml" in refused.stderr and "values.yaml" not in refused.stderr
+    for words in (["promote", "--chart", "web"], ["regenerate"]):
+        refused = charts.run(*words)
+        assert refused.returncode == 6, refused.stderr
+        assert "Chart.yaml" in refused.stderr and "values.yaml" not in refused.stderr
+    assert "1 not approved" in refused.stderr and "web 1.1.0 (web-1.1.0): " in refused.stderr
     assert len(list((charts.folder / "charts").glob("*.tgz"))) == 1
     assert charts.run("tag_release", "--local", "--chart", "web").returncode == 6

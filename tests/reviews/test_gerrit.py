@@ -209,6 +209,11 @@ def test_an_approval_of_an_earlier_patch_set_is_told_with_it(project: Project) -
     assert project.votes(second, "Code-Review") == {}
     [approval] = approvals(project, second)
     assert (approval.revision, approval.word) == (first.revision, "approve")
+    move = {"destination_branch": "stable", "keep_all_votes": True}
+    project.gerrit.do("PUT", f"/projects/{project.quoted}/branches/stable", {})
+    project.gerrit.do("POST", f"{project.path(second)}/move", move)
+    [approval] = approvals(project, second)
+    assert "given for another target: the review goes to stable" in approval.reason
     project.vote(second, "bob", Code_Review=1)
     assert approvals(project, second) == []
 

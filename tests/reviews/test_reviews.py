@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import time
 from pathlib import Path
 from typing import Any
 
@@ -234,6 +235,24 @@ def test_an_approval_stays_at_the_revision_it_was_given_on(world: World) -> None
     system = world.opened()
     votes = system.votes(system.review(first.id), world.approval)
     assert [vote.revision for vote in votes if not vote.reason] in ([first.revision], [])
+
+
+@every_server
+def test_an_approval_given_for_another_target_does_not_count(world: World) -> None:
+    proposed = world.propose({"a": "1"})
+    world.approve(proposed, world.approver)
+    world.retarget(proposed)
+    system = world.opened()
+    review = system.review(proposed.id)
+    assert review.target == "stable"
+    # Gerrit takes votes on the newest patch set away.
+    for vote in system.votes(review, world.approval):
+        assert "given for another target: the review goes to stable" in vote.reason
+    assert bool(system.votes(review, world.approval)) == (system.name != "gerrit")
+    time.sleep(1.1)  # whoever approves in the same second may not have seen it
+    world.approve(proposed, world.approver)
+    [vote] = system.votes(review, world.approval)
+    assert (vote.account, vote.revision, vote.reason) == (world.approver, proposed.revision, "")
 
 
 @every_system

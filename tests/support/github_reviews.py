@@ -100,7 +100,7 @@ class PullRequests:
         self.pulls[number] = {
             "number": number, "title": title, "author": author, "branch": branch, "target": target,
             "draft": draft, "state": "open", "merged_at": None, "merge_commit_sha": None,
-            "head": "", "compared": "", "reviews": [],
+            "head": "", "compared": "", "reviews": [], "retargeted": [],
         }  # fmt: skip
         return number
 
@@ -115,6 +115,12 @@ class PullRequests:
             "commit_id": commit or self.head(self.pulls[number]), "submitted_at": self.now(),
         })  # fmt: skip
         return len(reviews)
+
+    def retarget(self, number: int, target: str) -> None:
+        """Another base. Reviews stay, unless a rule dismisses stale ones ("Changing the base")."""
+        pull = self.pulls[number]
+        pull["target"] = target
+        pull["retargeted"].append(self.now())
 
     def dismiss(self, number: int, review: int) -> None:
         self.pulls[number]["reviews"][review - 1]["state"] = "DISMISSED"
@@ -453,6 +459,23 @@ def _removed_comment(
 ) -> Answer:
     del repository.reviews.comments[_own_comment(repository, request, match)["id"]]
     return Answer(204)
+
+
+@route("GET", r"/issues/(\d+)/timeline")
+def _timeline(
+    hub: Github, repository: Repository, request: Request, match: re.Match[str]
+) -> Answer:
+    """ "Timeline events API"; of all events, those that change the base."""
+    pull = _pull(repository, match[1])
+    events = [
+        {
+            "id": number, "node_id": f"E_{number}", "url": f"{hub.web}/event/{number}",
+            "actor": {"login": pull["author"]}, "event": "base_ref_changed", "commit_id": None,
+            "commit_url": None, "created_at": moment, "performed_via_github_app": None,
+        }
+        for number, moment in enumerate(pull["retargeted"], 1)
+    ]  # fmt: skip
+    return hub.page(request, events)
 
 
 @route("GET", "/collaborators/([^/]+)/permission")

@@ -97,6 +97,13 @@ class Project:
         self._note(number, login, "approved this merge request", moment, system=True)
         self.requests[number]["reviewers"].pop(login, None)
 
+    def retarget(self, number: int, login: str, target: str) -> None:
+        """Another target branch, with the system note that it leaves. Approvals stay."""
+        request = self.requests[number]
+        words = f"changed target branch from `{request['target']}` to `{target}`"
+        request["target"] = target
+        self._note(number, login, words, self.now(), system=True)
+
     def request_changes(self, number: int, login: str) -> None:
         self.requests[number]["reviewers"][login] = "requested_changes"
 

@@ -78,6 +78,9 @@ class World(Protocol):
     def reject(self, proposed: Proposed, by: str) -> None:
         """Reject a revision in the way that blocks."""
 
+    def retarget(self, proposed: Proposed) -> None:
+        """Give the review another branch to go to, `stable`, which begins at main's tip."""
+
     def close(self, proposed: Proposed) -> None:
         """Close the review without merging it."""
 
@@ -169,6 +172,12 @@ class GerritWorld:
 
     def reject(self, proposed: Proposed, by: str) -> None:
         self.project.vote(proposed.handle, by, Code_Review=-2)
+
+    def retarget(self, proposed: Proposed) -> None:
+        branches = f"/projects/{self.project.quoted}/branches"
+        self.gerrit.do("PUT", f"{branches}/stable", {"revision": self.tip()})
+        moved = {"destination_branch": "stable"}
+        self.gerrit.do("POST", f"{self.project.path(proposed.handle)}/move", moved)
 
     def close(self, proposed: Proposed) -> None:
         self.gerrit.do("POST", f"{self.project.path(proposed.handle)}/abandon", {}, by="alice")
@@ -269,6 +278,10 @@ class GithubWorld:
     def reject(self, proposed: Proposed, by: str) -> None:
         self.state.say(proposed.handle, by, "CHANGES_REQUESTED")
 
+    def retarget(self, proposed: Proposed) -> None:
+        self.state.git.git("branch", "stable", "main")
+        self.state.retarget(proposed.handle, "stable")
+
     def close(self, proposed: Proposed) -> None:
         self.state.pulls[proposed.handle]["state"] = "closed"
 
@@ -357,6 +370,11 @@ class GiteaWorld:
 
     def reject(self, proposed: Proposed, by: str) -> None:
         self.repository.review(int(proposed.id), by, "REQUEST_CHANGES")
+
+    def retarget(self, proposed: Proposed) -> None:
+        made = {"new_branch_name": "stable", "old_branch_name": "main"}
+        self.repository.call("POST", "/branches", "core", made)
+        self.repository.call("PATCH", f"/pulls/{proposed.id}", "member", {"base": "stable"})
 
     def close(self, proposed: Proposed) -> None:
         self.repository.call("PATCH", f"/pulls/{proposed.id}", "member", {"state": "closed"})
@@ -470,6 +488,10 @@ class GitlabWorld:
     def reject(self, proposed: Proposed, by: str) -> None:
         self.state.request_changes(proposed.handle, by)
 
+    def retarget(self, proposed: Proposed) -> None:
+        self.state.git.git("branch", "stable", "main")
+        self.state.retarget(proposed.handle, "alice", "stable")
+
     def close(self, proposed: Proposed) -> None:
         self.state.requests[proposed.handle]["state"] = "closed"
 
@@ -538,6 +560,9 @@ class LaunchpadWorld:
     def reject(self, proposed: Proposed, by: str) -> None:
         proposal = self.project.as_person(by, proposed.handle.proposal)
         proposal.createComment(content="no", vote="Disapprove")
+
+    def retarget(self, proposed: Proposed) -> None:
+        raise AssertionError("a merge proposal has one target for ever")
 
     def close(self, proposed: Proposed) -> None:
         self.project.as_person("boss", proposed.handle.proposal).setStatus(status="Rejected")
@@ -625,7 +650,8 @@ RELEASING: tuple[str, ...] = ("gitea", "github", "github_app")
 #: What stands for each system: "real", "contract" or "double", and what that is (docs/reference).
 KINDS: dict[str, str] = {
     "gerrit": "real: Gerrit 3.10, from its jars",
-    "gitea": "real: Gitea 1.26, built from its modules",
+    "gitea": "real: Gitea 1.26, built from its modules; Forgejo, which serves the same API, was never "
+    "asked",
     "github": "contract: a double with state and real git, each request and answer judged by GitHub's "
     "published OpenAPI description and GraphQL schema; github_app writes check runs, as apps may",
     "gitlab": "double: it keeps state, with real git, after GitLab's documentation",

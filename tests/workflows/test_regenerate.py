@@ -337,15 +337,20 @@ def test_withdrawn_versions_are_not_published(source: Source) -> None:
     )
 
 
-def test_approvals_that_production_requires_and_nobody_asks_for_are_named(source: Source) -> None:
+def test_where_production_requires_approvals_only_its_own_checkout_fills_it(source: Source) -> None:
     source.release("web", "1.0.0")
     production = f'{{charts: "{source.out.as_uri()}", requires: [check, approval.code]}}'
     (source.folder / "pipeline.yaml").write_text(
         f"charts: [{{path: charts/*}}]\nchannels: {{production: {production}}}\n"
     )
-    words = "asks for no approval, and production requires approval.code"
-    assert words in source.ok("--plan")
-    assert words not in source.ok("--plan", to=(source.folder / "elsewhere").as_uri())
+    refused = source.run()
+    assert refused.returncode == 2, refused.stderr
+    words = (
+        "production requires approval.code, which can be asked for in the checkout of pipeline.yaml"
+    )
+    assert words in refused.stderr
+    assert not source.out.exists()
+    source.ok(to=(source.folder / "elsewhere").as_uri())
 
 
 def test_regenerate_plan_lists_each_write_and_writes_nothing(source: Source) -> None:
@@ -441,6 +446,7 @@ def test_a_promoted_version_is_regenerated_with_the_same_tar(line: Line) -> None
     assert "1 there before" in line.ok("regenerate").stderr, "channels.production.charts"
 
     # Without lines the records of this content know the images.
+    text = line.repo.git("tag", "-l", "--format=%(contents)", "common-1.0.0")
     commit = line.repo.git("rev-parse", "common-1.0.0^{commit}")
     line.repo.git("tag", "-d", "common-1.0.0")
     line.repo.git("tag", "common-1.0.0", commit)
@@ -457,6 +463,20 @@ def test_a_promoted_version_is_regenerated_with_the_same_tar(line: Line) -> None
     plain = line.folder / "plain"
     line.ok("regenerate", "--to", plain.as_uri(), "--state", str(line.folder / "empty/state.jsonl"))
     assert archive.unpack(stored(plain)["common-1.0.0.tgz"])["values.yaml"] == VALUES.encode()
+
+    # A CI that builds a tag may have kept its commit only: the remote has the lines.
+    ci = line.clone("ci")
+    line.repo.git("tag", "-f", "-a", "--cleanup=verbatim", "-m", text, "common-1.0.0", commit)
+    variables = {
+        "GITHUB_ACTIONS": "true",
+        "GITHUB_REF_TYPE": "tag",
+        "GITHUB_REF_NAME": "common-1.0.0",
+    }
+    built = line.folder / "built"
+    done = ci.run("regenerate", "--to", built.as_uri(), **variables)
+    assert done.returncode == 0, done.stderr
+    assert stored(built)["common-1.0.0.tgz"] == promoted["common-1.0.0.tgz"]
+    assert ci.repo.git("rev-parse", "refs/tags/common-1.0.0") == commit
 
 
 def test_a_moved_release_tag_is_refused(line: Line) -> None:
