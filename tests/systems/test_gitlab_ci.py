@@ -74,14 +74,23 @@ def test_a_tag_is_built_tested_in_shards_and_promoted(
     ran = gitlab.run(CI_COMMIT_TAG="hello-1.4.0", PROD_PSW=SECRET)
     assert ran.returncode == 0, ran.stdout + ran.stderr
     lines = gitlab.recorder.lines
-    assert lines[:3] == ["check", "build_image", "snapshot"]
-    assert lines[3:-3] == ["integration_test --shard auto --retry-infrastructure 2"] * shards
-    assert lines[-3:] == ["approval", "promote", "report"]
+    assert lines[:4] == ["approval", "check", "build_image", "snapshot"]
+    assert lines[4:-2] == ["integration_test --shard auto --retry-infrastructure 2"] * shards
+    assert lines[-2:] == ["promote", "report"]
     environments = [call.environment for call in gitlab.recorder.calls]
-    places = [(each["CI_NODE_INDEX"], each["CI_NODE_TOTAL"]) for each in environments[3:-3]]
+    places = [(each["CI_NODE_INDEX"], each["CI_NODE_TOTAL"]) for each in environments[4:-2]]
     assert sorted(places) == [(str(n), str(shards)) for n in range(1, shards + 1)]
     assert environments[-2]["CI_COMMIT_TAG"] == "hello-1.4.0"
     assert SECRET not in ran.stdout + ran.stderr
+
+
+def test_what_nobody_approved_runs_nothing_of_a_tag(tmp_path: Path) -> None:
+    gitlab = GitLab(tmp_path, component=False)
+    gitlab.recorder = Recorder(tmp_path / "refusing", {"approval": 6})
+    ran = gitlab.run(CI_COMMIT_TAG="hello-1.4.0")
+    assert ran.returncode != 0
+    # After a failure gitlab-ci-local does not always come to .post.
+    assert gitlab.recorder.lines in (["approval"], ["approval", "report"])
 
 
 @pytest.mark.parametrize("component", [False, True])
@@ -103,6 +112,7 @@ def test_jobs_of_merge_requests_see_the_variables_of_reviews_only() -> None:
     for name in ("start", "build", "test", "report"):
         assert jobs[name]["environment"] == {"name": "$ACCOUNTS", "action": "access"}
     assert jobs["release"]["environment"] == "production"
+    assert jobs["approve"]["environment"] == {"name": "production", "action": "access"}
 
 
 def test_the_component_has_the_jobs_of_the_file_that_is_copied() -> None:
