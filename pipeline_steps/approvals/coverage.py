@@ -89,6 +89,10 @@ class Coverage:
         difference = self._difference(one)
         return bool(difference) and difference == self._difference(other)
 
+    def changes_chart(self, between: Range) -> bool:
+        """Whether a range changes anything that the chart is made of."""
+        return bool(self._difference(between))
+
     def has_same_content(self, one: str, other: str) -> bool:
         """Whether the chart can be read in both revisions and is the same."""
         content = self._content(one)

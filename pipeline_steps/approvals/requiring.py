@@ -11,7 +11,7 @@ import logging
 from collections.abc import Callable, Iterable, Sequence
 
 from pipeline_steps.approvals.asking import Approved, approved_changes, approved_head
-from pipeline_steps.approvals.coverage import Coverage
+from pipeline_steps.approvals.coverage import Coverage, Range
 from pipeline_steps.approvals.mainline import last_release, mainline, reviewable
 from pipeline_steps.approvals.production import released_versions
 from pipeline_steps.ci.build import Build
@@ -97,8 +97,11 @@ def require_for_review(
     assert build.review
     system = _review_system(config, checkout, names[0])
     review = system.review(build.review)
-    _refuse_superseded(review, build.head or checkout.revision)
     coverage = Coverage(checkout, chart.name, system, chart.history_paths)
+    built = build.head or checkout.revision
+    if build.queued and _is_made_of(review, built, build.base, coverage):
+        built = review.head
+    _refuse_superseded(review, built)
     target = functools.cache(lambda: checkout.source.tip(review.target))
 
     def ask(name: str) -> list[Approved]:
@@ -106,6 +109,24 @@ def require_for_review(
         return [approved_head(system, review, name, rule, coverage, target)]
 
     return _records(checkout, chart, config, state, names, ask, review.id, record=record)
+
+
+def _is_made_of(review: Review, queued: str, base: str | None, coverage: Coverage) -> bool:
+    """Whether a merge queue made its commit of the review's newest revision: it has that, or brings
+    the same lines, or nothing of this chart.
+
+    base: what it was made on, with the reviews in front of this one.
+    """
+    if not coverage.fetch(review, review.head):
+        return False
+    if coverage.leads_to(review.head, queued):
+        return True
+    if not base:
+        return False
+    brought = Range(base, queued)
+    return not coverage.changes_chart(brought) or coverage.covers(
+        review, review.head, brought, base
+    )
 
 
 def _refuse_superseded(review: Review, built: str) -> None:

@@ -254,7 +254,7 @@ def forget(folder: Path, identities: Iterable[str], revision: str) -> None:
 def send_kept(folder: Path, system: ReviewSystem, source: Source) -> Iterator[tuple[str, Delivery]]:
     """Deliver what runs before could not, if it is still current: review and what came of it.
 
-    A revision on which this account has set a verdict since keeps that. Nothing is raised: what
+    A revision on which this account has set another verdict since keeps that. Nothing is raised: what
     cannot be delivered now stays, what never can is dropped, and both are logged.
     """
     for path in sorted((folder / UNSENT).glob("*.json")):
@@ -281,8 +281,10 @@ def _deliver_kept(system: ReviewSystem, review: Review, unsent: Unsent) -> Deliv
         unsent.revision, unsent.word, unsent.summary, unsent.text, unsent.url, findings
     )
     addressee = Addressee(review, unsent.review, unsent.revision, unsent.revision)
-    # `incomplete` is a verdict too: an older "positive" must not stand over it.
-    if review.head == unsent.revision and system.verdict(review, unsent.revision) in _VERDICTS:
+    # `incomplete` is a verdict too: an older "positive" must not stand over it. The same word may be
+    # half of this verdict: its server stopped before it had the comment.
+    shown = system.verdict(review, unsent.revision) if review.head == unsent.revision else None
+    if shown in _VERDICTS and shown != unsent.word:
         return Delivery("unchanged", review.url, "it got a verdict since")
     return deliver(system, addressee, verdict, queued=False)
 

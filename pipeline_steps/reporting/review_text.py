@@ -135,7 +135,8 @@ def _head(page: Page, tested: About) -> Iterator[str]:
 def _revisions(tested: About) -> Iterator[str]:
     """The tested revision, the review's and the base, told apart."""
     revision = code(tested.revision, _NAME)
-    if tested.queued:
+    # The verdict on a train's merge of GitLab goes to the review's head.
+    if tested.queued and tested.tested == tested.revision:
         yield f"Tested: {revision}, made by the merge queue of {code(tested.target, _NAME)}."
     elif tested.tested == tested.revision:
         yield f"Tested: {revision}, the revision of this review."

@@ -53,7 +53,11 @@ def send(
     except (Temporary, Unreachable):
         if kept := delivery.keep(state.folder, system, addressee.id, verdict_of_page):
             delivery.forget(state.folder, names - {addressee.id}, addressee.revision)
-            log.warning("report: kept in %s; the next report sends it", kept)
+            log.warning(
+                "report: kept in %s; the next report here sends it. Where CI empties the folder "
+                "between builds, run this build again",
+                kept,
+            )
         raise
     delivery.forget(state.folder, names, addressee.revision)
     delivery.log_delivery(addressee.id, delivered)

@@ -480,6 +480,23 @@ MUTANTS = (
         (f"{REVIEWS}::test_a_superseded_revision_gets_nothing[github]",),
     ),
     Mutant(
+        "votes-for-another-target",
+        _in("reviews/retargets"),
+        "    if not since:\n",
+        "    if True:\n",
+        (f"{REVIEWS}::test_an_approval_given_for_another_target_does_not_count[github]",),
+    ),
+    Mutant(
+        "queue-of-other-lines",
+        _in("approvals/requiring"),
+        "    if build.queued and _is_made_of(review, built, build.base, coverage):\n",
+        "    if build.queued:\n",
+        (
+            "tests/workflows/test_official_hubs.py::"
+            "test_a_merge_queue_of_github_gets_approval_and_verdict_on_its_commit[squash]",
+        ),
+    ),
+    Mutant(
         "pinned-merge",
         _in("reviews/github_merges"),
         '{"sha": revision, "merge_method": method}',

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import json
 import os
@@ -9,17 +10,19 @@ import re
 import socket
 import subprocess
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from types import MappingProxyType
+from types import MappingProxyType, SimpleNamespace
 from typing import Any, NamedTuple
 
 import pytest
 
 from pipeline_steps.reporting import review_text
 from tests.support import gerrits, giteas
+from tests.support.github import Answer, running_server
 from tests.support.gits import Repo
 from tests.support.helms import chart_files, helm
+from tests.support.relays import Relay
 from tests.support.review_pages import HOSTILE, hostile_about, hostile_page
 from tests.support.review_systems import SYSTEMS, GerritWorld, GiteaWorld, Proposed, World
 
@@ -148,7 +151,10 @@ class Agent:
         self.repo.git("checkout", "-q", "--detach", proposed.revision)
         self.run(proposed, "check")
 
-    def run(self, proposed: Proposed, *words: str, **more: str) -> subprocess.CompletedProcess[str]:
+    def run(
+        self, proposed: Proposed, *words: str, before: Sequence[str] = (), **more: str
+    ) -> subprocess.CompletedProcess[str]:
+        """The command line. before: the program that runs it."""
         environment = {
             "PATH": f"{helm(4).parent}:{os.environ['PATH']}",
             "HOME": str(self.folder),
@@ -159,7 +165,7 @@ class Agent:
             **self.build.variables(proposed),
             **more,
         }
-        command = [sys.executable, "-m", "pipeline_steps", *words]
+        command = [*before, sys.executable, "-m", "pipeline_steps", *words]
         return subprocess.run(
             command, cwd=self.repo.root, env=environment, capture_output=True, text=True
         )
@@ -387,6 +393,50 @@ def test_a_verdict_that_cannot_be_sent_is_sent_by_the_next_run(agent: Agent) -> 
     assert agent.unsent == []
 
 
+def through(agent: Agent, relay: Relay | SimpleNamespace) -> tuple[str, str]:
+    """The option for a configuration that reaches the review system through a relay."""
+    (name, settings), *_ = agent.build.review.items()
+    ((_, login),) = agent.build.hosts.items()
+    sections = {
+        "review": {name: {**settings, "url": relay.url}, "requires": ["check"]},
+        "hosts": {relay.host: login},
+    }
+    config = agent.folder / "relay.yaml"
+    config.write_text(json.dumps(sections))
+    return "--config", str(config)
+
+
+@once
+def test_a_server_that_stops_in_the_middle_has_the_verdict_after_the_next_run(
+    agent: Agent,
+) -> None:
+    """At the first request, and at each that writes, which the server then has done or not. Gerrit
+    is waited for where it has answered once (test_gerrit.py).
+    """
+    (_, settings), *_ = agent.build.review.items()
+    other = agent.propose()
+    agent.checked(other)
+    with Relay(settings["url"]) as relay:
+        agent.report(other, *through(agent, relay))
+    writes = [
+        number for number, method in enumerate(relay.methods, 1) if method not in ("GET", "HEAD")
+    ]
+    assert writes
+    for number, lost in [(1, False), *((each, lost) for each in writes for lost in (False, True))]:
+        proposed = agent.propose(f"image: v{number}{lost}\n")
+        agent.checked(proposed)
+        with Relay(settings["url"], stops_at=number, lost=lost) as relay:
+            done = agent.run(proposed, "report", *through(agent, relay))
+        assert done.returncode in (7, 75), (number, lost, done.stderr)
+        assert "kept in" in done.stderr and len(agent.unsent) == 1
+        agent.repo.git("checkout", "-q", "--detach", other.revision)
+        agent.report(other)
+        assert agent.unsent == []
+        assert agent.world.shown(proposed) == "positive", (number, lost)
+        texts = [text for text in agent.world.texts(proposed) if "**passed" in text]
+        assert len(texts) == 1, (number, lost, texts)
+
+
 @once
 def test_a_kept_verdict_on_a_revision_that_was_replaced_is_not_sent(agent: Agent) -> None:
     first = agent.propose()
@@ -468,6 +518,61 @@ def unreachable(review: Mapping[str, Any]) -> dict[str, Any]:
     """The section `review` with a port where nothing listens."""
     (name, settings), *_ = review.items()
     return {"review": {name: {**settings, "url": "http://127.0.0.1:9"}, "requires": ["check"]}}
+
+
+#: A program of the review, which takes what CI gave the step and says it in several forms.
+LEAK = f"""\
+import base64, os, urllib.parse
+given = open(f"/proc/{{os.getppid()}}/environ", "rb").read().split(b"\\0")
+[secret] = [each[{len(PASSWORD) + 1}:] for each in given if each.startswith(b"{PASSWORD}=")]
+print("as it is:", secret.decode())
+print("in a URL: https://ci:" + urllib.parse.quote(secret) + "@git.example.com/")
+print("in base64:", base64.b64encode(b"ci:" + secret).decode())
+raise SystemExit(1)
+"""
+
+
+@once
+def test_what_a_program_a_chart_and_a_server_say_of_a_secret_is_shown_nowhere(agent: Agent) -> None:
+    """Programs that a review runs can read what CI gave the step. Looked for in what is printed and
+    kept, in the arguments of every program, and in the review.
+    """
+    secret = agent.build.secret
+    configured = json.loads(agent.files["pipeline.yaml"])
+    configured["check"] = {"commands": [f"{sys.executable} -I leak.py"]}
+    fails = f'{{{{ fail "the password is {secret}" }}}}\n'
+    proposed = agent.world.propose(
+        {
+            "leak.py": LEAK,
+            "pipeline.yaml": json.dumps(configured),
+            "charts/web/templates/map.yaml": fails,
+        }
+    )
+    agent.repo.git("checkout", "-q", "--detach", proposed.revision)
+    traced = agent.folder / "calls"
+    strace = ("strace", "-f", "-qq", "-s", "65536", "-e", "trace=execve", "-o", str(traced))
+    said = ""
+    for words in (["check"], ["report"]):
+        done = agent.run(proposed, *words, before=strace)
+        said += done.stdout + done.stderr + traced.read_text()
+    assert "as it is: [redacted]" in said and "the password is [redacted]" in said, said
+    texts = agent.world.texts(proposed)
+    assert "as it is: [redacted]" in texts[-1] and agent.world.shown(proposed) == "negative"
+
+    def echo(*_: object) -> Answer:
+        return Answer(403, {"message": f"the token {secret} is not good enough"})
+
+    server = running_server(echo)
+    relay = SimpleNamespace(host=f"127.0.0.1:{server.server_port}")
+    relay.url = f"http://{relay.host}"
+    done = agent.run(proposed, "report", *through(agent, relay))
+    server.shutdown()
+    server.server_close()
+    assert done.returncode == 7 and "the token [redacted] is not good enough" in done.stderr
+    encoded = base64.b64encode(f"ci:{secret}".encode()).decode()
+    pages = [path.read_text() for path in (agent.repo.root / ".pipeline/report").iterdir()]
+    for form in (secret, encoded, encoded[4:-4]):
+        assert form not in said + done.stderr + "".join([*texts, *pages]), form
 
 
 def test_a_patch_to_the_policy_changes_nothing_for_its_own_build(agent: Agent) -> None:

@@ -9,6 +9,7 @@ here has no image, and says why it needs no test.
 from __future__ import annotations
 
 import itertools
+import json
 import os
 import subprocess
 import sys
@@ -190,6 +191,65 @@ include:
 """
 
 
+class Checkout:
+    """A checkout, of CI or of a person, whose steps share what they record."""
+
+    def __init__(self, git: HostedGit, folder: Path, ref: str, environment: dict[str, str]) -> None:
+        self.clone = checkout(git, folder / f"ci-{os.urandom(4).hex()}", ref)
+        self._environment = {
+            "PATH": os.environ["PATH"], "HOME": str(self.clone.root.parent),
+            "GIT_CONFIG_GLOBAL": str(self.clone.config), **environment,
+        }  # fmt: skip
+
+    def run(self, *words: str, code: int = 0) -> str:
+        done = subprocess.run(
+            [str(Path(sys.executable).parent / "pipeline-steps"), *words],
+            cwd=self.clone.root, env=self._environment, capture_output=True, text=True,
+        )  # fmt: skip
+        assert done.returncode == code, done.stdout + done.stderr
+        return done.stdout + done.stderr
+
+
+@pytest.mark.parametrize("method", ["merge", "squash"])
+def test_a_merge_queue_of_github_gets_approval_and_verdict_on_its_commit(
+    on_github: OnGithub, method: str
+) -> None:
+    """Behind another pull request, which the queue has in front. With `squash` its commit does not
+    contain the head.
+    """
+    people, hub = on_github.people, on_github.hub
+    head = people.git.commit("names", CHART, "Add names")
+    number = people.open("alice", "names", title="Add names")
+    people.git.git("update-ref", f"refs/pull/{number}/head", head)
+    base = people.git.commit("in-front", {"README.md": "other\n"}, "Another pull request")
+    queue = f"gh-readonly-queue/main/pr-{number}-{base}"
+    people.git.git("update-ref", f"refs/heads/{queue}", base)
+    queued = people.git.merge(queue, head, method, "queue")
+    event = on_github.folder / "event.json"
+    group = {"head_sha": queued, "base_sha": base, "base_ref": "refs/heads/main"}
+    event.write_text(json.dumps({"action": "checks_requested", "merge_group": group}))
+    ci = Checkout(people.git, on_github.folder, f"refs/heads/{queue}", {
+        "CI": "true", "GITHUB_ACTIONS": "true", "GITHUB_EVENT_NAME": "merge_group",
+        "GITHUB_EVENT_PATH": str(event), "GITHUB_REF": f"refs/heads/{queue}",
+        "GITHUB_REF_NAME": queue, "GITHUB_REF_TYPE": "branch", "GITHUB_SHA": queued,
+        "GITHUB_RUN_ID": "9", "GITHUB_REPOSITORY": NAME, "GITHUB_TOKEN": APP,
+        "GITHUB_SERVER_URL": hub.web, "GITHUB_API_URL": f"{hub.web}/api/v3",
+    })  # fmt: skip
+    for step in ("check", "snapshot", "integration_test"):
+        ci.run(step)
+    assert "1 more person must approve" in ci.run("approval", code=6)
+    people.say(number, "bob", "APPROVED")
+    ci.run("approval")
+    assert "the verdict is set" in ci.run("report")
+    assert people.passing(queued, "pipeline-steps") == "success"
+    assert people.passing(head, "pipeline-steps") is None and not people.comments
+    # Its author pushes: GitHub takes it out of the queue, and what was queued is approved no more.
+    values = {"charts/names/values.yaml": "name: other\n"}
+    people.git.git("update-ref", f"refs/pull/{number}/head", people.git.commit("names", values))
+    people.say(number, "bob", "APPROVED")
+    assert "this is the build of" in ci.run("approval", code=6)
+
+
 class OnGitlab:
     """A project with its policy and its pipeline: one approval and a green pipeline are required."""
 
@@ -280,8 +340,39 @@ def test_a_chart_goes_from_a_merge_request_on_gitlab_to_a_release(on_gitlab: OnG
     # 6, 7 somebody tags it, and the tag's pipeline promotes
     main = on_gitlab.run("main", "refs/heads/main", CI_COMMIT_BRANCH="main")
     assert main.returncode == 0, main.stdout + main.stderr
-    tag = ("tag_release", "--chart", "names")
-    assert by_hand(project.git, on_gitlab.folder, "main", on_gitlab.environment, *tag) == 0
+    by_core = Checkout(project.git, on_gitlab.folder, "main", on_gitlab.environment)
+    said = by_core.run("run", "official", "--chart", "names", "--channels", "configured")
+    assert "✓ approval" in said, said
+    assert "stopped before tag_release; go on with: pipeline-steps run official" in said, said
+    by_core.run("tag_release", "--chart", "names")
     release = on_gitlab.run("tag", "refs/tags/names-0.1.0", CI_COMMIT_TAG="names-0.1.0")
     assert release.returncode == 0, release.stdout + release.stderr
     assert (on_gitlab.folder / "published/production/names-0.1.0.tgz").exists()
+
+
+def test_a_merge_train_of_gitlab_gets_approval_and_verdict(on_gitlab: OnGitlab) -> None:
+    """The verdict stands at the head of the merge request, and names what the train made of it."""
+    project = on_gitlab.project
+    head = project.git.commit("names", CHART, "Add names")
+    number = project.open("alice", "names", title="Add names")
+    project.git.git("update-ref", f"refs/merge-requests/{number}/head", head)
+    base = project.git.commit("in-front", {"README.md": "other\n"}, "Another merge request")
+    train = f"refs/merge-requests/{number}/train"
+    project.git.git("update-ref", "refs/heads/train", base)
+    made = project.git.merge("train", head, "merge", "train")
+    project.git.git("update-ref", train, made)
+    ci = Checkout(project.git, on_gitlab.folder, train, {
+        **on_gitlab.environment, "GITLAB_CI": "true", "CI": "true", "CI_COMMIT_SHA": made,
+        "CI_MERGE_REQUEST_IID": str(number), "CI_MERGE_REQUEST_EVENT_TYPE": "merge_train",
+        "CI_MERGE_REQUEST_PROJECT_PATH": NAME, "CI_MERGE_REQUEST_TARGET_BRANCH_NAME": "main",
+        "CI_MERGE_REQUEST_SOURCE_BRANCH_SHA": head, "CI_MERGE_REQUEST_TARGET_BRANCH_SHA": base,
+    })  # fmt: skip
+    for step in ("check", "snapshot", "integration_test"):
+        ci.run(step)
+    assert "1 more person must approve" in ci.run("approval", code=6)
+    project.approve(number, "bob")
+    ci.run("approval")
+    assert "the verdict is set" in ci.run("report")
+    assert project.passing(head, "pipeline-steps") == "success"
+    [note] = [note["body"] for note in project.notes if not note["system"]]
+    assert f"Tested: `{made}`" in note
