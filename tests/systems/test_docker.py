@@ -301,19 +301,28 @@ def test_a_broken_build_fails_with_its_last_lines(folder: Path) -> None:
 
 
 def test_the_command_ends_with_8_and_shows_the_last_lines_of_a_broken_build(folder: Path) -> None:
-    write(folder, "app/Dockerfile", "FROM scratch\nCOPY hello /\nCOPY no-such-file /\n")
+    """Of which none shows a secret that the engine says."""
+    dockerfile = "FROM scratch\nCOPY hello /\nCOPY no-such-file-canary-61f0 /\n"
+    write(folder, "app/Dockerfile", dockerfile)
+    with (folder / "pipeline.yaml").open("a") as file:
+        file.write('hosts: {git.example.com: {username: ci, password: "${CANARY}"}}\n')
     program = "import runpy; from pipeline_steps.images import builders; builders.SYSTEM_PLUGIN_FOLDERS = ()\n"
     program += "runpy.run_module('pipeline_steps', run_name='__main__')"
     command = [sys.executable, "-c", program, "build_image"]
     completed = subprocess.run(
-        command, cwd=folder, env={**os.environ, "PYTHONPATH": ROOT}, capture_output=True, text=True
-    )
+        command, cwd=folder, capture_output=True, text=True,
+        env={**os.environ, "PYTHONPATH": ROOT, "CANARY": "canary-61f0"},
+    )  # fmt: skip
     assert completed.returncode == 8, completed.stderr
     assert (
         "app/Dockerfile: the build failed: " in completed.stderr
         and "Traceback" not in completed.stderr
     )
-    assert "Step 2/3 : COPY hello /" in completed.stderr and "no-such-file" in completed.stderr
+    assert "Step 2/3 : COPY hello /" in completed.stderr
+    assert "no-such-file-[redacted]" in completed.stderr
+    written = [path for path in (folder / ".pipeline").rglob("*") if path.is_file()]
+    assert written and not [path for path in written if b"canary-61f0" in path.read_bytes()]
+    assert "canary-61f0" not in completed.stdout + completed.stderr
 
 
 @pytest.mark.parametrize(
