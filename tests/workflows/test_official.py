@@ -6,8 +6,6 @@ the cluster, git and helm are real.
 
 from __future__ import annotations
 
-import os
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,11 +13,9 @@ import pytest
 
 from tests.support import machine
 from tests.support.giteas import Forge
-from tests.support.gits import Repo
-from tests.support.helms import helm
 from tests.support.official import Official, Systems
-from tests.support.pages import served
 from tests.support.registries import Running, fetch
+from tools.demo import forge as forge_demo
 
 
 @pytest.fixture
@@ -31,57 +27,37 @@ def official(
         yield Official(systems, tmp_path)
 
 
-def test_a_chart_goes_from_a_pull_request_to_an_installation(
-    official: Official, tmp_path: Path
-) -> None:
+def test_a_chart_goes_from_a_pull_request_to_an_installation(official: Official) -> None:
+    """`make demo-forge` tells this: all arrows are there, and here what they left is looked at."""
     repository = official.repository
-    # 1 the member proposes a new chart
-    official.write_chart()
-    pull = repository.propose("hello", {}, "Add hello")
+    # 1 to 7: proposed, tested, talked about, refused with one approval, merged with two, released
+    pull = forge_demo.story(official)
 
-    # 2, 3 CI tests it, and tells the pull request
-    build = official.pull_request_build(pull.number)
-    assert build.code == 0, build.log
+    # 3 the verdict, and 4 what they talk about
     status = repository.status(pull.head)
-    assert (status["status"], status["context"]) == ("success", "pipeline-steps"), build.log
+    assert (status["status"], status["context"]) == ("success", "pipeline-steps")
     (comment,) = repository.comments(pull.number)
-    assert comment["user"]["login"] == "ci"
+    assert comment["user"]["login"] == "ci" and "hello" in comment["body"]
 
-    # 4 which gives them something to talk about
-    assert "hello" in comment["body"]
-    said = {"body": "Why only one replica?"}
-    repository.call("POST", f"/issues/{pull.number}/comments", "core", said)
-
-    # 5 two people approve this commit, one its code and one its release; exactly that is merged
-    repository.review(pull.number, "core", commit=pull.head)
-    refused = official.asked(pull.number, "approval", "--review", str(pull.number))
-    assert refused.returncode == 6, refused.stderr
-    assert "chief" in refused.stderr
-    repository.review(pull.number, "chief", commit=pull.head)
-    approved = official.asked(pull.number, "approval", "--review", str(pull.number))
-    assert approved.returncode == 0, approved.stderr
-    merged = official.asked(pull.number, "merge", "--review", str(pull.number))
-    assert merged.returncode == 0, merged.stderr
-
-    # 6, 7 somebody starts a release: tagged, and promoted
-    release = official.release_build("hello")
-    assert release.code == 0, release.log
+    # 5 exactly this commit is merged
+    assert repository.pull(pull.number)["merged"]
     repository.checkout.git("fetch", "-q", "--tags", "origin")
+    assert pull.head in repository.checkout.git("rev-list", "--parents", "-1", "origin/main")
+
+    # 6, 7 tagged, and promoted
     message = repository.checkout.git("tag", "--list", "--format=%(contents)", "hello-0.1.0")
     tested = message.partition("Pipeline-Image: hello hello ")[2].split()[0]
-
     (page,) = repository.call("GET", "/releases", "member")
     assert (page["tag_name"], page["name"]) == ("hello-0.1.0", "hello 0.1.0")
     (asset,) = page["assets"]
     assert asset["name"] == "hello-0.1.0.tgz"
 
     # 8 the member installs what was tested
-    clone = Repo(tmp_path / "pages", tmp_path / "gitconfig", str(official.pages))
-    clone.git("checkout", "-q", "gh-pages")
-    promoted = (clone.root / "hello-0.1.0.tgz").read_bytes()
+    namespace = f"member-{official.folder.parent.name.rpartition('-')[2]}"
+    _, image = forge_demo.install(official, namespace)
+    assert tested in image
+    promoted = (official.folder / "pages/hello-0.1.0.tgz").read_bytes()
     assert fetch(asset["browser_download_url"]) == promoted
-    with served(clone.root) as url:
-        assert tested in installed_image(official, url)
 
 
 def test_what_only_one_of_two_has_approved_is_not_released(official: Official) -> None:
@@ -96,31 +72,3 @@ def test_what_only_one_of_two_has_approved_is_not_released(official: Official) -
     assert "exit status 6" in release.log
     assert repository.call("GET", "/tags", "member") == []
     assert not list(official.pages.glob("refs/heads/*"))
-
-
-def installed_image(official: Official, url: str) -> str:
-    """The image that runs after `helm install hello` from the repository at a URL."""
-    kubeconfig = str(official.systems.kubeconfig)
-    namespace = f"member-{official.folder.parent.name.rpartition('-')[2]}"
-    environment = {
-        "KUBECONFIG": kubeconfig,
-        "HELM_NAMESPACE": namespace,
-        "HOME": str(official.folder),
-        "PATH": os.environ["PATH"],
-    }
-
-    def run(*command: str) -> str:
-        done = subprocess.run(command, capture_output=True, text=True, env=environment)
-        assert done.returncode == 0, done.stderr
-        return done.stdout
-
-    kubectl = str(helm(4).parent / "kubectl")
-    try:
-        run(
-            str(helm(4)), "install", "hello", "hello", "--repo", url, "--version", "0.1.0",
-            "--wait", "--timeout", "2m", "--create-namespace",
-        )  # fmt: skip
-        image = "--output=jsonpath={.items[*].spec.containers[*].image}"
-        return run(kubectl, "get", "pods", "--namespace", namespace, image)
-    finally:
-        run(kubectl, "delete", "namespace", namespace, "--wait=false", "--ignore-not-found")

@@ -30,6 +30,8 @@ from tests.support.jenkins_harness import (
     ref_updated,
     run_jenkinsfile,
 )
+from tests.support.registries import Running
+from tools.demo import gerrit as demo_gerrit
 from tools.demo import repository
 
 PAGE = "app/www/cgi-bin/index.cgi"
@@ -264,6 +266,34 @@ def test_a_change_becomes_a_release_that_helm_pulls(world: World) -> None:
     assert pulled["version"] == "0.2.0"
     secrets = [SNAPSHOTS.password, PRODUCTION.password, PEOPLE["ci"]]
     assert not [secret for secret in secrets if secret in build.log]
+
+
+def test_make_demo_gerrit_tells_a_story_that_ends_with_a_release(
+    gerrit: Gerrit, registry: Running, world: World, tmp_path: Path
+) -> None:
+    """Its commands and its proof, on the systems of the tests; `make demo` starts its own."""
+    project = f"demo-{registry.host.rpartition(':')[2]}"
+    gerrit.create_project(project)
+    channel = {"charts": f"oci://{registry.host}/charts", "images": f"{registry.host}/images"}
+    snapshots = {name: f"{place}/snapshots" for name, place in channel.items()}
+    evidence = (tmp_path / "evidence").as_uri()
+    overlay = tmp_path / "overlay.yaml"
+    overlay.write_text(
+        json.dumps(
+            {
+                "hosts": {registry.host: {"plain_http": True}},
+                "channels": {"snapshot": snapshots, "production": channel},
+                "evidence": evidence,
+                "clusters": {"tests": {"kubeconfig": str(world.kubeconfig)}},
+            }
+        )
+    )
+    with machine.kubernetes_node(registry.host) as node:
+        assert node.kubeconfig == world.kubeconfig
+        demo_gerrit.clones(gerrit, tmp_path, project)
+        variables = {**world.environment, "PIPELINE_STEPS_CONFIG": str(overlay)}
+        assert demo_gerrit.story(gerrit, tmp_path, project, variables) == 0
+        assert demo_gerrit.show(tmp_path, overlay, variables) == 0
 
 
 def pull(world: World, version: str) -> dict[str, Any]:

@@ -290,3 +290,14 @@ def test_one_tag_over_all_charts_and_every_version_again(public: Public) -> None
     names = sorted(path.name for path in public.repository.glob("*.tgz"))
     assert names == ["api-2.0.0.tgz", "web-1.0.0.tgz", "web-1.1.0.tgz"]
     public.run(f"helm template x {public.repository}/web-1.1.0.tgz")
+
+
+def test_make_demo_public_tells_a_story_that_ends_with_charts(tmp_path: Path) -> None:
+    """Its commands, each of which must end as the story says; with Bazaar."""
+    story = [sys.executable, "-m", "tools.demo.public_story", str(tmp_path)]
+    path = f"{Path(sys.executable).parent}:{helm(4).parent}:{os.environ['PATH']}"
+    environment = {"PATH": path, "HOME": str(tmp_path)}
+    told = subprocess.run(story, cwd=docs.ROOT, env=environment, capture_output=True, text=True)
+    assert told.returncode == 0, told.stdout + told.stderr
+    charts = sorted(each.name for each in (tmp_path / "published").glob("*.tgz"))
+    assert charts == ["api-2.0.0.tgz", "web-1.1.0.tgz"]

@@ -36,6 +36,7 @@ from tools.programs import programs
 
 FOLDER = demo.DEMO / "forge"
 NAMESPACE = "demo-member"
+NOT_APPROVED = 6
 #: What a job needs to find the engine, and gets from us alone.
 ENGINE = ("DOCKER_HOST", "DOCKER_CONTEXT", "DOCKER_CONFIG", "BUILDX_CONFIG", "BUILDX_BUILDER")
 
@@ -62,9 +63,11 @@ def up(*, yes: bool) -> int:
         official = Official(shared, FOLDER, environment.VENV / "bin")
         try:
             pull = story(official)
+            command, image = install(official, NAMESPACE)
         except Failed as failure:
             say(f"demo: {failure}\ndemo: stopped after {seconds_since(start)}")
             return 8
+        say(f"8 member: {command}\n  which runs {image}")
         say(f"demo: done after {seconds_since(start)}")
         look_around(official, pull)
     return 0
@@ -75,7 +78,7 @@ class Failed(Exception):
 
 
 def story(official: Official) -> PullRequest:
-    """The official workflow, arrow by arrow. Raises Failed."""
+    """The official workflow, arrow by arrow, but for the installation. Raises Failed."""
     repository = official.repository
     page = f"{repository.forge.url}/{repository.name}"
     official.write_chart()
@@ -87,17 +90,16 @@ def story(official: Official) -> PullRequest:
     say(f"3 CI: tells the pull request: {status['status']}, {status['description']}")
     say(f"4 core, member: talk about it below {repository.comments(pull.number)[0]['html_url']}")
     number = str(pull.number)
-    repository.review(pull.number, "core")
+    repository.review(pull.number, "core", commit=pull.head)
     early = official.asked(pull.number, "merge", "--review", number)
     say(f"5 core: approves the code; merge is refused ({early.returncode}): chief has not approved")
-    repository.review(pull.number, "chief")
+    repository.review(pull.number, "chief", commit=pull.head)
     merged = official.asked(pull.number, "merge", "--review", number)
-    if merged.returncode or not early.returncode:
+    if merged.returncode or early.returncode != NOT_APPROVED:
         raise Failed(f"merge did not what it should: {early.stderr}{merged.stderr}")
     say("  chief: approves the release; merged at exactly this commit")
     say("6, 7 CI: tag_release and promote, which ask for the approvals again (github-release.yml)")
     passed(official.release_build("hello"))
-    say(f"8 member: {install(official)}")
     return pull
 
 
@@ -106,27 +108,35 @@ def passed(run: WorkflowRun) -> None:
         raise Failed(f"the workflow failed:\n{run.log}")
 
 
-def install(official: Official) -> str:
-    """`helm install` from the pages, as the member types it; the namespace is removed again."""
+def install(official: Official, namespace: str) -> tuple[str, str]:
+    """`helm install` from the pages, as the member types it, and the image that runs then; the
+    namespace is removed again. Raises Failed.
+    """
     helm = programs.get("helm4")
     variables = {
         **os.environ,
         "KUBECONFIG": str(official.systems.kubeconfig),
-        "HELM_NAMESPACE": NAMESPACE,
+        "HELM_NAMESPACE": namespace,
     }
-    clone = Repo(FOLDER / "pages", FOLDER / "gitconfig", str(official.pages))
+
+    def run(program: str, words: str) -> str:
+        done = subprocess.run(
+            [str(helm / program), *words.split()], env=variables, capture_output=True, text=True
+        )
+        if done.returncode:
+            raise Failed(f"{program} {words} failed: {done.stderr.strip()}")
+        return done.stdout
+
+    clone = Repo(official.folder / "pages", official.folder / "gitconfig", str(official.pages))
     clone.git("checkout", "-q", "gh-pages")
     with served(clone.root) as url:
-        command = f"helm install hello hello --repo {url} --version 0.1.0 --create-namespace --wait"
-        words = [str(helm / "helm"), *command.split()[1:]]
+        words = f"install hello hello --repo {url} --version 0.1.0 --create-namespace --wait"
         try:
-            done = subprocess.run(words, env=variables, capture_output=True, text=True)
+            run("helm", f"{words} --timeout 2m")
+            image = "--output=jsonpath={.items[*].spec.containers[*].image}"
+            return f"helm {words}", run("kubectl", f"get pods --namespace {namespace} {image}")
         finally:
-            delete = ["delete", "namespace", NAMESPACE, "--wait=false", "--ignore-not-found"]
-            subprocess.run([str(helm / "kubectl"), *delete], env=variables, capture_output=True)
-    if done.returncode:
-        raise Failed(f"{command} failed: {done.stderr.strip()}")
-    return command
+            run("kubectl", f"delete namespace {namespace} --wait=false --ignore-not-found")
 
 
 def look_around(official: Official, pull: PullRequest) -> None:

@@ -62,9 +62,10 @@ def up(*, yes: bool) -> int:
     if first:
         rest.set_up()
         rest.create_project(PROJECT)
-        clones(rest)
-    code = story(rest, {**variables, "PIPELINE_STEPS_CONFIG": str(overlay)}) if first else 0
-    code = code or show(overlay, variables)
+        clones(rest, FOLDER, PROJECT)
+    configured = {**variables, "PIPELINE_STEPS_CONFIG": str(overlay)}
+    code = story(rest, FOLDER, PROJECT, configured) if first else 0
+    code = code or show(FOLDER, overlay, variables)
     if code == 0:
         farewell(rest, overlay)
     taken = seconds_since(start)
@@ -72,16 +73,16 @@ def up(*, yes: bool) -> int:
     return code
 
 
-def clones(rest: Rest) -> None:
-    """A's clone and the workspace of builds, with the example on main."""
-    example = FOLDER / "example"
+def clones(rest: Rest, folder: Path, project: str) -> None:
+    """A's clone and the workspace of builds in `folder`, with the example on main."""
+    example = folder / "example"
     repository.ensure(example, demo.ROOT / "examples/hello")
     git = repository.git
     for who, by in (("a", "alice"), ("ci", "ci")):
-        git(FOLDER, "clone", "--quiet", "-b", "main", rest.clone_url(PROJECT, by), who)
-        git(FOLDER / who, "config", "user.name", by.title())
-        git(FOLDER / who, "config", "user.email", f"{by}@example.com")
-    mine = FOLDER / "a"
+        git(folder, "clone", "--quiet", "-b", "main", rest.clone_url(project, by), who)
+        git(folder / who, "config", "user.name", by.title())
+        git(folder / who, "config", "user.email", f"{by}@example.com")
+    mine = folder / "a"
     shutil.rmtree(example / ".git")
     shutil.copytree(example, mine, symlinks=True, dirs_exist_ok=True)
     pipeline = mine / "pipeline.yaml"
@@ -91,7 +92,7 @@ def clones(rest: Rest) -> None:
     git(mine, "add", "--force", "--all")
     admin = ("-c", "user.name=Administrator", "-c", "user.email=admin@example.com")
     git(mine, *admin, "commit", "--quiet", "--message", "Add hello, a chart with its own image")
-    git(mine, "push", "--quiet", rest.clone_url(PROJECT, "admin"), "HEAD:refs/heads/main")
+    git(mine, "push", "--quiet", rest.clone_url(project, "admin"), "HEAD:refs/heads/main")
     git(mine, "fetch", "--quiet")
     hook = mine / ".git/hooks/commit-msg"
     hook.parent.mkdir(exist_ok=True)
@@ -99,53 +100,61 @@ def clones(rest: Rest) -> None:
     hook.chmod(0o755)
 
 
-def story(rest: Rest, variables: dict[str, str]) -> int:
+def story(rest: Rest, folder: Path, project: str, variables: dict[str, str]) -> int:
     """What people and builds type; the exit code of the first command that fails."""
+
+    def type_all(*lines: tuple[str, str]) -> int:
+        return typed(lines, folder, variables)
+
     tag = f"hello-{VERSION}"
     build = "check && pipeline-steps build_image && pipeline-steps snapshot"
     edit = (
         f"sed -i 's/^version: .*/version: {VERSION}/' charts/hello/Chart.yaml && "
         "sed -i 's/Hello/Good day/' charts/hello/values.yaml"
     )
-    before = (
+    if code := type_all(
         ("a", f"{edit} && git commit -qam 'Greet politely'"),
         ("a", "git push -q origin HEAD:refs/for/main"),
-        ("ci", "git fetch -q origin refs/changes/01/1/1 && git switch -q --detach FETCH_HEAD"),
+    ):
+        return code
+    [change] = rest.do("GET", f"/changes/?q=project:{project}")
+    number = change["_number"]
+    reference = f"refs/changes/{number % 100:02}/{number}/1"
+    if code := type_all(
+        ("ci", f"git fetch -q origin {reference} && git switch -q --detach FETCH_HEAD"),
         ("ci", f"pipeline-steps {build} && pipeline-steps integration_test"),
         ("ci", "pipeline-steps report"),
-    )
-    if code := typed(before, rest, variables):
+    ):
         return code
     say("\nB, on the change's page: Code-Review+2, Submit")
-    path = f"/changes/{PROJECT}~1"
+    path = f"/changes/{project}~{number}"
     rest.do("POST", f"{path}/revisions/current/review", {"labels": {"Code-Review": 2}}, by="bob")
     rest.do("POST", f"{path}/revisions/current/submit", {}, by="bob")
-    after = (
+    return type_all(
         ("a", "git pull -q --rebase --tags origin main && pipeline-steps tag_release"),
         ("ci", f"git fetch -q --tags origin && git switch -q --detach {tag}"),
         ("ci", f"pipeline-steps {build} && pipeline-steps integration_test"),
         ("ci", f"pipeline-steps promote --tag {tag}"),
     )
-    return typed(after, rest, variables)
 
 
-def typed(lines: tuple[tuple[str, str], ...], rest: Rest, variables: dict[str, str]) -> int:
+def typed(lines: tuple[tuple[str, str], ...], folder: Path, variables: dict[str, str]) -> int:
     """Run lines of shell, each in the folder of who types it; 0, or the first other exit code."""
     for who, line in lines:
         say(f"\n{who.upper()}: {line}")
         account = {"a": "alice", "ci": "ci"}[who]
         login = {"GERRIT_USR": account, "GERRIT_PSW": PEOPLE[account]}
         environment = {**os.environ, **variables, **login}
-        ran = subprocess.run(["sh", "-c", line], cwd=FOLDER / who, env=environment)
+        ran = subprocess.run(["sh", "-c", line], cwd=folder / who, env=environment)
         if ran.returncode:
             return ran.returncode
     return 0
 
 
-def show(overlay: Path, variables: dict[str, str]) -> int:
+def show(folder: Path, overlay: Path, variables: dict[str, str]) -> int:
     """An ordinary helm pull of the release, compared with its record; 0 when they are equal."""
     program = environment.VENV / "bin/pipeline-steps"
-    return proof.show(FOLDER / "ci", overlay, {**os.environ, **variables}, program)
+    return proof.show(folder / "ci", overlay, {**os.environ, **variables}, program)
 
 
 def farewell(rest: Rest, overlay: Path) -> None:
