@@ -59,7 +59,8 @@ class Finding(NamedTuple):
     fix: Fix | None = None
 
     def __str__(self) -> str:
-        return f"{self.kind}: {f'{self.chart} {self.version}'.strip()}: {self.what} ({self.where})"
+        subject = f"{self.chart} {self.version}".strip()
+        return f"{self.kind}: {f'{subject}: ' if subject else ''}{self.what} ({self.where})"
 
 
 class ArchiveFacts(NamedTuple):
