@@ -10,10 +10,13 @@ from __future__ import annotations
 import contextlib
 import functools
 import json
-from collections.abc import Callable, Iterator, Mapping
+import logging
+import posixpath
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextvars import ContextVar
 from typing import NamedTuple
 
+from pipeline_steps.charts import paths
 from pipeline_steps.charts.image_references import refuse_shared_keys
 from pipeline_steps.charts.paths import chart_yaml
 from pipeline_steps.charts.read import written_name
@@ -33,6 +36,18 @@ from pipeline_steps.workspace.stored_config import StoredConfig
 
 #: How many changes of pipeline.yaml are looked at for the newest that is about a chart.
 MAX_CONFIG_REVISIONS = 100
+
+
+log = logging.getLogger(__name__)
+
+
+@functools.lru_cache  # once in a process, which may read the configuration for several steps
+def _warn_of_link(link: str, folder: str) -> None:
+    log.warning(
+        "%s is a symbolic link, which `charts` does not follow: the chart is %s, write that",
+        link,
+        folder,
+    )
 
 
 class UnreadableChart(NamedTuple):
@@ -330,7 +345,29 @@ class Checkout:
                 continue  # of a chart that is newer than the revision
             for folder in folders:
                 numbers_of.setdefault(folder, []).append(number)
+        if not self._at_revision:
+            self._warn_of_links(numbers_of)
         return dict(sorted(numbers_of.items()))
+
+    def _warn_of_links(self, folders: Collection[str]) -> None:
+        """Warn of charts that entries fit only by a symbolic link: it is not followed. folders:
+        those of the charts that entries fit.
+        """
+        fits = [
+            paths.glob_pattern(paths.relative_path(part))
+            for entry in self._stored_config.entries
+            for part in paths.expand_braces(entry["path"])
+        ]
+        links = [
+            path
+            for path, entry in self.tree.entries().items()
+            if entry.kind == "link" and any(one.fullmatch(path) for one in fits)
+        ]
+        for link, target in self.tree.read(links).items():
+            above = posixpath.dirname(link)
+            folder = posixpath.normpath(f"{above}/{target.decode(errors='surrogateescape')}")
+            if (chart := folder.lstrip("/")) in self._chart_folders and chart not in folders:
+                _warn_of_link(link, chart)
 
     @functools.cached_property
     def _folder_of_chart(self) -> dict[str, str]:

@@ -1025,6 +1025,8 @@ def shop(field: Field) -> Field:
     field.text("far", chart("far", "1.0.0", "elsewhere"))
     for name in ("ignore", "link", "image"):
         field.chart(name, "1.0.0")
+    field.chart("linked", "1.0.0", folder="elsewhere")
+    field.repo.link("charts/linked", "../elsewhere/linked")
     for name in ("twin-a", "twin-b"):
         field.text(name, chart("twin", "1.0.0"))
     field.repo.put("charts/ignore/.helmignore", "[a\n")
@@ -1059,6 +1061,7 @@ def test_all_bad_charts_are_named_at_once_and_the_good_one_is_done(words: str, s
         "far: charts/far/Chart.yaml: the dependency elsewhere needs charts/elsewhere",
         "twin: charts/twin-a/Chart.yaml: the chart name twin stands for charts/twin-a and ",
         "charts/twin-b: charts/twin-b/Chart.yaml: the chart name twin",
+        "charts/linked is a symbolic link, which `charts` does not follow: the chart is elsewhere/",
         "ignore: charts/ignore/.helmignore:1: '[a' is not a pattern",
         "link: charts/link/passwd: the symbolic link points outside",
         "pipeline.yaml:2: the image app has the context 'nowhere'",
