@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import bisect
 import logging
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from fnmatch import fnmatchcase
 from typing import NamedTuple
 
@@ -214,6 +214,16 @@ class Tags:
         )
 
 
+def _at_or_above(path: str) -> Iterator[str]:
+    """The folders above a path, the topmost first, and itself.
+
+    >>> list(_at_or_above("a/b/c"))
+    ['a', 'a/b', 'a/b/c']
+    """
+    parts = path.split("/")
+    return ("/".join(parts[:end]) for end in range(1, len(parts) + 1))
+
+
 class _Reading:
     """Tags while the log is read, oldest revision first."""
 
@@ -226,7 +236,7 @@ class _Reading:
 
     def take(self, entry: LogEntry, path: str, change: Change) -> None:
         """Take one changed path, relative to the folder of tags."""
-        above = next((name for name in self._tags if is_below(path, name)), None)
+        above = next((name for name in _at_or_above(path) if name in self._tags), None)
         if above is not None and path != above:
             self._note_change(above, entry)
             return
