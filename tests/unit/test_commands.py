@@ -45,7 +45,9 @@ def test_steps_with_a_function_are_those_of_the_table_in_its_order() -> None:
 def test_a_step_has_one_value_and_a_function_of_its_name(name: str) -> None:
     step, function = STEPS[name]
     module = importlib.import_module(f"pipeline_steps.{name}")
-    assert (module.STEP, module.log.name) == (step, f"pipeline_steps.{name}")
+    assert step == module.STEP
+    if hasattr(module, "log"):  # others leave talking to their rooms
+        assert module.log.name == f"pipeline_steps.{name}"
     assert (function.__name__, function.__module__) == (name, module.__name__)
     called = rf"(pipeline-steps |python -m pipeline_steps\.){name}\b"
     assert re.search(called, step.documentation or "")
