@@ -133,7 +133,9 @@ def _raise_failed(cases: list[junit.Case], chart: Chart) -> None:
     if failed:
         listed = "\n".join(f"{case.name}: {case.text}" for case in failed)
         problem = f"{len(failed)} of {len(cases)} checks failed:\n{listed}"
-        raise ChartFailed(problem, where=chart.path or chart.name)
+        raise ChartFailed(
+            problem, where=chart.path or chart.name, advice="correct the chart and run check again"
+        )
 
 
 def _run_checks(

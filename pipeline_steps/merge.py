@@ -77,7 +77,9 @@ def merge(
     build = detect(os.environ)
     id = review or build.review
     if not id:
-        raise UsageError("no review is named", advice="--review NUMBER, path or address")
+        raise UsageError(
+            "no review is named", advice="give --review with its number, path or address"
+        )
     found = system.review(id)
     # In a build of the review the configuration is that of the target already; a proposal of
     # Launchpad is checked out beside this, which is the maintainer's own.

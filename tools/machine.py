@@ -99,8 +99,8 @@ class FolderTool(NamedTuple):
 
 def seconds_since(start: float) -> str:
     """Time since `start` (time.monotonic()) for people: 4.2 s, 3 min 20 s."""
-    taken = time.monotonic() - start
-    return f"{taken:.1f} s" if taken < 60 else f"{int(taken) // 60} min {int(taken) % 60} s"
+    elapsed = time.monotonic() - start
+    return f"{elapsed:.1f} s" if elapsed < 60 else f"{int(elapsed) // 60} min {int(elapsed) % 60} s"
 
 
 def cache() -> Path:

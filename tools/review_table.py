@@ -62,8 +62,8 @@ def page() -> str:
         f"| {question} | {' | '.join(_cell(decorator, each) for each in columns)} |"
         for decorator, question in questions()
     ]
-    told = {each.name.partition("-")[0].partition("_")[0]: each for each in asked}
-    kinds = [f"- **{name}**, {each.kind}: {each.words}." for name, each in told.items()]
+    by_system = {each.name.partition("-")[0].partition("_")[0]: each for each in asked}
+    kinds = [f"- **{name}**, {each.kind}: {each.words}." for name, each in by_system.items()]
     ways = ", ".join(each.name.replace("-", " by ", 1) for each in asked if _is_way(each))
     return "\n".join(
         [

@@ -123,7 +123,7 @@ def approved_changes(
             missing.append(f"{_changes_text(changes)} of {review.url}: {missing_approval(count)}")
     if missing:
         raise NotApproved(
-            f"not approved ({name}): {'; '.join(missing)}",
+            f"revisions lack the approval {name}: {'; '.join(missing)}",
             advice="ask for the approval of these revisions; what was pushed without a review "
             "must be brought in by one",
         )
@@ -146,8 +146,10 @@ def brought_by_reviews(
             left.pop(0)
             yield from _single_commits(change, commits, reviews)
             continue
-        found, problem = reviews(change.revision)
-        candidates = (_brought(review, left, mainline, coverage, reviews) for review in found)
+        change_reviews, problem = reviews(change.revision)
+        candidates = (
+            _brought(review, left, mainline, coverage, reviews) for review in change_reviews
+        )
         brought = next(filter(None, candidates), None)
         if brought is None:
             left.pop(0)
@@ -167,9 +169,9 @@ def _single_commits(
             f"than {MOST_COMMITS} commits"
         )
     for commit in commits or ():
-        found, problem = reviews(commit.revision)
-        if found:
-            yield Brought(found[0], Range(commit.before, commit.revision), (commit,))
+        commit_reviews, problem = reviews(commit.revision)
+        if commit_reviews:
+            yield Brought(commit_reviews[0], Range(commit.before, commit.revision), (commit,))
         else:
             yield f"{_changes_text((commit,))}: {problem}"
 
@@ -201,11 +203,13 @@ def _merged_reviews(
     system: ReviewSystem, config: Config, revision: str
 ) -> tuple[tuple[Review, ...], str]:
     """The reviews that may have brought a revision to the mainline; if none, why."""
-    found = system.reviews_of(revision)
-    if not found:
+    candidates = system.reviews_of(revision)
+    if not candidates:
         return (), "no review brought it here: it was pushed directly"
-    problems = [_problem(review, config) for review in found]
-    merged = tuple(review for review, problem in zip(found, problems, strict=True) if not problem)
+    problems = [_problem(review, config) for review in candidates]
+    merged = tuple(
+        review for review, problem in zip(candidates, problems, strict=True) if not problem
+    )
     return merged, "; ".join(filter(None, problems)) or "its review was merged elsewhere"
 
 

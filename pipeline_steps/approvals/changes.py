@@ -97,23 +97,31 @@ def changed_lines(before: bytes, after: bytes) -> tuple[Line, ...]:
     """
     if b"\0" in before or b"\0" in after:
         return _whole(before, after)
-    one, other = _lines(before), _lines(after)
+    old_lines, new_lines = _lines(before), _lines(after)
     # What most files have in common is not worth the search, and makes it slow.
     start = 0
-    while start < min(len(one), len(other)) and one[start] == other[start]:
+    while start < min(len(old_lines), len(new_lines)) and old_lines[start] == new_lines[start]:
         start += 1
     end = 0
-    while end < min(len(one), len(other)) - start and one[-1 - end] == other[-1 - end]:
+    while (
+        end < min(len(old_lines), len(new_lines)) - start
+        and old_lines[-1 - end] == new_lines[-1 - end]
+    ):
         end += 1
-    one, other = one[start : len(one) - end], other[start : len(other) - end]
-    counts = Counter(one), Counter(other)
+    old_lines, new_lines = (
+        old_lines[start : len(old_lines) - end],
+        new_lines[start : len(new_lines) - end],
+    )
+    counts = Counter(old_lines), Counter(new_lines)
     if sum(number * counts[1][line] for line, number in counts[0].items()) > MOST_PAIRS:
         return _whole(before, after)
     changed: list[Line] = []
-    for word, i, j, k, m in difflib.SequenceMatcher(None, one, other, False).get_opcodes():
+    for word, i, j, k, m in difflib.SequenceMatcher(
+        None, old_lines, new_lines, False
+    ).get_opcodes():
         if word != "equal":
-            changed += [("-", line) for line in one[i:j]]
-            changed += [("+", line) for line in other[k:m]]
+            changed += [("-", line) for line in old_lines[i:j]]
+            changed += [("+", line) for line in new_lines[k:m]]
     return tuple(changed)
 
 

@@ -84,19 +84,19 @@ class Coverage:
             return False
         return True
 
-    def is_same(self, one: Range, other: Range) -> bool:
+    def is_same(self, left: Range, right: Range) -> bool:
         """Whether two ranges change the chart, and add and remove the same lines in each file."""
-        difference = self._difference(one)
-        return bool(difference) and difference == self._difference(other)
+        difference = self._difference(left)
+        return bool(difference) and difference == self._difference(right)
 
     def changes_chart(self, between: Range) -> bool:
         """Whether a range changes anything that the chart is made of."""
         return bool(self._difference(between))
 
-    def has_same_content(self, one: str, other: str) -> bool:
+    def has_same_content(self, revision: str, other_revision: str) -> bool:
         """Whether the chart can be read in both revisions and is the same."""
-        content = self._content(one)
-        return content is not None and content == self._content(other)
+        content = self._content(revision)
+        return content is not None and content == self._content(other_revision)
 
     def proposed(self, review: Review, revision: str, mainline: str) -> Range | None:
         """What a revision of a review proposes to a mainline, which may have it already; None when
@@ -107,8 +107,8 @@ class Coverage:
         if self._system.abilities.single_commits:
             return Range(first_parent, revision)
         if revision == mainline:  # it became the mainline's own; where it begins, git cannot tell
-            known = review.base and revision == review.head
-            return Range(review.base if known else first_parent, revision)
+            base_is_known = review.base and revision == review.head
+            return Range(review.base if base_is_known else first_parent, revision)
         base = source.common_ancestor(revision, mainline)
         if base == revision:  # merged: what was there before
             parents = source.parents(mainline)

@@ -59,18 +59,18 @@ def _difference(
 ) -> str:
     """Why what production has as a version is not what the tag names; "" where it is."""
     try:
-        there = open_checkout(config, tag.revision, entries_here=True)
-        chart = there.chart(name)
+        tagged = open_checkout(config, tag.revision, entries_here=True)
+        chart = tagged.chart(name)
         if chart.version != version:
             return f"its Chart.yaml says {chart.version}"
         # Before the archive is read: nearly always the last release was promoted by these records.
-        tars = _promoted(there, name, version, state)
+        tars = _promoted(tagged, name, version, state)
         if any(channel.has_recorded(record, everywhere=False) for record in tars.values()):
             return ""
         published = channel.first.find(name, version)
         if published is None:
             return "production has no archive of it"
-        if published.tar_digest in tars or _has_files(published, there, chart, tag):
+        if published.tar_digest in tars or _has_files(published, tagged, chart, tag):
             return ""
     except (ConfigurationError, EvidenceError, UsageError) as error:
         return f"{error.where}: {error.what}".removeprefix(": ")
@@ -79,45 +79,45 @@ def _difference(
     )
 
 
-def _promoted(there: Checkout, name: str, version: str, state: State) -> Mapping[str, Record]:
+def _promoted(tagged: Checkout, name: str, version: str, state: State) -> Mapping[str, Record]:
     """Tar digest → the passed record of promote that published it, of the content at a tag."""
     return {
         record.outputs.get("tar", ""): record
-        for content in there.chart_contents_in_all_formats(name)
+        for content in tagged.chart_contents_in_all_formats(name)
         for record in state.find(step="promote", subject=name, content=content)
         if record.parameters.get("version") == version
     }
 
 
-def _has_files(published: Published, there: Checkout, chart: Chart, tag: Tag) -> bool:
+def _has_files(published: Published, tagged: Checkout, chart: Chart, tag: Tag) -> bool:
     """Whether an archive has the files that a tag has, with the images that its text names.
 
     What `helm package` writes anew, and what is set to name images, is compared by its values.
     """
-    files = package_files(there, chart)
+    files = package_files(tagged, chart)
     expected: Mapping[str, bytes] = files
     by_value = {"Chart.yaml"}
     released = read_trailers(tag).get(chart.name)
     if released and set(chart.images) <= set(released.images):
-        names = production_image_names(there, chart, format=released.format)
+        names = production_image_names(tagged, chart, format=released.format)
         images = {
             name: reference._replace(digest=released.images[name])
             for name, reference in names.items()
         }
-        edits = image_edits(there, chart, files, images)
+        edits = image_edits(tagged, chart, files, images)
         expected, _ = edit.apply(files, edits, chart.path)
         by_value |= set(edits)
     return _is_alike(archives.unpack(published.archive.tgz, published.place), expected, by_value)
 
 
 def _is_alike(
-    one: Mapping[str, bytes], other: Mapping[str, bytes], by_value: Collection[str]
+    published: Mapping[str, bytes], expected: Mapping[str, bytes], by_value: Collection[str]
 ) -> bool:
-    if one.keys() != other.keys():
+    if published.keys() != expected.keys():
         return False
-    different = [path for path in one if one[path] != other[path]]
+    different = [path for path in published if published[path] != expected[path]]
     return all(
-        path in by_value and _value(one[path], path) == _value(other[path], path)
+        path in by_value and _value(published[path], path) == _value(expected[path], path)
         for path in different
     )
 

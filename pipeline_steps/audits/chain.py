@@ -83,7 +83,7 @@ def fetch(reference: str, config: Config) -> PublishedChart:
             raise EvidenceError("the chart is not there", where=str(path), advice=_NOT_THERE)
         except OSError as error:
             raise MachineError(
-                f"cannot be read: {error.strerror}",
+                f"the archive cannot be read: {error.strerror}",
                 where=str(path),
                 advice="give the file to this account, or run as the one that owns it",
             ) from error
@@ -97,7 +97,7 @@ def _fetch_from_registry(reference: str, config: Config) -> PublishedChart:
     # Helm stores the + of a version as _ in the tag (https://helm.sh/docs/topics/registries/).
     version = from_tag(parsed.tag) if parsed.tag else None
     if not root or (version is None and not parsed.digest):
-        raise UsageError("not the reference of a chart", advice=ADVICE)
+        raise UsageError("this is not the reference of a chart", advice=ADVICE)
     repository = OciRepository(f"oci://{parsed.host}/{root}", config.hosts)
     published = (
         repository.find(name, version)
@@ -128,7 +128,7 @@ def _fetch_from_repository(place: str, digest: str, config: Config) -> Published
     repository = open_repository_of(place, channels.repository_urls(config), config.hosts)
     if repository is None:
         raise UsageError(
-            "not the reference of a chart in a repository of pipeline.yaml",
+            "this is not the reference of a chart in a repository of pipeline.yaml",
             where=place,
             advice=ADVICE,
         )

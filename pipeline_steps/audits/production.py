@@ -182,11 +182,13 @@ def _with_records(
     if not recorded:
         return version
     matching = [published.record for published in recorded if published.digest == digest]
+    # The version is recorded with another digest: somebody replaced it after the release.
     if not matching:
         return version._replace(proof="changed", record=recorded[-1].record.id)
     record = state.preferred(matching)[0]
     used = _used_records(record.uses, records_by_id, state)
     snapshots = [snapshot for snapshot in used if snapshot.step == "snapshot"]
+    # In the snapshot channel the version's own record is the snapshot.
     if not snapshots and record.step == "snapshot":
         snapshots = [record]
     built = _used_records(
@@ -222,6 +224,7 @@ def _used_records(
 ) -> list[Record]:
     """The records with these ids, without intents; those not loaded come from the stores."""
     used = list(dict.fromkeys(identities))
+    # The store is asked once for all of them: each request takes longer than the rest.
     missing = [identity for identity in used if identity not in records_by_id]
     if missing and state.stores is not None:
         records_by_id.update(

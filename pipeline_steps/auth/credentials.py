@@ -107,7 +107,7 @@ def pull_login(host: str, path: str, hosts: Mapping[str, Host]) -> Login | None:
     entry.require("pull.username", "pull.password")
     if not entry.pull.username or not entry.pull.password:
         raise ConfigurationError(
-            "needs both username and password",
+            "the login for pulling needs both username and password",
             where=f"hosts.{prefix}.pull",
             advice="give both, or neither",
         )
@@ -122,7 +122,7 @@ def _password(text: str, prefix: str) -> str:
         return register(file.read_text().rstrip("\r\n"))
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigurationError(
-            f"cannot read the password: {error}",
+            f"this account cannot read the password: {error}",
             where=f"hosts.{prefix}.password",
             advice="give the file to this account, or run as the one that owns it",
         ) from error
@@ -180,13 +180,13 @@ def read_store(file: Path) -> dict[str, Any]:
         return {}
     except (OSError, ValueError) as error:
         raise MachineError(
-            f"cannot be read: {error}",
+            f"the file cannot be read: {error}",
             where=str(file),
             advice="give the file to this account, or run as the one that owns it",
         ) from error
     if not isinstance(content, dict):
         raise MachineError(
-            "is not a JSON object",
+            "the file is not a JSON object",
             where=str(file),
             advice="correct the file, or log in again: docker login",
         )
@@ -204,7 +204,7 @@ def _bare(key: str) -> str:
 def _entry(entry: Any, where: str) -> Login | None:
     if not isinstance(entry, dict):
         raise MachineError(
-            "is not an object",
+            "the entry is not an object",
             where=where,
             advice="correct the file, or log in again: docker login",
         )

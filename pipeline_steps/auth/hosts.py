@@ -119,5 +119,5 @@ def pulled(reference: Reference, hosts: Mapping[str, Host]) -> Reference:
     if not entry.pull_as:
         return reference
     name = entry.pull_as.rstrip("/") + reference.repository.removeprefix(prefix.rstrip("/"))
-    there = Reference.parse(name, where=f"hosts.{prefix}.pull_as")
-    return there._replace(tag=reference.tag, digest=reference.digest)
+    mirror = Reference.parse(name, where=f"hosts.{prefix}.pull_as")
+    return mirror._replace(tag=reference.tag, digest=reference.digest)

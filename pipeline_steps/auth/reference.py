@@ -100,7 +100,7 @@ def _after_host(host: str, rest: str, text: str, where: str) -> Reference:
 
 def _invalid(text: str, why: str, where: str) -> ConfigurationError:
     return ConfigurationError(
-        f"not an image or artifact reference: {text!r}: {why}",
+        f"this is not an image or artifact reference: {text!r}: {why}",
         where=where,
         advice="write HOST/PATH:TAG or HOST/PATH@sha256:…",
     )

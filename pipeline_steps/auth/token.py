@@ -82,7 +82,9 @@ class Authorizer:
                 del self._tokens[scope]
         if self._challenge.scheme not in ("basic", "bearer"):
             raise AccessRefused(
-                f"needs an unknown authentication scheme: {header!r}", where=self._base
+                f"the registry wants an unknown authentication scheme: {header!r}",
+                where=self._base,
+                advice="only Basic and Bearer are supported: look at what answers there, a proxy perhaps",
             )
         return self.header(scopes)
 
@@ -90,12 +92,15 @@ class Authorizer:
         login = self._login()
         if login is None:
             raise AccessRefused(
-                "needs a login", where=self._base, advice="configure `hosts`, or run docker login"
+                "the registry wants a login",
+                where=self._base,
+                advice="configure `hosts`, or run docker login",
             )
         if not login.username:
             raise AccessRefused(
-                "needs a username and password, but only an identity token is stored",
+                "the registry wants a username and password, but only an identity token is stored",
                 where=self._base,
+                advice="log in again with a password: docker login HOST",
             )
         return {"Authorization": http.basic(login.username, login.password)}
 
@@ -104,12 +109,14 @@ class Authorizer:
         try:
             realm = urljoin(f"{self._base}/", challenge.realm)
         except ValueError as error:
-            what = f"names an invalid URL for its token server: {challenge.realm!a}"
-            raise AccessRefused(what, where=self._base) from error
+            what = f"the registry names an invalid URL of its token server: {challenge.realm!a}"
+            advice = "correct the registry's setting auth.token.realm"
+            raise AccessRefused(what, where=self._base, advice=advice) from error
         if self._base.startswith("https:") and not realm.startswith("https:"):
             raise AccessRefused(
-                f"names the token server {http.safe_url(realm)}, which is not https",
+                f"the registry names the token server {http.safe_url(realm)}, which is not https",
                 where=self._base,
+                advice="have the registry name its token server with https (its setting auth.token.realm)",
             )
         return realm
 
@@ -123,7 +130,7 @@ class Authorizer:
         login = self._login()
         if login is not None and realm.startswith("http:") and not self._is_own_host(realm):
             raise AccessRefused(
-                f"sends the login in plain HTTP to another host, {http.safe_url(realm)}",
+                f"the registry asks for the login in plain HTTP on another host, {http.safe_url(realm)}",
                 where=self._base,
                 advice="serve the tokens by https, or remove the login of this registry",
             )
@@ -149,7 +156,7 @@ class Authorizer:
         if answer.status in (400, 401, 403):
             who = login.username or "the identity token" if login else "an anonymous visitor"
             raise AccessRefused(
-                f"its token server {http.safe_url(realm)} answered {answer.status} to {who} for "
+                f"the registry's token server {http.safe_url(realm)} answered {answer.status} to {who} for "
                 f"{scopes}",
                 where=self._base,
                 advice="check the login in `hosts`, or run docker login",
@@ -163,5 +170,9 @@ class Authorizer:
             fields.get("token") or fields.get("access_token") if isinstance(fields, dict) else None
         )
         if not isinstance(token, str):
-            raise MachineError("the token server's answer has no token", where=http.safe_url(realm))
+            raise MachineError(
+                "the token server's answer has no token",
+                where=http.safe_url(realm),
+                advice="check that this is the token server of the registry, and its log",
+            )
         return token

@@ -87,7 +87,7 @@ class BuildDefinition(NamedTuple):
         config: Config,
         timeout: float | None,
     ) -> BuildRequest:
-        """What to ask the builder. consumed: digests of bases and generated files, as for `key`.
+        """What to ask the builder. consumed: digests of bases and generated files, as for `image_key`.
 
         Raises ConfigurationError when a secret is not given.
         """
@@ -138,8 +138,8 @@ class BuildDefinition(NamedTuple):
         exactly these.
         """
         digests = {
-            name.removeprefix(GENERATED): d
-            for name, d in consumed.items()
+            name.removeprefix(GENERATED): digest
+            for name, digest in consumed.items()
             if name.startswith(GENERATED)
         }
         if not digests:
@@ -219,7 +219,7 @@ def _kind(tree: Tree, path: str) -> InputKind:
     kind = tree.entries()[path].kind
     if kind == "submodule":
         raise ConfigurationError(
-            "is a repository of its own (a submodule): its files are not stored here",
+            "the folder is a repository of its own (a submodule): its files are not stored here",
             where=path,
             advice="leave it out with .dockerignore, or add its files to this repository",
         )

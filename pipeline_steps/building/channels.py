@@ -55,6 +55,7 @@ def find_recorded(record: Record, repository: Repository) -> Published:
         raise EvidenceError(f"{gone}: {error.what}", where=error.where, advice=advice) from error
     if published is None:
         raise EvidenceError(gone, where=repository.url, advice=advice)
+    # The tar and not the archive: another gzip of the same files is the same chart.
     if tar not in (None, published.tar_digest):
         message = f"its tar is {published.tar_digest}, recorded {tar}"
         advice = "restore the archive that was published, and see who replaced it"
@@ -105,10 +106,12 @@ class Channel:
         Raises ArchiveGone.
         """
         version = str(record.parameters["version"])
-        found = [repository.find(record.subject, version) for repository in self.repositories]
+        published_charts = [
+            repository.find(record.subject, version) for repository in self.repositories
+        ]
         return all(
             published is not None and published.reference == record.outputs.get(output_name(number))
-            for number, published in enumerate(found)
+            for number, published in enumerate(published_charts)
         )
 
 

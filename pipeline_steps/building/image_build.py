@@ -125,6 +125,7 @@ def _resolve_inputs(definition: BuildDefinition, config: Config) -> dict[str, st
     lie here.
     """
     where = definition.dockerfile.name
+    # Asked at each build, so that a base image that was replaced gives another key.
     bases = {
         str(base): resolve(base, config.hosts, where=where).name
         for base in definition.base_images()

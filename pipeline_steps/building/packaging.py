@@ -128,6 +128,7 @@ def is_version_taken(checkout: Checkout, chart: Chart) -> bool:
     A tag whose chart cannot be read counts as other content.
     """
     tagged = tags.chart_at_tag(checkout, chart.name)
+    # The tag of this very content is the release of what is checked out: it takes nothing.
     return tagged is not None and not tagged.has_content(chart.content)
 
 
@@ -139,8 +140,10 @@ def snapshot_version(
     """
     return versions.snapshot(
         versions.parse_strict(chart.version, chart.path),
+        # A snapshot of a version that is taken must sort above the release, else below it.
         released=is_version_taken(checkout, chart),
         count=checkout.mainline_position(chart) if on_mainline(checkout) else 0,
+        # Of what goes in, not of the tar: two agents must get one version before either has packed.
         fingerprint=fingerprint([chart.content, edits, dict(inputs), FORMAT]),
         dirty=bool(chart.modified),
     )

@@ -34,6 +34,8 @@ def derive_production_chart(
     files = unpack(tested, snapshot.outputs["chart"])
     digests = {name: tested.digest for name, tested in image_records.images_of(snapshot).items()}
     edits = {}
+    # Without images to name only the version is set, as in a chart whose images stay where they
+    # are.
     if images or not digests:
         released = {name: images[name]._replace(digest=digest) for name, digest in digests.items()}
         edits = packaging.image_edits(checkout, chart, files, released)

@@ -36,6 +36,7 @@ def find_snapshot(state: State, chart: Chart) -> Snapshot:
     """The passed snapshot of this content that counts first. Raises EvidenceError when there is
     none.
     """
+    # By content and not by revision: a rebase or an amended message keeps its snapshot.
     records = state.preferred(
         state.find(step="snapshot", subject=chart.name, content=chart.content)
     )
@@ -65,6 +66,7 @@ def newest(records: Sequence[Record], state: State) -> Record:
 def snapshot_of_record(record: Record) -> Snapshot:
     """What a passed snapshot record names. Raises EvidenceError when it names no chart."""
     reference, version = record.outputs.get("chart"), record.parameters.get("version")
+    # Records come from stores that others may write, too.
     if not reference or not version:
         raise EvidenceError(
             f"the record {record.id[:19]} of snapshot names no chart: {reference!r}",

@@ -2,7 +2,7 @@
 
 Pure: takes what helm printed. A template that uses the version, for example, shows up as a
 difference. What differs between two renderings of the tested chart itself is random and proves
-nothing (see `chance`).
+nothing (see `random_values`).
 """
 
 from __future__ import annotations
@@ -113,13 +113,13 @@ def compare(tested: Sequence[str], derived: str, replaced: Pairs) -> Comparison:
         replaced: values before and after. Texts that contain them may differ in these parts only.
             Checksum annotations may differ, because what they are computed from is compared itself.
     """
-    comparison = _Comparer(replaced)
+    comparer = _Comparer(replaced)
     refused = tuple(
-        comparison.compare_documents(
+        comparer.compare_documents(
             [tuple(split_documents(text)) for text in tested], tuple(split_documents(derived))
         )
     )
-    return Comparison(refused, tuple(dict.fromkeys(comparison.allowed)), tuple(tested), (derived,))
+    return Comparison(refused, tuple(dict.fromkeys(comparer.allowed)), tuple(tested), (derived,))
 
 
 def random_places(first: str, second: str) -> tuple[str, ...]:

@@ -62,7 +62,9 @@ def fill(files: Files, fetch: Fetch, where: str = "") -> Files:
                 f"{fetched.version}"
             )
             raise ConfigurationError(
-                problem, where=missing.repository, advice="nothing of it was used"
+                problem,
+                where=missing.repository,
+                advice="check who may write there; nothing of the archive was used",
             )
         added[missing.place] = tgz
     return Files({**files, **added}, files.executables)

@@ -108,7 +108,9 @@ def undo(files: Mapping[str, bytes], changes: Iterable[Change]) -> dict[str, byt
         for file in dict.fromkeys(change.file for change in batch):
             if file not in result:
                 raise EvidenceError(
-                    "a changed file is missing", where=file, advice="this is not the changed chart"
+                    "a changed file is missing",
+                    where=file,
+                    advice="give the archive that was changed: this is another one",
                 )
             file_changes = [change for change in batch if change.file == file]
             result[file] = _undo_in_file(result[file], file_changes, file)
@@ -129,7 +131,7 @@ def _undo_in_file(data: bytes, changes: list[Change], file: str) -> bytes:
             raise EvidenceError(
                 problem,
                 where=f"{file}:{place.scalar.line + 1}",
-                advice="this is not the changed chart",
+                advice="give the archive that was changed: this is another one",
             )
         edits.append((start, place.end, change.old))
     return _encode(data, _apply_edits(text, edits, file))

@@ -59,7 +59,9 @@ def verify_rewrite(
             f"undoing the recorded changes gives {undone.tar_digest}, tested was {tested_digest}"
         )
         raise EvidenceError(
-            problem, where=where, advice="this chart was not derived from the tested one"
+            problem,
+            where=where,
+            advice="build it again from the tested one: this chart was not derived from it",
         )
 
 

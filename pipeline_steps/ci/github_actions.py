@@ -98,7 +98,7 @@ def _event(path: str | None) -> dict[str, Any]:
         event = json.loads(Path(path).read_bytes())
     except (OSError, ValueError) as error:
         raise MachineError(
-            f"cannot read the event of this run: {error}",
+            f"this account cannot read the event of this run: {error}",
             where=path,
             advice="run again; in a container, mount the file that GITHUB_EVENT_PATH names",
         ) from error

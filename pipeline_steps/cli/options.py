@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple, NoReturn
 
 from pipeline_steps.ci.detect import Build, detect
-from pipeline_steps.toolbox.clock import seconds
+from pipeline_steps.toolbox.clock import DURATION_ADVICE, seconds
 from pipeline_steps.toolbox.errors import UsageError
 from pipeline_steps.toolbox.redact import printable
 
@@ -197,7 +197,10 @@ def _converted(option: Option, value: str | bool | list[str], environ: Mapping[s
         if option.kind == "seconds":
             return float(value) if value.replace(".", "", 1).isdecimal() else seconds(value)
     except ValueError as error:
-        raise UsageError(f"--{option.name} {value}: {error}") from error
+        raise UsageError(
+            f"--{option.name} {value} is wrong: {error}",
+            advice="write a whole number" if option.kind == "number" else DURATION_ADVICE,
+        ) from error
     if option.kind == "shard":
         return parse_shard(value, detect(environ))
     return Path(value) if option.kind == "path" else value

@@ -102,6 +102,7 @@ class Helm:
             raise ChartFailed(
                 f"helm {self.version} cannot render {described}: {error_text(completed)}",
                 where=str(chart),
+                advice="correct the template or value that helm names",
             )
         return completed.stdout.decode()
 
@@ -224,7 +225,9 @@ class Helm:
         completed = self._run("show", "crds", "--", str(chart), timeout=LOCAL_SECONDS)
         if not completed.ok:
             raise ChartFailed(
-                f"helm {self.version} cannot read it: {error_text(completed)}", where=str(chart)
+                f"helm {self.version} cannot read the chart: {error_text(completed)}",
+                where=str(chart),
+                advice="correct what helm names; helm lint says more",
             )
         return bool(completed.stdout.strip())
 

@@ -21,7 +21,7 @@ from pipeline_steps.toolbox import process
 from pipeline_steps.toolbox.errors import AccessRefused, ConfigurationError, MachineError
 from pipeline_steps.toolbox.redact import redact, register
 
-ADVICE = "pipeline-steps doctor --for integration_test says more"
+ADVICE = "see what pipeline-steps doctor --for integration_test says"
 #: A plugin that needs longer waits for somebody to type.
 PLUGIN_SECONDS = 60.0
 
@@ -92,7 +92,9 @@ def _document(kubeconfig: Path) -> Mapping[str, Any]:
         text = kubeconfig.read_bytes()
     except OSError as error:
         raise MachineError(
-            f"cannot read the kubeconfig: {error.strerror}", where=str(kubeconfig), advice=ADVICE
+            f"this account cannot read the kubeconfig: {error.strerror}",
+            where=str(kubeconfig),
+            advice=ADVICE,
         )
     try:
         document = yaml.load(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
@@ -135,7 +137,7 @@ def _named_entry(
     if not isinstance(entry_value, dict):
         names = ", ".join(sorted(entries)) or "none"
         raise ConfigurationError(
-            f"no {key} {name} in the kubeconfig (there are: {names})",
+            f"there is no {key} {name} in the kubeconfig (there are: {names})",
             where=str(kubeconfig),
             advice="correct `context` of the cluster in pipeline.yaml, or the kubeconfig",
         )
@@ -186,7 +188,9 @@ def _read_file(kubeconfig: Path, name: str, key: str) -> bytes:
         return path.read_bytes()
     except OSError as error:
         raise MachineError(
-            f"cannot read {key} of {kubeconfig}: {error.strerror}", where=str(path), advice=ADVICE
+            f"this account cannot read {key} of {kubeconfig}: {error.strerror}",
+            where=str(path),
+            advice=ADVICE,
         )
 
 

@@ -197,9 +197,9 @@ class Api:
 
     def _refusal(self, error: ApiException) -> PipelineError:
         where, status = self.connection.server, error.status or 0
-        message = f"{status}: {_status_message(error)}"
+        message = f"the cluster's API server answered {status}: {_status_message(error)}"
         if status in (401, 403):
-            advice = f"context {self.connection.context} needs this right"
+            advice = f"give the account of context {self.connection.context} this right"
             return AccessRefused(message, where=where, advice=advice)
         if status in RETRIED_STATUSES:
             return Temporary(
@@ -208,7 +208,7 @@ class Api:
                 retry_after=http.retry_after(urllib3.HTTPHeaderDict(error.headers or {})),
             )
         kinds: Mapping[int, type[PipelineError]] = {404: NotFound, 409: Conflict, 410: Expired}
-        return kinds.get(status, MachineError)(message, where=where)
+        return kinds.get(status, MachineError)(message, where=where, advice=ADVICE)
 
     def _trouble(self, error: HTTPError) -> PipelineError:
         cause = getattr(error, "reason", None) or error
@@ -218,7 +218,9 @@ class Api:
         )
         if isinstance(cause, SSLError):
             return MachineError(
-                f"its certificate is not trusted: {cause}", where=where, advice=ADVICE
+                f"the certificate of the API server is not trusted: {cause}",
+                where=where,
+                advice=ADVICE,
             )
         # urllib3 puts the pool's and the connection's repr in front of what the system said.
         reason = str(cause).rpartition(": ")[2][:300]
@@ -227,7 +229,7 @@ class Api:
                 f"the cluster's API server does not answer any more: {reason}", where=where
             )
         return Unreachable(
-            f"no cluster: its API server does not answer: {reason}", where=where, advice=ADVICE
+            f"the cluster's API server does not answer: {reason}", where=where, advice=ADVICE
         )
 
 

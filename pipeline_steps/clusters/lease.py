@@ -144,10 +144,10 @@ def hold(api: Api, namespace: str, name: str, identity: str, deadline: Deadline)
     identity: of this process, unlike any other's. Raises Temporary naming its holder when the
     deadline passes, AccessRefused, Unreachable, MachineError.
     """
-    told = ""
+    reported_holder = ""
     while True:
-        taken = _take(api, namespace, name, identity)
-        if taken:
+        lease_object = _take(api, namespace, name, identity)
+        if lease_object:
             break
         current = holder(api, namespace, name)
         if current and deadline.over:
@@ -156,11 +156,11 @@ def hold(api: Api, namespace: str, name: str, identity: str, deadline: Deadline)
                 where=api.connection.server,
                 advice="wait for its end, or give a longer --timeout",
             )
-        if current and current.identity != told:
-            told = current.identity
+        if current and current.identity != reported_holder:
+            reported_holder = current.identity
             log.info("waiting for %s, who is at work since %s", current.identity, current.since)
         time.sleep(PAUSE)
-    lease = Lease(api, namespace, taken)
+    lease = Lease(api, namespace, lease_object)
     try:
         yield lease
     finally:

@@ -77,7 +77,7 @@ def _release(secret: Object) -> Release:
     except (ValueError, KeyError, TypeError, zlib.error, binascii.Error) as error:
         raise MachineError(
             f"the Secret {name} in {secret['metadata']['namespace']} is no helm release",
-            advice="`helm history` says what helm makes of it",
+            advice="see what `helm history` makes of it",
         ) from error
 
 

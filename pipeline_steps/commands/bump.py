@@ -106,12 +106,16 @@ def bump(
     """
     if bool(charts) == affected:
         raise UsageError(
-            "bump needs --chart NAME or --affected, one of them", advice="add one of them"
+            "bump does not know which charts to raise",
+            advice="give --chart NAME or --affected, one of them",
         )
     parts: tuple[Part, ...] = get_args(Part)
     raised_part = next((each for each in parts if each == part), None)
     if raised_part is None:
-        raise UsageError(f"--part {part}: write major, minor or patch")
+        raise UsageError(
+            f"--part {part} is no part of a version",
+            advice="write major, minor or patch",
+        )
     checkout = open_checkout(config)
     target = since or detect(os.environ).target or _release_branch(checkout)
     names = [checkout.require_chart(name) for name in charts]

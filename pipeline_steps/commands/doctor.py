@@ -87,7 +87,7 @@ def needed_probes(name: str | None, *, configured: bool) -> tuple[str, ...]:
     if name and name not in STEPS:
         close = difflib.get_close_matches(name, STEPS, n=1)
         raise UsageError(
-            f"--for {name}: no such step", advice=f"did you mean {(close or list(STEPS))[0]}?"
+            f"--for {name} is no step", advice=f"did you mean {(close or list(STEPS))[0]}?"
         )
     steps = [STEPS[name]] if name else STEPS.values()
     needed = {

@@ -72,6 +72,7 @@ def init(arguments: Namespace) -> int:
         print(text, end="")
         return 0
     target = Path.cwd() / NAME
+    # Also a link that leads nowhere: writing through it would make a file elsewhere.
     if target.exists() or target.is_symlink():
         raise Conflict(
             f"there is a {NAME} already, and init does not overwrite it",
@@ -91,7 +92,8 @@ def first_configuration(root: Path) -> str:
     folders = sorted(find_files(root, "Chart.yaml", 0))
     if not folders:
         raise UsageError(
-            f"no Chart.yaml in {root} or below", advice="go to the folder that holds your charts"
+            f"there is no Chart.yaml in {root} or below",
+            advice="go to the folder that holds your charts",
         )
     everywhere = folders
     folders, notes = one_folder_a_name(root, everywhere)
@@ -100,6 +102,7 @@ def first_configuration(root: Path) -> str:
         for folder in folders
         for repository, _ in image_references(_values(folder), "")
     }
+    # A Dockerfile alone says no name: an image is mapped only where values and a folder agree.
     contexts = image_names(root, sorted(find_files(root, "Dockerfile", 0)), named)
     charts = [
         read_chart(root, folder, contexts_for(root, folder, everywhere, contexts))
@@ -150,6 +153,7 @@ def find_files(folder: Path, name: str, depth: int) -> Iterator[Path]:
     is_chart = "Chart.yaml" in names
     if name in names:
         yield folder
+    # A chart below a chart is its subchart, and has no entry of its own.
     if depth == DEPTH or (is_chart and name == "Chart.yaml" and depth):
         return
     for entry in folder.iterdir():
@@ -159,19 +163,19 @@ def find_files(folder: Path, name: str, depth: int) -> Iterator[Path]:
 
 
 def image_names(
-    root: Path, folders: Sequence[Path], named: Set[str] = frozenset()
+    root: Path, folders: Sequence[Path], value_names: Set[str] = frozenset()
 ) -> dict[str, str]:
     """Name → context of the images built in `folders`: the last part of the path that says
     something, or several of them where two images would have one name.
 
-    named: last parts of the names of images in values; such a part says something.
+    value_names: last parts of the names of images in values; such a part says something.
     """
     names: dict[str, str] = {}
     for folder in folders:
         parts = [
             part
             for part in folder.relative_to(root).parts
-            if part.lower() not in GENERIC or part.lower() in IMAGE_NAMES & named
+            if part.lower() not in GENERIC or part.lower() in IMAGE_NAMES & value_names
         ]
         parts = [part.lower() for part in parts] or [root.name.lower()]
         length = 1

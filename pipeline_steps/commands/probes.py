@@ -69,7 +69,7 @@ def buildx(_config: Config | None) -> str:
     if program is None:
         raise ToolMissing(
             "docker's buildx plugin is not installed",
-            advice="without it images are not bit-identical and BuildKit syntax is refused",
+            advice="install it: without it images are not bit-identical and BuildKit syntax is refused",
         )
     # Not started: doctor changes nothing, and the first start pulls an image.
     facts = Buildx(program).inspect_builder({}, start=False)
@@ -95,7 +95,7 @@ def state(config: Config | None) -> str:
             os.fsync(probe.fileno())
     except OSError as error:
         raise MachineError(
-            f"cannot write there: {error.strerror}",
+            f"this account cannot write there: {error.strerror}",
             where=str(folder),
             advice="give the folder to this account, or name another",
         ) from error
@@ -199,7 +199,8 @@ def cluster(config: Config | None) -> str:
     configured = _configured(config)
     if not configured.clusters:
         raise ConfigurationError(
-            "no cluster is configured", advice="clusters: {NAME: {kubeconfig: FILE}}"
+            "no cluster is configured",
+            advice="configure one, as in clusters: {NAME: {kubeconfig: FILE}}",
         )
     answers = []
     for name in configured.clusters:
@@ -212,7 +213,7 @@ def cluster(config: Config | None) -> str:
 def _configured(config: Config | None) -> Config:
     if config is None:
         raise ConfigurationError(
-            "no pipeline.yaml here", advice="pipeline-steps init writes a first one"
+            "there is no pipeline.yaml here", advice="pipeline-steps init writes a first one"
         )
     return config
 
@@ -232,7 +233,9 @@ def _answers(system: ReviewSystem | None) -> str:
 def _registry(config: Config, key: str, images: str | None) -> str:
     """The registry answers and takes the login, asked for a tag that does not exist."""
     if not images:
-        raise ConfigurationError("not set", where=key, advice="like registry.example.com/team")
+        raise ConfigurationError(
+            "not set", where=key, advice="name a registry path, like registry.example.com/team"
+        )
     reference = Reference.parse(f"{images}/{ABSENT}", where=key)
     connect(reference, config.hosts).head(reference.path, ABSENT)
     return f"{images} answers, login accepted"
@@ -245,7 +248,7 @@ def _repositories(config: Config, key: str, charts: str | tuple[str, ...]) -> st
     urls = as_tuple(charts) if charts else ()
     if not urls:
         raise ConfigurationError(
-            "not set", where=key, advice="like oci://registry.example.com/charts"
+            "not set", where=key, advice="name a repository, like oci://registry.example.com/charts"
         )
     for url in urls:
         open_writable(url, config.hosts).find(ABSENT, "0.0.0")

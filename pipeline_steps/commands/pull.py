@@ -35,7 +35,9 @@ Records = dict[str, tuple[bytes, Record]]
 def pull(state: State, words: list[str], arguments: Namespace) -> int:
     """Fetch records and append them; returns 0. Raises EvidenceError when no store has any."""
     if words or bool(arguments.revision) == bool(arguments.digest):
-        raise UsageError("state pull --revision R or --digest D", advice="one of them")
+        raise UsageError(
+            "state pull needs a revision or a digest", advice="give --revision R or --digest D"
+        )
     config = load(arguments.config)
     stores = trust.open_all_read_stores(config)
     if arguments.revision:
@@ -49,7 +51,9 @@ def pull(state: State, words: list[str], arguments: Namespace) -> int:
         advice = (
             "was it built with this store configured? Builds of reviews may have one of their own"
         )
-        raise EvidenceError(f"no record about {subject}", where=stores.urls, advice=advice)
+        raise EvidenceError(
+            f"the stores have no record about {subject}", where=stores.urls, advice=advice
+        )
     file.ensure_folder(state.path)
     files_here, missing_files = fetch_evidence(
         state, stores, (record for _line, record in records.values())
@@ -146,7 +150,9 @@ def fetch_evidence(state: State, stores: Stores, records: Iterable[Record]) -> t
         # written.
         if not path.resolve().is_relative_to(state.folder.resolve()) or path.is_symlink():
             raise EvidenceError(
-                f"evidence {name!r} does not lie in the state's folder", where=str(state.folder)
+                f"evidence {name!r} of a record lies outside the state's folder",
+                where=str(state.folder),
+                advice="nothing was written: ask who may write the store, and remove that record",
             )
         if path.exists():
             if path.is_file() and files.sha256(path.read_bytes()) == digest:

@@ -148,7 +148,8 @@ def record(
                 else f"ended with exit code {completed.code}"
             )
             raise ChartFailed(
-                f"{name} of {chart.name}: {program[0]} {ending}\n{completed.tail(20)}".rstrip()
+                f"{name} of {chart.name}: {program[0]} {ending}\n{completed.tail(20)}".rstrip(),
+                advice="correct the chart, or the program, and run it again",
             )
         if missing:
             problem = f"{program[0]} passed and did not write {', '.join(missing)}"
@@ -162,14 +163,17 @@ def _check_arguments(name: str | None, subject: str | None, program: Sequence[st
     """Raises UsageError when an argument is missing or the name is not allowed."""
     if not name or not subject or not program:
         raise UsageError(
-            "record --name NAME --subject CHART [--evidence FILE] -- PROGRAM [ARGUMENT…]: "
-            "all of these are needed"
+            "record needs a name, a chart and a program",
+            advice="write record --name NAME --subject CHART [--evidence FILE] -- PROGRAM [ARGUMENT…]",
         )
     if not STEP.fullmatch(name):
-        raise UsageError(f"--name {name!r}: lower-case letters, digits and . _ - (at most 60)")
+        raise UsageError(
+            f"--name {name!r} cannot be the name of a record",
+            advice="use lower-case letters, digits, . _ and -, at most 60",
+        )
     if name in RESERVED_NAMES or name.startswith("approval."):
         raise UsageError(
-            f"--name {name}: this is what our own records are called", advice="choose another name"
+            f"--name {name} is the name of records that steps write", advice="choose another name"
         )
 
 

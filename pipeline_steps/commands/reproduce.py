@@ -208,7 +208,8 @@ def find_record(
         digits = name.removeprefix("sha256:")
         if not re.fullmatch(r"[0-9a-f]{4,64}", digits):
             raise UsageError(
-                f"{name}: write STEP/SUBJECT like snapshot/hello, or four or more digits of an id"
+                f"{name} names no record",
+                advice="write STEP/SUBJECT like snapshot/hello, or four or more digits of an id",
             )
         matching = [
             record for record in records if record.id.removeprefix("sha256:").startswith(digits)
@@ -234,8 +235,8 @@ def find_record(
             {f"{record.step}/{record.subject} ({record.result})" for record in records}
         )
         raise EvidenceError(
-            f"no {'failed ' if last_failed else ''}record of {name}",
-            advice=f"there are: {', '.join(available) or 'none'}",
+            f"there is no {'failed ' if last_failed else ''}record of {name}",
+            advice=f"name one of those that exist: {', '.join(available) or 'none'}",
         )
     of_checkout = [record for record in matching_records if record.content in contents]
     # Nothing orders contents that are not checked out: the file's last one is what was done last.
@@ -268,7 +269,10 @@ def perform(record: Record, config: Config, state: State, arguments: Namespace) 
         reason = NOT_REPRODUCED.get(
             record.step, "its program is not ours: run it again as its parameters say"
         )
-        raise UsageError(f"{record.step} is not reproduced: {reason}")
+        raise UsageError(
+            f"{record.step} is not reproduced: {reason}",
+            advice="name the record of a build, a snapshot, a test or a release",
+        )
     if not record.passed:
         raise UsageError(
             f"this {record.step} {record.result}, there is no output to compare: "
@@ -296,6 +300,7 @@ def report(record: Record, outcome: Outcome) -> int:
         raise EvidenceError(
             f"{record.step} of {record.subject} is not reproduced: {outcome.differences[-1]}",
             where=record.id[:19],
+            advice="the lines above say what differs: find out what changed since the record was made",
         )
     return 0
 

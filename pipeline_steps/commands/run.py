@@ -268,7 +268,10 @@ def use_sandbox(arguments: Namespace) -> bool:
     MachineError.
     """
     if arguments.channels not in (None, "configured", "sandbox"):
-        raise UsageError(f"--channels {arguments.channels}: configured or sandbox")
+        raise UsageError(
+            f"--channels {arguments.channels} are no channels",
+            advice="write configured or sandbox",
+        )
     if arguments.channels == "configured" or (
         not arguments.channels and detect(os.environ).system != "terminal"
     ):
@@ -277,7 +280,7 @@ def use_sandbox(arguments: Namespace) -> bool:
     if file is None:
         raise MachineError(
             "no sandbox is up",
-            advice="pipeline-steps sandbox up, or --channels configured for the configured ones",
+            advice="run pipeline-steps sandbox up, or give --channels configured",
         )
     # Last: of several overlays the later wins, and the sandbox must not be overridden by a site.
     if file not in arguments.config:
@@ -318,7 +321,7 @@ def named_steps(words: Sequence[str]) -> list[str]:
     for name in names:
         if name not in step_names:
             raise UsageError(
-                f"{name}: no such workflow or step", advice="pipeline-steps list shows all"
+                f"{name} is no workflow or step", advice="pipeline-steps list shows all"
             )
         if name not in STEPS:
             raise NotYet(f"{name} (part of run {' '.join(words)})")

@@ -57,7 +57,8 @@ def perform(arguments: Namespace) -> int:
     verb = " ".join(arguments.words)
     if verb not in VERBS:
         raise UsageError(
-            f"sandbox {verb}".strip(), advice="write sandbox up, sandbox status or sandbox down"
+            f"sandbox cannot {verb}" if verb else "sandbox needs to know what to do",
+            advice="write sandbox up, sandbox status or sandbox down",
         )
     folder = arguments.folder or sandbox.default_folder()
     if verb == "up":

@@ -92,7 +92,8 @@ def perform(arguments: Namespace) -> int:
     verb, *words = arguments.words or [""]
     if verb not in VERBS:
         raise UsageError(
-            f"state {verb}: no such thing" if verb else f"state: which of {', '.join(VERBS)}?"
+            f"state cannot {verb}" if verb else "state needs to know what to do",
+            advice=f"write one of {', '.join(VERBS)}",
         )
     if arguments.state:
         path = Path.cwd() / arguments.state
@@ -192,7 +193,8 @@ def get(state: State, words: list[str], arguments: Namespace) -> int:
     """
     if len(words) != 2 or "." not in words[1]:
         raise UsageError(
-            "state get SUBJECT STEP.OUTPUT", advice="for example: state get hello snapshot.chart"
+            "state get needs a subject and an output",
+            advice="write state get SUBJECT STEP.OUTPUT, like state get hello snapshot.chart",
         )
     subject, (name, _, output) = words[0], words[1].partition(".")
     content = None if arguments.state else _checked_out_content(subject, arguments)
@@ -210,7 +212,7 @@ def get(state: State, words: list[str], arguments: Namespace) -> int:
     if not matching:
         subjects = sorted({record.subject for record in state.find(step=name)})
         raise EvidenceError(
-            f"no passed {name} of {subject}",
+            f"the state has no passed {name} of {subject}",
             where=str(state.folder),
             advice=f"known: {', '.join(subjects) or 'none'}; run pipeline-steps {name}",
         )
@@ -218,7 +220,7 @@ def get(state: State, words: list[str], arguments: Namespace) -> int:
     if output not in preferred.outputs:
         raise UsageError(
             f"{name} of {subject} has no output {output}",
-            advice=f"it has {', '.join(preferred.outputs)}",
+            advice=f"name one of {', '.join(preferred.outputs)}",
         )
     print(printable(preferred.outputs[output]))
     return 0
@@ -242,7 +244,10 @@ def _checked_out_content(subject: str, arguments: Namespace) -> str | None:
 def join(state: State, words: list[str], _arguments: Namespace) -> int:
     """`join FILE…`: append the records of other files; lines are copied, so that ids stay valid."""
     if not words:
-        raise UsageError("state join FILE…: name the state files to join")
+        raise UsageError(
+            "state join needs the state files to join",
+            advice="write state join FILE…",
+        )
     known_ids = {record.id for record in file.load(state.path)}
     added = 0
     for word in words:
@@ -283,7 +288,7 @@ def verify(state: State, _words: list[str], arguments: Namespace) -> int:
     )
     if counts.keys() & {"changed", "gone", "unresolved", "truncated", "contradictory"}:
         raise EvidenceError(
-            "the state does not hold", where=str(state.folder), advice="see the lines above"
+            "the state has faults", where=str(state.folder), advice="see the lines above"
         )
     return 0
 

@@ -214,7 +214,7 @@ def _read_site_file(site: Path) -> Document:
         raise ConfigurationError(
             message,
             where=where(document, (unknown_section,)),
-            advice=f"it may have: {', '.join(TRUSTED_SECTIONS)}",
+            advice=f"move it elsewhere: here may stand {', '.join(TRUSTED_SECTIONS)}",
         )
     return document
 
@@ -420,7 +420,9 @@ def _check_durations(document: Document) -> None:
             clock.seconds(text)
         except ValueError as error:
             raise ConfigurationError(
-                f"{format_key(path)}: {error}", where=where(document, path)
+                f"{format_key(path)}: {error}",
+                where=where(document, path),
+                advice=clock.DURATION_ADVICE,
             ) from error
 
 

@@ -26,7 +26,11 @@ def convert(document: Document, kind: type[Kind]) -> Kind:
         return msgspec.convert(document.value, kind)
     except msgspec.ValidationError as error:
         raise_mismatch(document, document.value, kind, ())
-        raise ConfigurationError(str(error), where=where(document, ())) from error
+        raise ConfigurationError(
+            str(error),
+            where=where(document, ()),
+            advice="compare it with the schema of pipeline.yaml: docs/reference/configuration.md",
+        ) from error
 
 
 def where(document: Document, path: KeyPath) -> str:

@@ -49,11 +49,11 @@ def read(path: Path, name: str) -> Document:
         ) from error
     except IsADirectoryError as error:
         raise ConfigurationError(
-            "is a folder, not a file", where=str(path), advice="name the file in it"
+            "this is a folder, not a file", where=str(path), advice="name the file in it"
         ) from error
     except OSError as error:
         raise MachineError(
-            f"cannot read: {error.strerror}",
+            f"this account cannot read the file: {error.strerror}",
             where=str(path),
             advice="give the file to this account, or run as the one that owns it",
         ) from error
@@ -65,11 +65,13 @@ def parse(data: bytes, name: str) -> Document:
     _, root = yaml_reader.parse(data, name, largest=MAX_BYTES)
     if root is None or (isinstance(root, yaml_reader.Scalar) and root.meaning == "null"):
         raise ConfigurationError(
-            "is empty", where=name, advice="it needs charts: and channels:; see pipeline-steps init"
+            "the file is empty",
+            where=name,
+            advice="it needs charts: and channels:; see pipeline-steps init",
         )
     if not isinstance(root, yaml_reader.Mapping):
         raise ConfigurationError(
-            "is not a mapping of keys",
+            "the file is not a mapping of keys",
             where=f"{name}:{root.line + 1}",
             advice="begin with a line charts:",
         )

@@ -45,8 +45,9 @@ def changes(
         completed = helm.dry_run(verb, chart, target, values=values, timeout=timeout)
         if not completed.ok:
             raise ChartFailed(
-                f"cannot be rendered on the server: {error_text(completed)}",
+                f"the chart cannot be rendered on the server: {error_text(completed)}",
                 where=f"{target.release} in {target.namespace}",
+                advice="correct the template or value that helm names",
             )
         rendered.append(manifests(completed))
     key = secrets.token_bytes(16)
@@ -56,12 +57,12 @@ def changes(
     return diff.differences(diff.Side(old, old, before), diff.Side(new, again, after))
 
 
-def text(found: Sequence[diff.Difference]) -> str:
+def text(differences: Sequence[diff.Difference]) -> str:
     """The differences for people, redacted."""
-    if not found:
+    if not differences:
         return "nothing would change"
-    parts = [f"--- {each.name} ({each.word})\n{each.text}" for each in found]
-    return redact(f"{len(found)} resources would change\n" + "\n".join(parts))
+    parts = [f"--- {each.name} ({each.word})\n{each.text}" for each in differences]
+    return redact(f"{len(differences)} resources would change\n" + "\n".join(parts))
 
 
 def hide_secrets(rendered: str, key: bytes) -> str:

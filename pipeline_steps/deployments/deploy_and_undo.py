@@ -40,7 +40,10 @@ class Change:
         self.config, self.state, self.where, self.seconds = config, state, where, seconds
         self.api = place.connect(where)
         place.require_namespace(self.api, where)
+        # helm dies with this process: it must not write after the next deployer has mended the
+        # release.
         self.helm = Helm.find(tied=True)
+        # Random, so that two deploys of one account at the same second differ.
         self.id = secrets.token_hex(8)
         self.by = f"{origin()['actor'] or 'unknown'}@{socket.gethostname()}"
 
@@ -86,9 +89,11 @@ def put(change: Change, new: Package, *, again: bool) -> Record:
         uses=new.uses,
         tools={"helm": change.helm.version},
     ) as attempt:
+        # Recorded before the cluster is touched, like every step that writes outside.
         attempt.begin({"release": str(change.where), "tar": new.archive.tar_digest})
         with change.rollout() as held:
             current = held.mend()
+            # Under the lease: before it another deploy could still change what runs.
             same = revisions.already(current, new.archive.tar_digest, new.inputs)
             if same and not again:
                 log.info("%s: %s runs already", change.where, same)
@@ -120,14 +125,14 @@ def _notes(change: Change, new: Package) -> Notes:
 
 def undo(change: Change) -> Record:
     target = _require_previous(change, revision_secrets.read(change.api, change.where.target))
-    made = target.notes
+    notes = target.notes
     with record_attempt(
         change.state,
         step=STEP,
         subject=target.release.chart,
-        key=change.key(made.content or None if made else None, {}),
-        content=(made.content if made else "") or None,
-        revision=(made.revision if made else "") or None,
+        key=change.key(notes.content or None if notes else None, {}),
+        content=(notes.content if notes else "") or None,
+        revision=(notes.revision if notes else "") or None,
         parameters={**change.parameters(), "undo": True, "version": target.release.version},
         tools={"helm": change.helm.version},
     ) as attempt:
@@ -135,7 +140,7 @@ def undo(change: Change) -> Record:
         with change.rollout() as held:
             target = _require_previous(change, held.mend())
             outcome = held.back(target, change.bundle)
-        return _ended(attempt, change, outcome, {"tar": made.tar} if made else {})
+        return _ended(attempt, change, outcome, {"tar": notes.tar} if notes else {})
 
 
 def _require_previous(change: Change, current: Sequence[Revision]) -> Revision:

@@ -115,12 +115,13 @@ def of_repository(place: Place, config: Config, state: State, *, modified: bool)
     )
     for link in links:
         log.info("%s", link)
+    # Also an unknown link: what nobody can check is installed no more than what is wrong.
     broken = [link.what for link in links if link.status != "holds"]
     if broken:
         raise EvidenceError(
             f"{len(broken)} of {len(links)} links do not hold: {'; '.join(broken[:3])}",
             where=published.reference,
-            advice=f"pipeline-steps verify {reference} says more",
+            advice=f"see what pipeline-steps verify {reference} says",
         )
     inputs = {"chart": published.archive.digest}
     if not place.deployment.values:
@@ -226,6 +227,7 @@ def diff(before: Mapping[str, bytes], after: Mapping[str, bytes]) -> str:
             f"b/{name}" if name in after else "/dev/null",
         )
         parts += difflib.unified_diff(old, new, *names, lineterm="")
+    # The diff is kept in the cluster, where more people may read than in the checkout.
     text = _SECRET_LINE.sub(rf"\g<key> {MASK}", redact("\n".join(parts)))
     left_out = len(text) - MAX_DIFF
     return text if left_out <= 0 else f"{text[:MAX_DIFF]}\n… {left_out} more characters"

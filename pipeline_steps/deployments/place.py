@@ -46,7 +46,7 @@ def find(config: Config, name: str | None, cluster: str | None = None) -> Place:
         raise ConfigurationError(
             "no deployment is configured",
             where=config.where("deployments"),
-            advice="deployments: {NAME: {chart: CHART, cluster: CLUSTER, namespace: NAMESPACE}}",
+            advice="configure one, as in deployments: {NAME: {chart: CHART, cluster: CLUSTER, namespace: NAMESPACE}}",
         )
     if name is None and len(names) > 1:
         raise UsageError(
@@ -80,6 +80,7 @@ def _target(config: Config, name: str, deployment: Deployment, cluster: str) -> 
             where=config.where(f"deployments.{name}"),
             advice=f"set deployments.{name}.release",
         )
+    # Relative to pipeline.yaml, wherever the command is called.
     path = config.root / Path(entry.kubeconfig).expanduser()
     return Target(path, entry.context, deployment.namespace, release)
 

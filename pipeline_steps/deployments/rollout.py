@@ -84,6 +84,7 @@ class Rollout(NamedTuple):
             repair = revisions.repair(current)
             if repair is None:
                 return current
+            # What somebody makes by hand is theirs to end; ours is over, as its lease is free.
             if revisions.is_ours(current, unfinished=bool(self.lease.unfinished)):
                 self._repair(repair)
             elif deadline.over:
@@ -104,7 +105,7 @@ class Rollout(NamedTuple):
             )
         if not completed.ok:
             raise ChartFailed(
-                f"is {repair.status}, and helm cannot {did}: {error_text(completed)}",
+                f"the release is {repair.status}, and helm cannot {did}: {error_text(completed)}",
                 where=str(self.place),
                 advice="mend it by hand; the Secrets of a release are never deleted here",
             )
@@ -119,6 +120,7 @@ class Rollout(NamedTuple):
         replace = bool(current) and current[-1].release.status == "uninstalled"
         verb: Literal["install", "upgrade"] = "upgrade" if current and not replace else "install"
         self.lease.begin()
+        # Before helm makes the revision: who finds a half-made one must know whose it is.
         revision_secrets.write(self.api, self.place.target, number, began, None)
 
         def change(watching: Waiting) -> Completed:
@@ -130,7 +132,10 @@ class Rollout(NamedTuple):
                     self.place.target,
                     values=values,
                     timeout=self.seconds,
+                    # Upgrades by hand keep labels: the label counts only with the Secret of the
+                    # same number.
                     labels={LABEL: began.id},
+                    # Nothing private: other accounts of the machine can read helm's arguments.
                     description=f"{new.source}, {began.by}"[:200],
                     replace=replace,
                     give_up=lambda: watching() or self.lease.lost,
@@ -190,6 +195,7 @@ class Rollout(NamedTuple):
             if completed.ok and self.place.deployment.test and not self.lease.lost:
                 log.info("%s: testing it", self.place)
                 phase = "test"
+                # The tests share the time of the change, so that a deploy ends within its timeout.
                 left = deadline.left() or 1.0
                 completed = self.helm.test(self.place.target, timeout=left, give_up=watching)
             return None if completed.ok else self._cause(watcher, phase, completed, bundle)
@@ -213,12 +219,14 @@ class Rollout(NamedTuple):
 
     def _failed(self, cause: Cause, files: tuple[Path, ...], before: Sequence[Revision]) -> Outcome:
         """After a failed install or upgrade: keep it, or go back to what was good before."""
+        # Whoever looks for the reason needs the pods that failed.
         if self.place.deployment.on_failure == "keep":
             current = self.read()
             return Outcome(current[-1] if current else None, cause, "it is kept as it is", files)
         good = revisions.last_good(before)
         if good is None and before:
             current = self.read()
+            # An uninstall would end what ran before the first deploy of ours.
             restored = "it is kept: there is no good revision to go back to"
             return Outcome(current[-1] if current else None, cause, restored, files)
         if good is None:
@@ -252,7 +260,7 @@ class Rollout(NamedTuple):
         made = self._made(began)
         if made is None or made.release.status != "deployed":
             raise Temporary(
-                "was changed by somebody else meanwhile, without the lease",
+                "somebody else changed the release meanwhile, without the lease",
                 where=str(self.place),
                 advice="look at helm history, and run it again",
             )
@@ -278,7 +286,7 @@ def _foreign(place: Place, last: Revision) -> Temporary:
     release = last.release
     words = "helm rollback" if last.number > 1 else "helm uninstall"
     return Temporary(
-        f"is {release.status} since {release.updated[:19]}Z, by a helm that is none of ours",
+        f"the release is {release.status} since {release.updated[:19]}Z, by a helm that is none of ours",
         where=str(place),
         advice=f"wait for its end; when nobody is at work, mend it by hand with {words}",
     )

@@ -53,24 +53,24 @@ def _of_revisions(revisions: Sequence[Revision]) -> Row:
     if not revisions:
         return {"status": "not deployed"}
     last = revisions[-1]
-    made, release = last.notes, last.release
+    notes, release = last.notes, last.release
     row = {
         "status": release.status,
         "helm revision": str(last.number),
         "chart": f"{release.chart} {release.version}",
         "when": utc(f"{release.updated[:19]}Z"),
-        "by": made.by if made else "by hand: not with pipeline-steps",
+        "by": notes.by if notes else "by hand: not with pipeline-steps",
     }
     if last.origin != last.number:
         row["rolled back to"] = str(last.origin)
-    if made is None:
+    if notes is None:
         return row
     row |= {
-        "source": made.source,
-        "content": made.content,
-        "modified": ", ".join(made.modified),
-        "build": made.build,
-        "result": f"{made.result} {made.reason}".strip(),
+        "source": notes.source,
+        "content": notes.content,
+        "modified": ", ".join(notes.modified),
+        "build": notes.build,
+        "result": f"{notes.result} {notes.reason}".strip(),
     }
     return {name: value for name, value in row.items() if value}
 

@@ -31,7 +31,9 @@ class DirectoryStore:
         parts = urlsplit(url)
         if parts.netloc not in ("", "localhost") or not parts.path.startswith("/"):
             raise ConfigurationError(
-                "not the URL of a folder", where=url, advice="write file:///folder, absolute"
+                "this is not the URL of a folder",
+                where=url,
+                advice="write file:///folder, absolute",
             )
         self.url = url.rstrip("/")
         self._folder = Path(unquote(parts.path))
@@ -68,7 +70,7 @@ class DirectoryStore:
         data = self._read_if_present(path)
         if data is not None and files.sha256(data) != digest:
             raise EvidenceError(
-                f"has the digest {files.sha256(data)}, not the one in its name",
+                f"the file has the digest {files.sha256(data)}, not the one in its name",
                 where=str(path),
                 advice="restore the store's folder; its files never change",
             )
@@ -132,7 +134,7 @@ class DirectoryStore:
 
 def _unreadable(error: OSError, path: Path) -> MachineError:
     return MachineError(
-        f"cannot be read: {error.strerror}",
+        f"the file cannot be read: {error.strerror}",
         where=str(path),
         advice="give the file to this account, or run as the one that owns it",
     )

@@ -74,13 +74,15 @@ class OciStore:
         config = manifest.content.get("config")
         if not isinstance(config, dict) or config.get("mediaType") != RECORD:
             raise EvidenceError(
-                "is not a record", where=where, advice="let nothing else push below this path"
+                "the artifact is not a record",
+                where=where,
+                advice="let nothing else push below this path",
             )
         # Lines longer than MAX_EMBEDDED are in the blob only.
         line = _embedded(config) or self._registry.blob(self._records, str(config.get("digest")))
         if line is None:
             raise EvidenceError(
-                "has the record's manifest but not its bytes",
+                "the registry has the record's manifest but not its bytes",
                 where=where,
                 advice="restore the registry from a backup",
             )

@@ -53,7 +53,7 @@ def hex_digits(digest: str) -> str:
     """The 64 digits of a digest or id. Raises EvidenceError for anything else."""
     if not _DIGEST.fullmatch(digest):
         raise EvidenceError(
-            f"not a digest: {digest[:80]!r}", advice="write sha256: and 64 hex digits"
+            f"this is not a digest: {digest[:80]!r}", advice="write sha256: and 64 hex digits"
         )
     return digest.removeprefix("sha256:")
 

@@ -164,13 +164,19 @@ def _read_record(
     line = store.record_line(record_id)
     if line is None:
         if listed:
-            raise EvidenceError("is listed and not there", where=where, advice="restore the store")
+            raise EvidenceError(
+                "the record is listed, but missing",
+                where=where,
+                advice="restore the store from a backup",
+            )
         return None
     record = decode(line, where=where)
     # A store is found by names: one that hands out another record under them proves nothing.
     if record.id != record_id:
         raise EvidenceError(
-            f"holds another record, {record.id[:19]}", where=where, advice="restore the store"
+            f"the store holds another record, {record.id[:19]}",
+            where=where,
+            advice="restore the store from a backup",
         )
     return line, record
 
@@ -199,7 +205,7 @@ def _read_evidence_files(record: Record, folder: Path) -> Mapping[str, bytes]:
             continue
         except OSError as error:
             raise MachineError(
-                f"cannot read: {error.strerror}",
+                f"this account cannot read the file: {error.strerror}",
                 where=str(folder / name),
                 advice="give the file to this account, or run as the one that owns it",
             ) from error

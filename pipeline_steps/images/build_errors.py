@@ -60,7 +60,11 @@ def registry_error(message: str, *, where: str) -> PipelineError:
     # The order matters: a message about trust or a time-out may also have the word "denied" or a
     # status.
     if _UNREACHABLE.search(text):
-        return Unreachable(f"the registry does not answer the builder: {text}", where=where)
+        return Unreachable(
+            f"the registry does not answer the builder: {text}",
+            where=where,
+            advice="check the name and port in channels.snapshot.images, and that the builder reaches them",
+        )
     if _UNTRUSTED.search(text):
         return MachineError(
             f"the builder does not trust the registry: {text}",
@@ -69,9 +73,7 @@ def registry_error(message: str, *, where: str) -> PipelineError:
             "insecure-registries",
         )
     if _TEMPORARY.search(text):
-        return Temporary(
-            f"the registry refused the image for now (try again later): {text}", where=where
-        )
+        return Temporary(f"the registry refused the image for now: {text}", where=where)
     if _REFUSED.search(text):
         return AccessRefused(
             f"the registry refuses the builder: {text}",
@@ -104,4 +106,5 @@ def build_error(message: str, output: str, *, where: str) -> PipelineError:
         if last_lines
         else f"the build failed: {summary}",
         where=where,
+        advice="correct the Dockerfile or what it copies",
     )

@@ -125,6 +125,7 @@ class Buildx:
                 raise Temporary(
                     f"the build did not finish within {request.timeout:.0f} s\n{completed.tail()}",
                     where=where,
+                    advice="run it again, or give more with --timeout",
                 )
             if not completed.ok:
                 raise self._build_failure(completed.stderr.decode(errors="replace"), request)

@@ -96,9 +96,9 @@ class Context(NamedTuple):
 
     def _changed(self, entry: Input) -> EvidenceError:
         return EvidenceError(
-            "changed while it was being read for the build",
+            "the file changed while it was being read for the build",
             where=f"{self.folder}/{entry.path}".lstrip("/"),
-            advice="let it be and run again",
+            advice="run it again when nothing changes the file",
         )
 
 
@@ -166,7 +166,7 @@ def open_generated(file: Path) -> IO[bytes]:
         if not stat.S_ISREG(os.fstat(stream.fileno()).st_mode):
             stream.close()
             raise ConfigurationError(
-                "is not a file", where=str(file), advice="name files in `generated`"
+                "this is not a file", where=str(file), advice="name files in `generated`"
             )
         return stream
     except FileNotFoundError as error:
@@ -176,7 +176,7 @@ def open_generated(file: Path) -> IO[bytes]:
         ) from error
     except OSError as error:
         raise ConfigurationError(
-            f"cannot be read: {error.strerror}",
+            f"the generated file cannot be read: {error.strerror}",
             where=str(file),
             advice="give the file to this account, or run as the one that owns it",
         ) from error

@@ -65,7 +65,7 @@ class Dockerfile(NamedTuple):
         """Raises ToolMissing when it needs BuildKit, naming each line that does."""
         if self.buildkit_features:
             raise ToolMissing(
-                f"needs BuildKit: {'; '.join(self.buildkit_features)}",
+                f"this Dockerfile needs BuildKit: {'; '.join(self.buildkit_features)}",
                 where=self.name,
                 advice="install docker's buildx plugin; the engine's classic builder cannot "
                 "build this",
@@ -111,7 +111,7 @@ def parse(
         text = data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise ConfigurationError(
-            f"is not UTF-8: {error}", where=name, advice="save it as UTF-8"
+            f"the file is not UTF-8: {error}", where=name, advice="save it as UTF-8"
         ) from error
     directives = _directives(text)
     instructions = list(_instructions(text, directives.get("escape", "\\")))
@@ -232,14 +232,18 @@ class _Stages:
     def result(self) -> tuple[Base, ...]:
         if not self._stages:
             raise ConfigurationError(
-                "has no FROM", where=self._name, advice="begin a stage: FROM IMAGE, or FROM scratch"
+                "the Dockerfile has no FROM",
+                where=self._name,
+                advice="begin a stage: FROM IMAGE, or FROM scratch",
             )
         if self._build_stage and not self._has_stage(self._build_stage):
             names = (
                 ", ".join(name for name in self._stages if not name.isdigit()) or "none has a name"
             )
             raise ConfigurationError(
-                f"has no stage {self._build_stage!r}", where=self._name, advice=f"stages: {names}"
+                f"the Dockerfile has no stage {self._build_stage!r}",
+                where=self._name,
+                advice=f"correct `target`; its stages: {names}",
             )
         return tuple(self._bases.values())
 
@@ -250,10 +254,10 @@ class _Stages:
 
     def _arg(self, instruction: Instruction) -> None:
         for part in shell_words.split(instruction.arguments, self._escape):
-            key, given, value = part.partition("=")
+            key, separator, value = part.partition("=")
             if key in self._args:
                 self._globals[key] = self._args[key]
-            elif given:
+            elif separator:
                 # BuildKit takes what has no value for empty; only platforms have one that is not
                 # known here: a base that needs it is refused below.
                 unset = None if _PLATFORM.search(value) else ""

@@ -55,8 +55,9 @@ def tag_image(registry: Registry, destination: Reference, digest: str) -> Refere
         if current == digest:
             return name._replace(digest=digest)
     raise Conflict(
-        f"names {digest_at(registry, with_digest)}, and so is not free for {digest}",
+        f"the tag names {digest_at(registry, with_digest)}, and so is not free for {digest}",
         where=str(with_digest),
+        advice="delete that tag when nobody uses it, or build under another channels.snapshot.images",
     )
 
 

@@ -87,7 +87,7 @@ def parse(data: bytes, where: str) -> IgnoreRules:
         text = data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise ConfigurationError(
-            f"is not UTF-8: {error}", where=where, advice="save it as UTF-8"
+            f"the file is not UTF-8: {error}", where=where, advice="save it as UTF-8"
         ) from error
     patterns = []
     for number, line in enumerate(text.splitlines(), 1):

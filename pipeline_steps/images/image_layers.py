@@ -107,13 +107,21 @@ def from_registry(reference: Reference, hosts: Mapping[str, Host], folder: Path)
     registry = connect(reference, hosts)
     manifest = registry.manifest(reference.path, reference.name)
     if manifest is None:
-        raise EvidenceError("the recorded image is gone", where=str(reference))
+        raise EvidenceError(
+            "the registry no longer has the recorded image",
+            where=str(reference),
+            advice="restore it in the registry, or build it again: build_image --again",
+        )
     images = []
     for image_manifest in _platforms(registry, reference, manifest):
         digest = image_manifest.config.digest
         data = registry.blob(reference.path, digest)
         if data is None:
-            raise EvidenceError(f"the configuration {digest} is gone", where=str(reference))
+            raise EvidenceError(
+                f"the registry no longer has the image's configuration {digest}",
+                where=str(reference),
+                advice="restore it in the registry, or build the image again: build_image --again",
+            )
         config = read_config(data, f"{reference}: configuration {digest}")
         layers = tuple(
             _save_layer(registry, reference, layer.digest, folder)
@@ -128,9 +136,13 @@ def read_config(data: bytes, where: str) -> dict[str, Any]:
     try:
         config = json_reader.decode(data)
     except ValueError as error:
-        raise MachineError(f"is not JSON: {error}", where=where, advice=_ADVICE) from error
+        raise MachineError(
+            f"the image's configuration is not JSON: {error}", where=where, advice=_ADVICE
+        ) from error
     if not isinstance(config, dict):
-        raise MachineError("is not a JSON object", where=where, advice=_ADVICE)
+        raise MachineError(
+            "the image's configuration is not a JSON object", where=where, advice=_ADVICE
+        )
     return config
 
 
@@ -142,7 +154,9 @@ def _platforms(registry: Registry, reference: Reference, manifest: Manifest) -> 
         child_manifest = registry.manifest(reference.path, child.digest)
         if child_manifest is None:
             raise EvidenceError(
-                f"a part of the recorded image is gone: {child.digest}", where=str(reference)
+                f"the registry no longer has a part of the recorded image: {child.digest}",
+                where=str(reference),
+                advice="restore it in the registry, or build the image again: build_image --again",
             )
         # BuildKit puts attestations into an index as if they were images of a platform "unknown".
         if "layers" in child_manifest.content and "in-toto" not in json.dumps(
@@ -154,7 +168,9 @@ def _platforms(registry: Registry, reference: Reference, manifest: Manifest) -> 
 def _save_layer(registry: Registry, reference: Reference, digest: str, folder: Path) -> Path:
     if not DIGEST.fullmatch(digest):  # it becomes the name of a file
         raise MachineError(
-            f"has a layer {digest!r}, which is no sha256", where=str(reference), advice=_ADVICE
+            f"the image has a layer {digest!r}, which is no sha256",
+            where=str(reference),
+            advice=_ADVICE,
         )
     path = folder / digest.removeprefix("sha256:")
     if not path.exists():
@@ -250,7 +266,7 @@ def _refusing_damage(where: str, also: tuple[type[Exception], ...] = ()) -> Iter
         yield
     except damage as error:
         raise MachineError(
-            f"cannot be read as a tar: {error}",
+            f"the layer cannot be read as a tar: {error}",
             where=where,
             advice="it is damaged, or compressed in a way that this Python cannot read (zstd?)",
         ) from error

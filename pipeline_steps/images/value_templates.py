@@ -140,5 +140,5 @@ def _match_template(template: str, text: str, where: str) -> dict[str, str]:
 def _unknown_field(name: str, template: str, where: str) -> ConfigurationError:
     fields = " ".join(f"{{{field}}}" for field in ImageReference._fields)
     return ConfigurationError(
-        f"unknown field {{{name}}} in {template!r}", where=where, advice=f"there are {fields}"
+        f"unknown field {{{name}}} in {template!r}", where=where, advice=f"use one of {fields}"
     )

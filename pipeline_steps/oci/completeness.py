@@ -51,6 +51,8 @@ def _missing_parts(registry: Registry, path: str, manifest: Manifest) -> list[st
     digests = [blob.digest for blob in manifest.blobs]
     with ThreadPoolExecutor(PARALLEL) as pool:
         present = pool.map(functools.partial(registry.has_blob, path), digests)
-        lost = [digest for digest, there in zip(digests, present, strict=True) if not there]
+        lost = [
+            digest for digest, is_present in zip(digests, present, strict=True) if not is_present
+        ]
     below = (missing_digests(registry, path, child.digest) for child in manifest.children)
     return [*(each for lost_below in below for each in lost_below), *lost]

@@ -65,7 +65,7 @@ def _tag_points_to(registry: Registry, destination: Reference, digest: str) -> b
     # Registries take a second PUT of a tag without a word: nobody else would refuse it.
     if current.digest != digest:
         raise Conflict(
-            f"is already there with another digest: theirs {current.digest}, ours {digest}",
+            f"the tag is already there with another digest: theirs {current.digest}, ours {digest}",
             where=f"{destination.repository}:{destination.tag}",
             advice="nothing was written; raise the version",
         )
@@ -236,6 +236,7 @@ class _Copy:
             except Conflict:
                 continue
         raise Conflict(
-            "other writers changed it 5 times in a row",
+            "other writers changed the index of referrers 5 times in a row",
             where=f"{self.destination.repository}:{tag}",
+            advice="run it again when fewer builds write there",
         )

@@ -56,10 +56,10 @@ def error_codes(body: bytes) -> set[str]:
     return set()
 
 
-def explain(body: bytes) -> str:
+def error_message(body: bytes) -> str:
     """The registry's error codes and messages, or the first words of a body without them.
 
-    >>> explain(b'{"errors": [{"code": "DENIED", "message": "not yours"}]}')
+    >>> error_message(b'{"errors": [{"code": "DENIED", "message": "not yours"}]}')
     'DENIED: not yours'
     """
     with contextlib.suppress(ValueError, AttributeError, TypeError, KeyError):
@@ -72,8 +72,8 @@ def explain(body: bytes) -> str:
 
 @functools.cache
 def _client(ca_file: str | None) -> http.Client:
-    later = functools.partial(http.temporary_error, explain=explain)
-    return http.Client(ca_file=ca_file, timeout=TIMEOUT, later=later)
+    retryable_error = functools.partial(http.temporary_error, error_message=error_message)
+    return http.Client(ca_file=ca_file, timeout=TIMEOUT, retryable_error=retryable_error)
 
 
 def connect(reference: Reference | str, hosts: Mapping[str, Host]) -> Registry:
@@ -158,7 +158,7 @@ class Registry:
         if _absent(answer):
             return None
         if answer.status != 200:
-            raise http.error_for_status(answer, explain)
+            raise http.error_for_status(answer, error_message)
         digest = sha256(answer.body)
         # The header is a proxy's as well as the registry's word, the body alone is hashed.
         expected = (
@@ -208,11 +208,11 @@ class Registry:
                 and error_codes(answer.body) <= _MISSING_BLOBS
             )
             if is_last_try or not blobs_missing:
-                raise http.error_for_status(answer, explain)
+                raise http.error_for_status(answer, error_message)
             log.info(
                 "%s: %s; checking its blobs and trying again",
                 http.safe_url(url),
-                explain(answer.body),
+                error_message(answer.body),
             )
             self._check_blobs(path, Manifest(body, media_type, digest), refill)
         stored = answer.headers.get("docker-content-digest", digest)
@@ -227,14 +227,15 @@ class Registry:
         where = f"{self.host}/{path}:{name}"
         if stored is None:
             raise MachineError(
-                "the registry acknowledged it, but does not have it",
+                "the registry acknowledged the manifest, but does not have it",
                 where=where,
                 advice="run again; if it stays, the registry loses what is pushed",
             )
         if stored.digest != digest:
             raise Conflict(
-                f"names {stored.digest} just after it was set to {digest}: there is another writer",
+                f"the tag names {stored.digest} just after it was set to {digest}: there is another writer",
                 where=where,
+                advice="run it again when nobody else writes this tag",
             )
 
     def _check_blobs(
@@ -255,7 +256,7 @@ class Registry:
         """Whether the repository has the blob."""
         answer = self._call("HEAD", self._url(path, f"blobs/{digest}"), _pull(path))
         if answer.status not in (200, 404):
-            raise http.error_for_status(answer, explain)
+            raise http.error_for_status(answer, error_message)
         return answer.status == 200
 
     def blob(self, path: str, digest: str, cap: int = BLOB_CAP) -> bytes | None:
@@ -267,7 +268,7 @@ class Registry:
         if _absent(answer):
             return None
         if answer.status != 200:
-            raise http.error_for_status(answer, explain)
+            raise http.error_for_status(answer, error_message)
         if sha256(answer.body) != digest:
             raise _digest_mismatch(url, digest, sha256(answer.body))
         return answer.body
@@ -280,7 +281,7 @@ class Registry:
         url = self._url(path, f"blobs/{digest}")
         answer = self._call("GET", url, _pull(path), sink=sink, cap=LAYER_CAP)
         if answer.status != 200:
-            raise http.error_for_status(answer, explain)
+            raise http.error_for_status(answer, error_message)
         sink.flush()
         # Read again instead of hashed on the way: a retry of the download begins the file anew.
         sink.seek(0)
@@ -311,7 +312,7 @@ class Registry:
                 budget=0,
             )
             if start.status != 202:
-                raise http.error_for_status(start, explain)
+                raise http.error_for_status(start, error_message)
             self._finish_upload(start, path, data, digest)
 
         retry.call(once, budget=self._budget)
@@ -334,7 +335,7 @@ class Registry:
         headers = {"Content-Type": "application/octet-stream"}
         answer = self._call("PUT", url, scopes, headers=headers, body=data, budget=0)
         if answer.status not in (200, 201, 204):
-            raise http.error_for_status(answer, explain)
+            raise http.error_for_status(answer, error_message)
 
     def mount(self, path: str, digest: str, from_path: str) -> bool:
         """Mount a blob of another repository into `path`; False when the registry refuses."""
@@ -354,7 +355,7 @@ class Registry:
         # then.
         if answer.status in (401, 403, 404, 405):
             return False
-        raise http.error_for_status(answer, explain)
+        raise http.error_for_status(answer, error_message)
 
     def tags(self, path: str) -> list[str]:
         """All tags of a repository, over all pages; empty when it does not exist."""
@@ -379,12 +380,13 @@ class Registry:
             if _absent(answer):
                 return names
             if answer.status != 200:
-                raise http.error_for_status(answer, explain)
+                raise http.error_for_status(answer, error_message)
             if len(names) + answer.body.count(b",") > _MOST_NAMES or len(visited) > _MOST_PAGES:
                 problem = (
                     f"more than {_MOST_NAMES} {key} or {_MOST_PAGES} pages of them are not read"
                 )
-                raise MachineError(problem, where=http.safe_url(url))
+                advice = "name a narrower path, or have the registry list fewer"
+                raise MachineError(problem, where=http.safe_url(url), advice=advice)
             names.extend(_names(answer, key))
             next_link = _NEXT.search(answer.headers.get("link", ""))
             if not next_link:
@@ -392,8 +394,9 @@ class Registry:
             url = urljoin(url, next_link[1])
             if http.origin(url) != http.origin(self.base):
                 raise MachineError(
-                    f"its next page of {key} is on another host: {http.safe_url(url)}",
+                    f"the registry says that its next page of {key} is on another host: {http.safe_url(url)}",
                     where=self.base,
+                    advice="correct the address that the registry gives for itself (its setting http.host)",
                 )
         return names
 
@@ -404,7 +407,7 @@ class Registry:
         if answer.status in (404, 400, 405):
             return None
         if answer.status != 200:
-            raise http.error_for_status(answer, explain)
+            raise http.error_for_status(answer, error_message)
         # Not stored under this digest: a registry computes the index at each request.
         return Manifest(answer.body, OCI_INDEX, sha256(answer.body))
 
@@ -454,7 +457,7 @@ class Registry:
             answer = send(self._authorizer.header_after(challenge, scopes, sent_header))
         # A POST may be refused only for mounting; its caller then uploads.
         if answer.status in (401, 403) and method != "POST":
-            raise http.error_for_status(answer, explain)
+            raise http.error_for_status(answer, error_message)
         return answer
 
 
@@ -463,7 +466,11 @@ def _names(answer: http.Response, key: str) -> list[str]:
     page = answer.json()
     names = (page.get(key) or []) if isinstance(page, dict) else None
     if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
-        raise MachineError(f"the answer is not a list of {key}", where=http.safe_url(answer.url))
+        raise MachineError(
+            f"the registry's answer is not a list of {key}",
+            where=http.safe_url(answer.url),
+            advice="check that this is the URL of a registry, and what a proxy in front of it answers",
+        )
     return names
 
 

@@ -62,8 +62,11 @@ def check_out(
             advice="check out the review as its page says, and run the steps there",
         )
     source, target = system.branches(review)
+    # A folder of its own: the maintainer's checkout may have local changes, hooks, another
+    # revision.
     folder = config.root / ".pipeline" / FOLDER / re.sub(r"[^A-Za-z0-9.]+", "-", review.id)
     proposal = PROPOSALS[target.source](folder.absolute(), Target(target.url, target.name))
+    # From the code host: what the review system says is the newest lags behind it.
     newest = proposal.check_out(source.url, source.name)
     if revision and newest != revision:
         raise Conflict(
@@ -73,6 +76,7 @@ def check_out(
         )
     here = open_source(config.root)
     start = proposal.root / config.root.relative_to(here.root)
+    # No CI built this: its variables are what a CI would have set.
     build = {REVIEW: review.id, TARGET: review.target, HEAD: newest}
     return CheckedOut(review, proposal, newest, start, build)
 
@@ -98,6 +102,7 @@ def ask_by_policy_of_target(
     trusted = _load_for_review(config, build, config.root)
     system = required_system(trusted)
     asked = system.review(id)
+    # A patch could name another server, on which its author approves it.
     if (asked.id, asked.target) != (review.id, review.target):
         raise ConfigurationError(
             f"{review.target} names a review system in which {id} goes to {asked.target}",
@@ -122,5 +127,6 @@ def fetch_target(config: Config, target: str) -> None:
 def _load_for_review(config: Config, build: Mapping[str, str], start: Path) -> Config:
     variables = {**os.environ, **build}
     site = variables.get(config_file.SITE_VARIABLE)
+    # The site's file is loaded again by its variable; a file given twice would count as an overlay.
     overlays = [path for path in config.files[1:] if not site or path != Path(site).absolute()]
     return config_file.load(overlays, environ=variables, start=start)

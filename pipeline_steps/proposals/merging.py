@@ -40,7 +40,9 @@ def require_approvals(
     that asks nobody.
     """
     rules: Mapping[str, Approval] = {
-        name: approval_rule(config, name) for name in config.approvals
+        name: approval_rule(config, name)
+        for name in config.approvals
+        # Without rules of its own a project still wants somebody else than the author.
     } or {"review": Approval()}
     accounts: dict[str, None] = {}
     for name, rule in rules.items():
@@ -101,6 +103,7 @@ def merge_here(
     if push:
         system.require_login()
     review, proposal, revision = checked_out.review, checked_out.proposal, checked_out.revision
+    # A run that was ended after its push finds the revision in the target, and marks it only.
     merged = proposal.merged_by(revision)
     if not merged:
         merged = proposal.merge(revision, message(system, review, approvers))

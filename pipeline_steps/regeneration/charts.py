@@ -140,7 +140,15 @@ class Charts:
     def _read(self, place: Place) -> Metadata | _Bad:
         node = self.yaml(place.id)
         if node is None:
-            return _Bad("", "", ConfigurationError("Chart.yaml is missing", where=place.folder))
+            return _Bad(
+                "",
+                "",
+                ConfigurationError(
+                    "Chart.yaml is missing",
+                    where=place.folder,
+                    advice="add Chart.yaml to the folder, or leave the folder out of --charts",
+                ),
+            )
         beside = self._revisions.child(place.id, REQUIREMENTS)
         ids = (node.id, beside.id if beside is not None and beside.kind in _FILES else "")
         if ids not in self._metadata:

@@ -324,8 +324,8 @@ class Regeneration:
 
     def _has(self, key: tuple[str, str]) -> bool:
         """Whether this run made a version, would make it, or the repository has it."""
-        made = key in self._planned or key in self._done
-        return made or self._published.digest(*key) is not None
+        is_handled = key in self._planned or key in self._done
+        return is_handled or self._published.digest(*key) is not None
 
     def _with_advice(self, reason: Unpackageable) -> Unpackageable:
         """The reason, and what to do where the dependency is one of this repository's charts."""

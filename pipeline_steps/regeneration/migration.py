@@ -154,7 +154,11 @@ def _read_archives(
             take = source.find_first if isinstance(source, IndexReader) else source.find
             published = take(*key)
             if published is None:
-                raise EvidenceError("it is listed and not there", where=source.url)
+                raise EvidenceError(
+                    "the chart is listed, but its archive is missing",
+                    where=source.url,
+                    advice="remove it from the index: pipeline-steps audit --fix URL, or restore the archive",
+                )
             return Publication(
                 published.archive, source.provenance(published), origin.created(*key)
             )

@@ -269,7 +269,9 @@ class TagReader:
         root = self._revisions.folder(tag.revision, self._settings.folder)
         if root is None:
             raise ConfigurationError(
-                f"there is no folder {self._settings.folder} yet", where=tag.name
+                f"the revision of the tag has no folder {self._settings.folder} yet",
+                where=tag.name,
+                advice="correct --charts, or leave this tag out with --tags",
             )
         return root
 

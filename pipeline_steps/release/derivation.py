@@ -174,6 +174,7 @@ def _compare_rendered(
         log.info("%s: a library renders nothing by itself", chart.name)
         return
     helm = Helm.find()
+    # Once for each values file: clusters do not change what is rendered offline.
     names = sorted({str(record.parameters.get("values", "")) for record in release.proof.tests})
     prefix = f"{chart.path}/" if chart.path else ""
     files = checkout.tree.read([f"{prefix}{name}" for name in names if name])
@@ -230,6 +231,7 @@ def _compare_with_values(
             replaced_values(release.changes),
         )
 
+    # Threads, as helm does the work in processes of its own.
     with ThreadPoolExecutor(4) as pool:
         for name, comparison in zip(names, pool.map(compared, range(len(names))), strict=True):
             if comparison.refused:

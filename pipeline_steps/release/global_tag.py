@@ -160,6 +160,7 @@ def _changes(name: str, checkout: Checkout) -> tuple[str, list[str]]:
         for tag in source.tags().values()
         if tag.name != name and tags.read_trailers(tag) and pattern.parse(tag.name) is None
     ]
+    # By the time in the tag: names of tags over all charts have no order.
     last = max(earlier, key=lambda tag: (tag.created, tag.name), default=None)
     after = last.revision if last else ""
     revisions = source.history(checkout.revision, [], MOST_CHANGES, after)

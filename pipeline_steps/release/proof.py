@@ -98,6 +98,7 @@ def require_proof(checkout: Checkout, name: str, config: Config, state: State) -
     passed = [images for images in usable if images.passed]
     if not passed:
         raise _missing_test_error(requirements, checkout, config, state)
+    # A library renders nothing by itself: the charts that pack it are its test.
     for requirement in requirements.of_dependents:
         _require_dependent_passed(requirement, chart)
     return _proof(chart, requirements, passed[0])
@@ -228,6 +229,7 @@ def _nearest_tested_error(
     candidates = {record.content: record for record in reversed(state.preferred(other_tests))}
     changed = {
         content: _changed_files(checkout, chart, record, config)
+        # Each comparison reads a revision, and a message is not worth minutes.
         for content, record in sorted(candidates.items())[:MAX_COMPARED]
     }
     content = min(changed, key=lambda content: _distance(changed[content]))
@@ -250,6 +252,7 @@ def _changed_files(
     """The files of a chart that differ between a record's revision and the checkout; None where the
     record is not of its revision alone, or that is not here.
     """
+    # A modified content has files that no revision has.
     if image_records.is_modified(record) or not record.revision:
         return None
     try:

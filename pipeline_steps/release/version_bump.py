@@ -76,6 +76,7 @@ def plan_bump(
     for chart in checkout.each_readable():
         packs_raised = any(checkout.chart(raised).path in chart.subcharts for raised in charts)
         if packs_raised:
+            # Its content changes with the packed chart, and one version must not mean two contents.
             parts.setdefault(chart.name, "patch")
     raised = [
         RaisedVersion(name, checkout.chart_version(name), _next(checkout, name, step, target))
@@ -95,27 +96,29 @@ def _next(checkout: Checkout, name: str, part: Part, target: str) -> str:
     """The chart's own version when it is high enough and free, else the next that is."""
     text = checkout.chart_version(name)
     version = parse_strict(text, chart_yaml(checkout.chart(name).path))
-    taken = _taken_versions(checkout, name, target)
-    if not taken:
+    taken_versions = _taken_versions(checkout, name, target)
+    if not taken_versions:
         return text
-    wanted = bump(max(taken), part)
-    if version >= wanted and _is_free(checkout, name, text):
+    next_version = bump(max(taken_versions), part)
+    if version >= next_version and _is_free(checkout, name, text):
         return text
-    wanted = max(wanted, Version(*version[:3]))
-    while not _is_free(checkout, name, str(wanted)):
-        wanted = bump(wanted)
-    return str(wanted)
+    # Never below what people wrote, also where that is a pre-release.
+    next_version = max(next_version, Version(*version[:3]))
+    while not _is_free(checkout, name, str(next_version)):
+        next_version = bump(next_version)
+    return str(next_version)
 
 
 def _taken_versions(checkout: Checkout, name: str, target: str) -> list[Version]:
-    taken = []
+    versions = []
     if last := last_release_here(checkout, name):
-        taken.append(last.version)
+        versions.append(last.version)
     if target:
+        # The target may have raised it since this branch began.
         tip = open_checkout(checkout.config, newest_revision(checkout.source, target))
         if name in tip.readable_charts and (version := parse(tip.chart_version(name))):
-            taken.append(version)
-    return taken
+            versions.append(version)
+    return versions
 
 
 def _is_free(checkout: Checkout, name: str, version: str) -> bool:
@@ -192,9 +195,9 @@ def _outdated_locks(
     entries = checkout.tree.entries()
 
     def read(paths: Iterable[str]) -> dict[str, bytes]:
-        wanted = list(paths)
-        stored = checkout.tree.read([path for path in wanted if path not in edited])
-        return {**stored, **{path: edited[path] for path in wanted if path in edited}}
+        requested = list(paths)
+        stored = checkout.tree.read([path for path in requested if path not in edited])
+        return {**stored, **{path: edited[path] for path in requested if path in edited}}
 
     locks = {}
     for name in charts:

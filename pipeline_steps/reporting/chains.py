@@ -172,6 +172,7 @@ def released_snapshot(
             for name, text in snapshot.outputs.items()
             if name.startswith(IMAGE)
         }
+        # False sorts first, so each part says what speaks against a snapshot.
         return not images <= builds, outcomes.get(_inputs(snapshot)) != {True}
 
     return min(preferred(snapshots), key=rank, default=None)
@@ -259,7 +260,10 @@ def _chain(
         images=tuple(items[number] for number in images),
         snapshot=snapshot,
         tests=tuple(
-            test for test in tests if not snapshot or test.record.inputs == snapshot.record.inputs
+            # A test counts for the images and dependencies that it ran with.
+            test
+            for test in tests
+            if not snapshot or test.record.inputs == snapshot.record.inputs
         ),
         tag=first("tag_release"),
         production=first("promote"),

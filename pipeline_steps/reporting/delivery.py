@@ -119,6 +119,7 @@ def find_target(config: Config, checkout: Checkout, *, files_only: bool) -> Targ
     name = configured_system(config)
     if name is None or files_only:
         return Target(None, build)
+    # Its revision may be the head of some review, which has a build of its own.
     if build.tag or (build.branch and not build.review):
         kind = f"tag {build.tag}" if build.tag else f"branch {build.branch}"
         return Target(None, build, reason=f"a build of the {kind} is no review")
@@ -145,6 +146,7 @@ def find_review(system: ReviewSystem, build: Build, tested: str) -> Review | Non
         return system.review(build.review)
     revision = build.head or tested
     reviews = [review for review in system.reviews_of(revision) if review.state in _OPEN]
+    # One revision may be in several reviews: of a chain of branches, say.
     current = [review for review in reviews if review.head == revision]
     return next(iter(current or reviews), None)
 
@@ -227,14 +229,15 @@ def keep(folder: Path, system: ReviewSystem, identity: str, verdict: Verdict) ->
     unsent = Unsent(system.name, identity, *verdict[:5], findings)
     path = _path(folder, identity, verdict.revision)
     files.write(path, msgspec.json.encode(unsent))
-    kept = sorted(place.glob("*.json"), key=lambda each: each.stat().st_mtime_ns)
-    for each in kept[:-MAX_UNSENT]:
+    unsent_files = sorted(place.glob("*.json"), key=lambda each: each.stat().st_mtime_ns)
+    for each in unsent_files[:-MAX_UNSENT]:
         log.warning("report: a verdict that could not be sent is dropped: %s", each.name)
         files.remove(each)
     return path
 
 
 def _path(folder: Path, identity: str, revision: str) -> Path:
+    # Hashed, as the id of a review may be a path or an address.
     name = hashlib.sha256(f"{identity}\n{revision}".encode()).hexdigest()[:24]
     return folder / UNSENT / f"{name}.json"
 
@@ -260,6 +263,7 @@ def send_kept(folder: Path, system: ReviewSystem, source: Source) -> Iterator[tu
     for path in sorted((folder / UNSENT).glob("*.json")):
         try:
             unsent = _read(path, source)
+            # pipeline.yaml may name another system by now, where the id means something else.
             if unsent is None or unsent.system != system.name:
                 continue
             review = system.review(unsent.review)

@@ -230,7 +230,7 @@ def findings(checkout: Checkout, verdicts: Iterable[ChartVerdict]) -> tuple[Find
     """
     entries = checkout.tree.entries()
     lengths: dict[str, int] = {}
-    found: dict[Finding, None] = {}
+    distinct: dict[Finding, None] = {}
     for path, line, message in _places(verdicts):
         if path not in entries or entries[path].kind not in ("file", "executable"):
             continue
@@ -238,8 +238,8 @@ def findings(checkout: Checkout, verdicts: Iterable[ChartVerdict]) -> tuple[Find
             lengths[path] = checkout.tree.read([path])[path].count(b"\n") + 1
         if line <= lengths[path]:
             from_top = f"{checkout.folder}/{path}" if checkout.folder else path
-            found[Finding(from_top, line, code(message or "see the verdict", _MESSAGE))] = None
-    return tuple(found)[:MAX_FINDINGS]
+            distinct[Finding(from_top, line, code(message or "see the verdict", _MESSAGE))] = None
+    return tuple(distinct)[:MAX_FINDINGS]
 
 
 def _places(verdicts: Iterable[ChartVerdict]) -> Iterator[tuple[str, int, str]]:

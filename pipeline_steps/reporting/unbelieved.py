@@ -53,7 +53,11 @@ def read_claim(folder: Path) -> Claim:
     JSON or no record of `report` is left out. Raises MachineError when there is no such folder.
     """
     if folder.is_symlink() or not folder.is_dir():
-        raise MachineError("there is no such folder", where=str(folder))
+        raise MachineError(
+            "the folder with what the other build handed over does not exist",
+            where=str(folder),
+            advice="correct --unbelieved; the job before must hand over its state folder",
+        )
     claims = [
         (str(record.get("finished", "")), claim)
         for path in sorted(folder.glob("state*.jsonl"))[:_MAX_FILES]

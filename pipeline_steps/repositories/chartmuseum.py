@@ -238,11 +238,11 @@ class ChartmuseumRepository(Writable, Indexed):
             if answer.status not in (201, 409):
                 raise self._refusal(answer)
             if self.provenance(published) is None:
-                problem = (
-                    "ChartMuseum accepted the .prov, but does not have it: does it name another "
-                    "chart?"
+                raise EvidenceError(
+                    "ChartMuseum accepted the .prov, but does not have it",
+                    where=published.reference,
+                    advice="sign this archive again: the .prov may name another chart",
                 )
-                raise EvidenceError(problem, where=published.reference)
 
     def publish_all(
         self, publications: Iterable[Publication]
@@ -311,7 +311,9 @@ class ChartmuseumRepository(Writable, Indexed):
         # Before it becomes part of a reference, whose digest everybody believes.
         if not re.fullmatch(r"([0-9a-f]{64})?", entry.digest):
             raise EvidenceError(
-                f"{name} {version} has the digest {entry.digest!r}, which is no sha256", where=url
+                f"{name} {version} has the digest {entry.digest!r}, which is no sha256",
+                where=url,
+                advice="let ChartMuseum write its index anew: delete index-cache.yaml and restart it",
             )
         if (entry.name, entry.version) != (name, version):
             return None

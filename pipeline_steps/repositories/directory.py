@@ -76,7 +76,9 @@ class DirectoryRepository(IndexWriter):
         parts = urlsplit(url)
         if parts.netloc not in ("", "localhost") or not parts.path.startswith("/"):
             raise ConfigurationError(
-                "not the URL of a folder", where=url, advice="write file:///folder, absolute"
+                "this is not the URL of a folder",
+                where=url,
+                advice="write file:///folder, absolute",
             )
         self.folder = Path(unquote(parts.path))
         self.url = url.rstrip("/")
@@ -140,7 +142,7 @@ class DirectoryRepository(IndexWriter):
             return None
         except OSError as error:
             raise MachineError(
-                f"cannot be read: {error.strerror}",
+                f"the file cannot be read: {error.strerror}",
                 where=str(path),
                 advice="give the file to this account, or run as the one that owns it",
             ) from error
@@ -248,7 +250,7 @@ class DirectoryRepository(IndexWriter):
                 self._read(new_chart.path) != new_chart.tgz for new_chart in new_charts
             ):
                 raise MachineError(
-                    "files differ from what was just written",
+                    "the folder's files differ from what was just written",
                     where=str(self.folder),
                     advice="run again; if it stays, look at the disk or the network file system",
                 )
@@ -301,6 +303,6 @@ class DirectoryRepository(IndexWriter):
                 raise Conflict(
                     "the index was changed meanwhile",
                     where=str(self.folder / INDEX),
-                    advice="start again",
+                    advice="run it again",
                 )
             files.write(self.folder / INDEX, after, mode=self._mode)

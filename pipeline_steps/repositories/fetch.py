@@ -34,7 +34,7 @@ def fetcher(hosts: Mapping[str, Host], cache: Path | None = None) -> Fetch:
                 f"the dependency {dependency.name} {dependency.version} is not in the repository",
                 where=dependency.repository,
                 advice=(
-                    "it has "
+                    "take one that it has: "
                     f"{', '.join(source.versions(dependency.name)[:5]) or 'no version of it'}"
                 ),
             )

@@ -199,7 +199,9 @@ class GitBranch:
         listed = self._call("ls-tree", "-r", "-z", "--full-tree", commit, max_output=LISTING)
         if len(listed.stdout) > LISTING:
             raise EvidenceError(
-                f"the list of its files has more than {LISTING} bytes", where=self.where
+                f"the list of files of the branch has more than {LISTING} bytes",
+                where=self.where,
+                advice="remove files from the branch that are no charts, or name another branch in the URL",
             )
         if not listed.ok:
             raise self._failure(listed)
@@ -215,7 +217,11 @@ class GitBranch:
         with self._lock:
             (size,) = self._sizes([identity])
             if size > cap:
-                raise EvidenceError(f"a file has {size} bytes, more than {cap}", where=self.where)
+                raise EvidenceError(
+                    f"a file of the branch has {size} bytes, more than {cap}",
+                    where=self.where,
+                    advice="remove it from the branch; archives of charts are smaller",
+                )
             with Objects(self._root, self._environment) as objects:
                 return objects.read([identity])[identity]
 

@@ -226,7 +226,9 @@ class GitPagesRepository(IndexWriter):
             return
         if current != before:
             raise Conflict(
-                "the index was changed meanwhile", where=f"{self.url}/{INDEX}", advice="start again"
+                "the index was changed meanwhile",
+                where=f"{self.url}/{INDEX}",
+                advice="run it again",
             )
         self._branch.push(self._branch.commit(tip, {INDEX: after}, f"Rewrite {INDEX}"))
 
@@ -323,7 +325,7 @@ def _open_branch(remote: str, branch: str, hosts: Mapping[str, Host], where: str
             "git+file:///path#branch"
         )
         raise ConfigurationError(
-            "not the URL of a git repository", where=redact(where), advice=advice
+            "this is not the URL of a git repository", where=redact(where), advice=advice
         )
     # A user name alone belongs to ssh URLs (git@host) and may be a token in others.
     if parts.password or (parts.username and parts.scheme != "ssh"):

@@ -117,7 +117,7 @@ class Releases:
         repositories; None when absent.
         """
         # First without the API: its rate limit counts each request, downloads do not.
-        answer = self._github.public(f"{self.downloads}{place}", cap=archives.LARGEST)
+        answer = self._github.get_anonymously(f"{self.downloads}{place}", cap=archives.LARGEST)
         if answer.status == 200:
             return answer.body
         if answer.status != 404:

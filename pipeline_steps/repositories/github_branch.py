@@ -16,7 +16,7 @@ import msgspec
 from pipeline_steps.repositories import index
 from pipeline_steps.repositories.git_branch import object_id
 from pipeline_steps.repositories.indexed import INDEX
-from pipeline_steps.services.github import RAW, Github, decode, error_for, explain
+from pipeline_steps.services.github import RAW, Github, decode, error_for, error_message
 from pipeline_steps.toolbox.errors import Conflict, MachineError
 
 BRANCH = "gh-pages"
@@ -58,14 +58,14 @@ class Branch:
             # by now.
             body["sha"] = object_id(before)
         answer = self._github.call("PUT", f"/contents/{INDEX}", body=body, allowed={409, 422})
-        words = explain(answer.body)
+        words = error_message(answer.body)
         # 409 may also mean that branch rules forbid the commit. 422 with "sha" means that the file
         # exists, while there was none when we read.
         if (answer.status == 409 and "violation" not in words) or (
             answer.status == 422 and '"sha"' in words
         ):
             raise Conflict(
-                "the index was changed meanwhile", where=self.where, advice="start again"
+                "the index was changed meanwhile", where=self.where, advice="run it again"
             )
         if answer.status in (409, 422):
             raise error_for(answer)
@@ -87,7 +87,7 @@ class Branch:
         commit = self._make("commits", {"message": f"Begin {INDEX}", "tree": tree, "parents": []})
         new = {"ref": f"refs/heads/{BRANCH}", "sha": commit}
         answer = self._github.call("POST", "/git/refs", body=new, allowed={422}, idempotent=True)
-        if answer.status == 422 and "exists" not in explain(answer.body):
+        if answer.status == 422 and "exists" not in error_message(answer.body):
             raise error_for(answer)
         return answer.status == 201
 

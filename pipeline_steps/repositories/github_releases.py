@@ -76,7 +76,7 @@ class GithubReleasesRepository(IndexWriter):
         place = url.removeprefix(SCHEME)
         if not _PLACE.fullmatch(place):
             raise ConfigurationError(
-                "not a GitHub repository", where=url, advice=f"write {SCHEME}owner/repo"
+                "this is not a GitHub repository", where=url, advice=f"write {SCHEME}owner/repo"
             )
         self.url = url
         github = Github(place, hosts, budget=budget)

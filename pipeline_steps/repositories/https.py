@@ -50,7 +50,11 @@ class HttpsRepository(IndexReader):
         if entry is None or entry.removed:
             return None
         if not entry.urls:
-            raise EvidenceError(f"{name} {version} has no URL in the index", where=self.url)
+            raise EvidenceError(
+                f"{name} {version} has no URL in the index",
+                where=self.url,
+                advice="have its publisher correct the entry: pipeline-steps audit --fix URL",
+            )
         place = self._web.place(entry.urls[0], f"{name} {version}")
         read_archive = functools.partial(self._get, place)
         return IndexedArchive(

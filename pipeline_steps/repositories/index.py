@@ -31,8 +31,8 @@ PARSED_LARGEST = 24 * 2**20
 #: Lines are kept by number, which takes many times the bytes of empty ones.
 MOST_LINES = 2_000_000
 _EMPTY = f'apiVersion: v1\nentries: {{}}\ngenerated: "{CREATED}"\n'.encode()
-_ADVICE = "regenerate rebuilds the index"
-_READ = frozenset({"name", "version", "digest", "urls", "removed", "created"})
+ADVICE = "regenerate rebuilds the index"
+_READ_FIELDS = frozenset({"name", "version", "digest", "urls", "removed", "created"})
 #: Line ends as libyaml counts them.
 _LINE_END = re.compile(rb"\r\n|\n|\r|\xc2\x85|\xe2\x80[\xa8\xa9]")
 #: Anything but comments below a line.
@@ -81,7 +81,7 @@ def _sorted(value: Any) -> Any:
 _Fields = Mapping[str, Any]
 
 
-class _Piece(NamedTuple):
+class _Edit(NamedTuple):
     """A text to insert, replacing the bytes from `start` to `end`."""
 
     start: int
@@ -110,15 +110,21 @@ class Index:
         self.data = _EMPTY if data is None else data
         if len(self.data) > LARGEST:
             raise EvidenceError(
-                f"{len(self.data)} bytes of YAML, more than {LARGEST} are not read", where=where
+                f"the index has {len(self.data)} bytes of YAML, more than {LARGEST} are not read",
+                where=where,
+                advice="split the repository, or remove old versions from its index",
             )
         if self.data.count(b"\n") > MOST_LINES:
-            raise EvidenceError(f"more than {MOST_LINES} lines are not read", where=where)
+            raise EvidenceError(
+                f"the index has more than {MOST_LINES} lines, and no more are read",
+                where=where,
+                advice="split the repository, or remove old versions from its index",
+            )
         # Insertions go between lines, so the last one must be complete.
         if not self.data.endswith(b"\n"):
             self.data += b"\n"
         self._entry_cache: dict[bytes, Entry] = earlier._entry_cache if earlier else {}
-        self._placed: dict[str, list[tuple[Entry, int]]] = {}
+        self._entry_offsets: dict[str, list[tuple[Entry, int]]] = {}
         # Fast path for the usual style; None means that it must be parsed as a whole.
         blocks = index_blocks.find(self.data)
         self._tree = None if blocks else _parse_whole(self.data, where)
@@ -144,19 +150,19 @@ class Index:
 
     def _entries_of(self, name: str) -> list[tuple[Entry, int]]:
         """The entries of a chart, with the offsets of their first lines."""
-        if name not in self._placed:
+        if name not in self._entry_offsets:
             block = self._blocks.charts.get(name)
-            placed = self._read(name, block) if block else []
+            placed = self._read_chart(name, block) if block else []
             versions: set[str] = set()
             for entry, offset in placed:
                 if entry.version in versions:
                     problem = f"{name} {entry.version} is in the index twice"
                     raise _failure(problem, self.where, _lines_before(self.data, offset))
                 versions.add(entry.version)
-            self._placed[name] = placed
-        return self._placed[name]
+            self._entry_offsets[name] = placed
+        return self._entry_offsets[name]
 
-    def _read(self, name: str, block: Block) -> list[tuple[Entry, int]]:
+    def _read_chart(self, name: str, block: Block) -> list[tuple[Entry, int]]:
         if self._tree:
             placed = _entries(name, self._tree.charts[name], self.where)
             return [(entry, self._tree.lines[line]) for entry, line in placed]
@@ -186,11 +192,11 @@ class Index:
         """
         data = b"entries:\n" + lines
         try:
-            return _entries(name, _chart(name, data, self.where), self.where)
+            return _entries(name, _chart_node(name, data, self.where), self.where)
         except EvidenceError:
             # Parse again below as many empty lines as in the index: the error names the right line.
             data = b"\n" * (_lines_before(self.data, start) - above) + data
-            return _entries(name, _chart(name, data, self.where), self.where)
+            return _entries(name, _chart_node(name, data, self.where), self.where)
 
     def with_entry(self, new: _Fields) -> bytes:
         """The index with one more entry; see `with_entries`."""
@@ -206,7 +212,11 @@ class Index:
             name, version = str(new_entry["name"]), str(new_entry["version"])
             chart_entries = charts.setdefault(name, {})
             if version in chart_entries or self.find(name, version):
-                raise EvidenceError(f"{name} {version} is in the index already", where=self.where)
+                raise EvidenceError(
+                    f"{name} {version} is in the index already",
+                    where=self.where,
+                    advice="raise the version: a published one is never replaced",
+                )
             chart_entries[version] = new_entry
         newest_by_chart = {
             name: [charts[name][version] for version in newest_first(charts[name])]
@@ -215,22 +225,22 @@ class Index:
         if self._tree and self._tree.json:
             return self._add_to_json(newest_by_chart)
         if self._tree and self._tree.braces:
-            pieces = [self._replace_braces(*self._tree.braces, newest_by_chart)]
+            edits = [self._replace_braces(*self._tree.braces, newest_by_chart)]
         else:
-            pieces = [
-                piece
+            edits = [
+                change
                 for name, newest in newest_by_chart.items()
-                for piece in self._insertions(name, newest)
+                for change in self._insertions(name, newest)
             ]
         data, parts, position = memoryview(self.data), list[bytes | memoryview](), 0
         # Copy unchanged bytes between the insertions; entries of other charts are never
         # rewritten.
-        for piece in sorted(pieces, key=lambda piece: piece.start):
-            parts += [data[position : piece.start], piece.text.encode()]
-            position = piece.end
+        for change in sorted(edits, key=lambda change: change.start):
+            parts += [data[position : change.start], change.text.encode()]
+            position = change.end
         return b"".join((*parts, data[position:]))
 
-    def _insertions(self, name: str, newest: Sequence[_Fields]) -> Iterator[_Piece]:
+    def _insertions(self, name: str, newest: Sequence[_Fields]) -> Iterator[_Edit]:
         """The texts to insert for a chart: each new entry before the first older one."""
         existing, block, indent = (
             self._entries_of(name),
@@ -240,19 +250,21 @@ class Index:
         if block is None:
             later = (place.start for key, place in self._blocks.charts.items() if key > name)
             start = next(later, self._blocks.end)
-            yield _Piece(start, start, _chart_lines(name, newest, indent))
+            yield _Edit(start, start, _chart_lines(name, newest, indent))
         elif not existing:  # the chart is named and has no version: [] or nothing
             end = self._end_of_lone_line(name, block.start, block.end)
-            yield _Piece(block.start, end, _chart_lines(name, newest, indent))
+            yield _Edit(block.start, end, _chart_lines(name, newest, indent))
         else:
             starts = [*(offset for _, offset in existing), block.end]
             columns = [self._column(name, offset) for offset in starts[:-1]]
-            for new_entry, place in _places(newest, [entry.version for entry, _ in existing]):
-                yield _Piece(starts[place], starts[place], _item_lines(new_entry, columns[0]))
+            for new_entry, place in _insert_positions(
+                newest, [entry.version for entry, _ in existing]
+            ):
+                yield _Edit(starts[place], starts[place], _item_lines(new_entry, columns[0]))
 
     def _replace_braces(
         self, start: int, end: int, charts: Mapping[str, Sequence[_Fields]]
-    ) -> _Piece:
+    ) -> _Edit:
         """Replace `entries: {}` by a block."""
         if self._blocks.charts:
             raise _failure(
@@ -262,15 +274,15 @@ class Index:
             )
         end = self._end_of_lone_line("entries", start, end)
         text = "".join(_chart_lines(name, newest, 2) for name, newest in charts.items())
-        return _Piece(start, end, f"entries:\n{text}")
+        return _Edit(start, end, f"entries:\n{text}")
 
     def _end_of_lone_line(self, name: str, start: int, end: int) -> int:
         """The end of the line at `start`, after which only comments may follow in its block."""
         line = _LINE_END.search(self.data, start, end)
-        behind = line.end() if line else end
-        if _CONTENT.search(self.data, behind - 1, end):
+        line_end = line.end() if line else end
+        if _CONTENT.search(self.data, line_end - 1, end):
             raise self._unwritable(name, start)
-        return behind
+        return line_end
 
     def _column(self, name: str, offset: int) -> int:
         """The column of an entry's dash."""
@@ -287,11 +299,15 @@ class Index:
         try:
             content = json_reader.decode(self.data.removeprefix(codecs.BOM_UTF8))
         except ValueError as problem:
-            raise EvidenceError(f"an index in braces that is not JSON: {problem}", where=self.where)
+            raise EvidenceError(
+                f"the index begins with a brace and is not JSON: {problem}",
+                where=self.where,
+                advice=ADVICE,
+            )
         for name, newest in charts.items():
             versions = list(content["entries"].get(name) or [])
             for new_entry, place in reversed(
-                [*_places(newest, [entry.version for entry, _ in self._entries_of(name)])]
+                [*_insert_positions(newest, [entry.version for entry, _ in self._entries_of(name)])]
             ):
                 versions.insert(place, dict(new_entry))
             content["entries"][name] = versions
@@ -299,7 +315,9 @@ class Index:
         return json.dumps(content, indent=2, ensure_ascii=False).encode() + b"\n"
 
 
-def _places(newest: Sequence[_Fields], versions: Sequence[str]) -> Iterator[tuple[_Fields, int]]:
+def _insert_positions(
+    newest: Sequence[_Fields], versions: Sequence[str]
+) -> Iterator[tuple[_Fields, int]]:
     """Each new entry, newest first, with the position of the first existing version that is
     older.
     """
@@ -329,10 +347,14 @@ class _Tree(NamedTuple):
 def _parse_whole(data: bytes, where: str) -> _Tree:
     _, root = yaml_reader.parse(data, where, largest=PARSED_LARGEST, error=EvidenceError)
     if not isinstance(root, yaml_reader.Mapping) or root.get("apiVersion") is None:
-        raise EvidenceError("not an index: it has no apiVersion", where=where, advice=_ADVICE)
+        raise EvidenceError(
+            "the file is no index: it has no apiVersion", where=where, advice=ADVICE
+        )
     charts = root.get("entries")
     if not isinstance(charts, yaml_reader.Mapping):
-        raise EvidenceError("entries is missing or no mapping", where=where, advice=_ADVICE)
+        raise EvidenceError(
+            "entries of the index is missing or no mapping", where=where, advice=ADVICE
+        )
     keys = [key for mapping in (root, charts) for key, _ in mapping.items]
     items = [
         item
@@ -359,7 +381,7 @@ def _parse_whole(data: bytes, where: str) -> _Tree:
     )
 
 
-def _chart(name: str, data: bytes, where: str) -> yaml_reader.Node | None:
+def _chart_node(name: str, data: bytes, where: str) -> yaml_reader.Node | None:
     """What an index says of a chart that is the only one in it."""
     _, root = yaml_reader.parse(data, where, largest=2 * LARGEST, error=EvidenceError)
     charts = root.get("entries") if isinstance(root, yaml_reader.Mapping) else None
@@ -379,7 +401,9 @@ def _entry(name: str, node: yaml_reader.Node, where: str) -> Entry:
     if not isinstance(node, yaml_reader.Mapping):
         raise _failure(f"an entry of {name} is not a mapping", where, node.line)
     fields = {
-        key.value: yaml_reader.plain_value(item) for key, item in node.items if key.value in _READ
+        key.value: yaml_reader.plain_value(item)
+        for key, item in node.items
+        if key.value in _READ_FIELDS
     }
     version, urls, digest = (
         fields.get("version"),
@@ -401,7 +425,7 @@ def _entry(name: str, node: yaml_reader.Node, where: str) -> Entry:
 
 
 def _failure(problem: str, where: str, line: int) -> EvidenceError:
-    return EvidenceError(problem, where=f"{where}:{line + 1}", advice=_ADVICE)
+    return EvidenceError(problem, where=f"{where}:{line + 1}", advice=ADVICE)
 
 
 def _offsets(data: bytes, lines: set[int], start: int = 0) -> dict[int, int]:

@@ -76,9 +76,17 @@ def _parse_whole(data: bytes, where: str) -> list[tuple[str, Node]]:
     _, root = yaml_reader.parse(data, where, largest=index.PARSED_LARGEST, error=EvidenceError)
     charts = root.get("entries") if isinstance(root, yaml_reader.Mapping) else None
     if not isinstance(charts, yaml_reader.Mapping) or not isinstance(root, yaml_reader.Mapping):
-        raise EvidenceError("entries is missing or no mapping", where=where)
+        raise EvidenceError(
+            "entries of the index is missing or no mapping",
+            where=where,
+            advice=index.ADVICE,
+        )
     if root.get("apiVersion") is None:
-        raise EvidenceError("not an index: it has no apiVersion", where=where)
+        raise EvidenceError(
+            "the file is no index: it has no apiVersion",
+            where=where,
+            advice=index.ADVICE,
+        )
     return [(key.value, node) for key, node in charts.items]
 
 
@@ -172,7 +180,13 @@ def readable(whole: index.Index, name: str) -> Readable:
         if not fault and row.version in entries:
             fault = f"{name} {row.version} is in the index twice; the first entry counts"
         if fault:
-            faults.append(EvidenceError(fault, where=row.where))
+            faults.append(
+                EvidenceError(
+                    fault,
+                    where=row.where,
+                    advice="pipeline-steps audit --fix URL corrects entries",
+                )
+            )
             by_version.setdefault(row.version, faults[-1])
             continue
         created = row.fields.get("created")
@@ -218,7 +232,9 @@ def without_rows(data: bytes, removed: Iterable[Row], where: str) -> bytes:
         content = json_reader.decode(data)
     except ValueError as problem:
         raise EvidenceError(
-            "it is written in a style that this program cannot remove entries from", where=where
+            "the index is written in a style that this program cannot remove entries from",
+            where=where,
+            advice="let helm write it anew: helm repo index",
         ) from problem
     for name, row_numbers in numbers.items():
         content["entries"][name] = [

@@ -46,7 +46,7 @@ def open_repository(url: str, hosts: _Hosts) -> Repository:
         if url.startswith(start):
             return kind(url, hosts)
     advice = f"write {_WRITABLE_URLS}; or https://host/path, which is only read"
-    raise ConfigurationError("not the URL of a chart repository", where=url, advice=advice)
+    raise ConfigurationError("this is not the URL of a chart repository", where=url, advice=advice)
 
 
 def open_writable(url: str, hosts: _Hosts) -> Writable:

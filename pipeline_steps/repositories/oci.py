@@ -175,7 +175,9 @@ class OciRepository(Writable):
         # helm takes the last of several: what one reader checks another would not install.
         if len(layers) != 1:
             raise EvidenceError(
-                "it is not a helm chart: it has no chart layer, or several", where=reference
+                "the artifact is no helm chart: it has no chart layer, or several",
+                where=reference,
+                advice="push the chart again with helm push, or correct the reference",
             )
         data = self._registry(name).blob(
             self._chart_repository(name).path, layers[0].digest, cap=archives.LARGEST

@@ -43,7 +43,7 @@ class Web:
             # the query.
             place = url.rpartition("@")[2].partition("?")[0]
             raise ConfigurationError(
-                "not the URL of a folder on a web server", where=repr(place), advice=advice
+                "this is not the URL of a folder on a web server", where=repr(place), advice=advice
             )
         place = self.url.partition("://")[2]
         if not self.allowed(self.url):
@@ -82,10 +82,13 @@ class Web:
             raise EvidenceError(
                 f"{label} has the URL {where!a}, which is not https, or is not a valid URL",
                 where=self.url,
+                advice="have its publisher correct the entry: pipeline-steps audit --fix URL",
             )
         if not self.allowed(place):
             raise EvidenceError(
-                f"{label} has the URL {http.safe_url(place)}, which is not https", where=self.url
+                f"{label} has the URL {http.safe_url(place)}, which is not https",
+                where=self.url,
+                advice="have the repository name https, or write plain_http: true for its host in `hosts`",
             )
         return place
 

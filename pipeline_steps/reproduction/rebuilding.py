@@ -143,7 +143,9 @@ def _compare_images(
         if must_be_equal:
             return Outcome((), (digests,), (note,))
         raise EvidenceError(
-            f"{note}, and its builder promises no equal digest", where=str(recorded)
+            f"{note}, and its builder promises no equal digest",
+            where=str(recorded),
+            advice="restore the image in the registry; without it nothing can be compared",
         ) from error
     rebuilt_images = {
         image.platform: image

@@ -195,7 +195,7 @@ def _tested_content(record: Record, checkout: Checkout) -> str | None:
     for path, recorded in tested.items():
         if path not in checkout.tree.entries() or checkout.tree.digests([path])[path] != recorded:
             raise ConfigurationError(
-                "is not the values file that was tested with",
+                "this is not the values file that was tested with",
                 where=path,
                 advice="check out the revision that was tested",
             )

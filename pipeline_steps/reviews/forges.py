@@ -38,7 +38,7 @@ def number_of(id: str, kind: Kind, pages: str) -> str:
     number = re.fullmatch(rf"{kind.sign}?(\d{{1,10}})", id.removeprefix(pages))
     if number is None:
         raise UsageError(
-            f"not a {kind.name} of this {kind.owner}",
+            f"this is not a {kind.name} of this {kind.owner}",
             where=id,
             advice=f"give its number, or a URL like {pages}1",
         )
@@ -108,11 +108,11 @@ class VerdictComments(ABC, Generic[AnyComment]):
         number, url: of the review. Raises MachineError when the server does not show it then.
         """
         body = f"{self._marker}\n{text}".strip()
-        ours = self._marked(number)
-        if len(ours) == 1 and ours[0].body.strip() == body:
-            return ours[0], False
-        if ours:
-            self._edit(number, ours[0], body)
+        own_comments = self._marked(number)
+        if len(own_comments) == 1 and own_comments[0].body.strip() == body:
+            return own_comments[0], False
+        if own_comments:
+            self._edit(number, own_comments[0], body)
         else:
             # A lost answer is not repeated: the next run finds the comment by its marker.
             self._create(number, body)
@@ -129,12 +129,12 @@ class VerdictComments(ABC, Generic[AnyComment]):
 
     def _marked(self, number: str) -> list[AnyComment]:
         """Our comments with the marker, the oldest first."""
-        ours = self._ours(number)
-        marked = [comment for comment in ours if comment.body.startswith(self._marker)]
+        own_comments = self._own_comments(number)
+        marked = [comment for comment in own_comments if comment.body.startswith(self._marker)]
         return sorted(marked, key=lambda comment: comment.id)
 
     @abstractmethod
-    def _ours(self, number: str) -> Iterable[AnyComment]:
+    def _own_comments(self, number: str) -> Iterable[AnyComment]:
         """The comments on a review that the account of the token wrote."""
 
     @abstractmethod

@@ -341,11 +341,13 @@ class GerritReviews:
         vote, reason = self._vote_for(change, verdict.word)
         text, comments = self._text(change, verdict)
         number = change.patch_sets[verdict.revision].number
-        told = [message for message in self._own(change, myself, number) if text_of(message)]
+        own_messages = [
+            message for message in self._own(change, myself, number) if text_of(message)
+        ]
         body: dict[str, Any] = {}
         if vote is not None and vote != self._shown(change, myself):
             body["labels"] = {self._label: vote}
-        if not told or text_of(told[-1]) != text:
+        if not own_messages or text_of(own_messages[-1]) != text:
             body.update({"message": text, "comments": comments, "omit_duplicate_comments": True})
         if not body:
             return _Post(None, vote, reason)
@@ -370,21 +372,21 @@ class GerritReviews:
         return vote, "" if word in votes else f"{self._label} has no vote for {word}"
 
     def _configured_label(self, change: Change) -> tuple[str, Label]:
-        found = change.label(self._label)
-        if found is None:
+        name_and_label = change.label(self._label)
+        if name_and_label is None:
             raise MachineError(
                 f"the project {change.project} has no label {self._label}",
                 where=self._gerrit.url,
                 advice="create it there, or name another in review.gerrit.label",
             )
-        return found
+        return name_and_label
 
-    def _may_not_vote(self, change: Change, vote: int, said: str = "") -> PipelineError:
+    def _may_not_vote(self, change: Change, vote: int, reason: str = "") -> PipelineError:
         return AccessRefused(
             f"{self._gerrit.account} may not vote {self._label}{vote:+d}"
-            f"{': ' if said else ''}{said}",
+            f"{': ' if reason else ''}{reason}",
             where=self._url(change),
-            advice=f"it needs the right Label {self._label} on refs/heads/{change.branch} of "
+            advice=f"give it the right Label {self._label} on refs/heads/{change.branch} of "
             f"{change.project}",
         )
 
@@ -424,8 +426,8 @@ class GerritReviews:
 
     def _shown(self, change: Change, account: Account) -> int:
         """The vote of an account on the newest patch set, 0 for none."""
-        found = change.label(self._label)
-        shown = found[1].shown.get(account.id) if found else None
+        name_and_label = change.label(self._label)
+        shown = name_and_label[1].shown.get(account.id) if name_and_label else None
         return shown.value or 0 if shown else 0
 
     def _check_echo(self, sent: Mapping[str, int], answer: ReviewAnswer, url: str) -> None:
@@ -442,19 +444,19 @@ class GerritReviews:
         """What follows a refused review: a message where the change was closed meanwhile. Raises
         else.
         """
-        said, url = words(answer), self._url(change)
+        reason, url = words(answer), self._url(change)
         if answer.status == 403:
             raise AccessRefused(
-                f"{self._gerrit.account} may not vote {self._label}: {said}",
+                f"{self._gerrit.account} may not vote {self._label}: {reason}",
                 where=url,
-                advice=f"it needs the right Label {self._label} on refs/heads/{change.branch} of "
+                advice=f"give it the right Label {self._label} on refs/heads/{change.branch} of "
                 f"{change.project}",
             )
         now = self._read(change.number)
         if answer.status == 409 and (now.status, now.head) != (change.status, change.head):
             return self._deliver(now, verdict)
         raise MachineError(
-            f"Gerrit refuses the verdict: {said}",
+            f"Gerrit refuses the verdict: {reason}",
             where=url,
             advice="mend what it names; `pipeline-steps doctor --for report` asks it again",
         )
@@ -528,15 +530,15 @@ class GerritReviews:
         return self._votes_of_label(change, condition[1], condition[2])
 
     def _votes_of_label(self, change: Change, name: str, value: str) -> tuple[Vote, ...]:
-        found = change.label(name)
-        if found is None:
+        name_and_label = change.label(name)
+        if name_and_label is None:
             raise ConfigurationError(
                 f"the project {change.project} has no label {name}",
                 where="approvals: gerrit",
-                advice=f"it has {', '.join(sorted(change.labels)) or 'none'}",
+                advice=f"name one of those that it has: {', '.join(sorted(change.labels)) or 'none'}",
             )
-        label = found[1]
-        wanted = label.highest if value == "MAX" else int(value)
+        label = name_and_label[1]
+        approving_value = label.highest if value == "MAX" else int(value)
         head = change.patch_sets[change.head].number
         votes = []
         newest = newest_votes(change, name)
@@ -545,18 +547,18 @@ class GerritReviews:
             # A vote on the newest patch set that is not shown there was taken away; one on an
             # earlier one that shows another vote now was replaced.
             is_valid = shown.value == cast.value if shown else cast.number != head
-            if cast.value == wanted and is_valid:
+            if cast.value == approving_value and is_valid:
                 reason = f"{cast.proxy.name} gave it in this name" if cast.proxy else ""
-                revision, given = change.revision_of(cast.number), rfc3339(cast.date)
-                votes.append(Vote(cast.account.name, revision, "approve", given, reason))
+                revision, date = change.revision_of(cast.number), rfc3339(cast.date)
+                votes.append(Vote(cast.account.name, revision, "approve", date, reason))
         for account, vote in label.shown.items():
-            told = newest.get(account)
-            is_told = told is not None and told.value == vote.value
-            revision = change.revision_of(told.number) if told and is_told else ""
+            cast_vote = newest.get(account)
+            is_from_message = cast_vote is not None and cast_vote.value == vote.value
+            revision = change.revision_of(cast_vote.number) if cast_vote and is_from_message else ""
             # A vote that came with a push, or whose message was deleted, rejects all the same.
             if vote.value == label.lowest < 0:
                 votes.append(Vote(vote.name, revision, "reject", rfc3339(vote.date)))
-            elif vote.value == wanted and not is_told:
+            elif vote.value == approving_value and not is_from_message:
                 reason = "Gerrit does not say on which patch set it was given"
                 votes.append(Vote(vote.name, "", "approve", rfc3339(vote.date), reason))
         return tuple(votes)
@@ -565,15 +567,17 @@ class GerritReviews:
         """The votes that a submit requirement's expression counts; one in the requirement's own
         name when it is fulfilled by something else.
         """
-        found = [each for each in change.submit_requirements if each.name.lower() == name.lower()]
-        if not found:
+        requirements = [
+            each for each in change.submit_requirements if each.name.lower() == name.lower()
+        ]
+        if not requirements:
             raise ConfigurationError(
                 f"the project {change.project} has no submit requirement {name}",
                 where="approvals: gerrit",
-                advice="it has "
+                advice="name one of those that it has: "
                 + (", ".join(sorted(each.name for each in change.submit_requirements)) or "none"),
             )
-        requirement = found[0]
+        requirement = requirements[0]
         unfulfilled = (
             ""
             if requirement.status in _FULFILLED
@@ -634,14 +638,16 @@ class GerritReviews:
         """Raise NotApproved when the submit would bring more than this change to any mainline."""
         path = f"{self._path(change.number)}/submitted_together?o=NON_VISIBLE_CHANGES"
         together = self._gerrit.get(path, Together)
-        others = [each for each in together.changes if each.number != change.number]
-        if not others and not together.non_visible_changes:
+        other_changes = [each for each in together.changes if each.number != change.number]
+        if not other_changes and not together.non_visible_changes:
             return
-        named = [f"{each.id} ({each.subject[:60]})" for each in others]
+        described = [f"{each.id} ({each.subject[:60]})" for each in other_changes]
         if together.non_visible_changes:
-            named.append(f"{together.non_visible_changes} that {self._gerrit.account} cannot see")
+            described.append(
+                f"{together.non_visible_changes} that {self._gerrit.account} cannot see"
+            )
         raise NotApproved(
-            f"Gerrit would submit other changes with it: {', '.join(named)}",
+            f"Gerrit would submit other changes with it: {', '.join(described)}",
             where=self._url(change),
             advice="merge those that it stands on first; changes of one topic are submitted by "
             "hand, or after the topic is taken off",
@@ -650,33 +656,37 @@ class GerritReviews:
     def _check_company(self, change: Change) -> None:
         """Raise EvidenceError when changes were added to the submit after `_refuse_company`."""
         query = f"submissionid:{change.submission_id}"
-        others = [
+        other_ids = [
             each.id
             for each in self._gerrit.changes(query, OPTIONS, Change)
             if each.number != change.number
         ]
-        if others:
+        if other_ids:
             raise EvidenceError(
-                f"Gerrit submitted other changes with it: {', '.join(others)}",
+                f"Gerrit submitted other changes with it: {', '.join(other_ids)}",
                 where=self._url(change),
                 advice="somebody added them meanwhile; see whether they are approved and tested",
             )
 
     def _not_merged(self, change: Change, answer: http.Response) -> PipelineError:
         """The error for a refused submit, with Gerrit's words."""
-        said, url = words(answer), self._url(change)
+        reason, url = words(answer), self._url(change)
         if answer.status == 403:
             return AccessRefused(
-                f"{self._gerrit.account} may not submit: {said}",
+                f"{self._gerrit.account} may not submit: {reason}",
                 where=url,
-                advice=f"it needs the right Submit on refs/heads/{change.branch} of "
+                advice=f"give it the right Submit on refs/heads/{change.branch} of "
                 f"{change.project}",
             )
-        if "submit requirement" in said or "work in progress" in said or "unsatisfied" in said:
+        if (
+            "submit requirement" in reason
+            or "work in progress" in reason
+            or "unsatisfied" in reason
+        ):
             advice = "have what it names done: its page shows the votes that are missing"
-            return NotApproved(f"Gerrit does not submit it: {said}", where=url, advice=advice)
+            return NotApproved(f"Gerrit does not submit it: {reason}", where=url, advice=advice)
         advice = "rebase the change on its target, and have the new patch set reviewed"
-        return Conflict(f"Gerrit does not submit it: {said}", where=url, advice=advice)
+        return Conflict(f"Gerrit does not submit it: {reason}", where=url, advice=advice)
 
 
 class _Post(NamedTuple):

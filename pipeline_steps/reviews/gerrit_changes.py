@@ -194,8 +194,8 @@ class Change(msgspec.Struct, rename={"number": "_number"}):
 
     def revision_of(self, number: int) -> str:
         """The revision of a patch set; "" when it is not known."""
-        found = (sha for sha, each in self.revisions.items() if each.number == number)
-        return next(found, "")
+        shas = (sha for sha, each in self.revisions.items() if each.number == number)
+        return next(shas, "")
 
 
 class CastVote(NamedTuple):
@@ -233,8 +233,8 @@ def cast_votes(change: Change) -> Iterator[CastVote]:
         proxy = real if real is not None and real.id != message.author.id else None
         number = int(first_line[1])
         for word in first_line[2].split():
-            given = _GIVEN.fullmatch(word)
-            label, value = (given[1], int(given[2])) if given else (word.removeprefix("-"), 0)
+            cast = _GIVEN.fullmatch(word)
+            label, value = (cast[1], int(cast[2])) if cast else (word.removeprefix("-"), 0)
             yield CastVote(message.author, label, value, number, message.date, proxy)
 
 

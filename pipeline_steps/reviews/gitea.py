@@ -38,7 +38,7 @@ from pipeline_steps.reviews.review import (
     Vote,
     Word,
 )
-from pipeline_steps.services.gitea import Gitea, decode, explain
+from pipeline_steps.services.gitea import Gitea, decode, error_message
 from pipeline_steps.services.rest import segment
 from pipeline_steps.sources.source import Tag
 from pipeline_steps.toolbox import clock, http, json_reader, retry
@@ -379,7 +379,7 @@ class GiteaReviews:
 
     def _refusal(self, answer: http.Response, review: Review) -> PipelineError:
         """The error for a merge that Gitea refuses (routers/api/v1/repo/pull.go)."""
-        words = explain(answer.body)
+        words = error_message(answer.body)
         if answer.status == 409:
             if "head out of date" in words:
                 return Conflict(
@@ -392,7 +392,7 @@ class GiteaReviews:
             return Conflict(problem, where=review.url, advice="rebase it")
         if "try again later" in words:
             return _NotYetMergeable(
-                "it conflicts with the target, or Gitea has not compared the two yet",
+                "the pull request conflicts with the target, or Gitea has not compared the two yet",
                 where=review.url,
                 advice="rebase it, or try again",
             )
@@ -455,15 +455,15 @@ def _ends_with(pushes: list[tuple[str | None, _Push]], head: str) -> bool:
 
 def _vote(account: str, opinion: _Opinion) -> Vote | None:
     """What a person's newest opinion counts for; None for a rejection that does not count."""
-    given = clock.rfc3339_of(opinion.submitted_at)
+    date = clock.rfc3339_of(opinion.submitted_at)
     if opinion.state == "REQUEST_CHANGES":
         if opinion.dismissed or not opinion.official:
             return None
-        return Vote(account, opinion.commit_id, "reject", given)
+        return Vote(account, opinion.commit_id, "reject", date)
     reasons = (
         (opinion.dismissed, "it was dismissed"),
         (not opinion.official, "not official: without the right to write, or not in the list"),
         (opinion.stale, "Gitea calls it stale: other changes were pushed since"),
     )
     reason = next((words for applies, words in reasons if applies), "")
-    return Vote(account, opinion.commit_id, "approve", given, reason)
+    return Vote(account, opinion.commit_id, "approve", date, reason)

@@ -112,7 +112,7 @@ class Comments(VerdictComments[_Comment]):
         super().__init__(name)
         self._gitea = gitea
 
-    def _ours(self, number: str) -> Iterator[_Comment]:
+    def _own_comments(self, number: str) -> Iterator[_Comment]:
         login = self._gitea.login
         for comment in self._gitea.pages(f"/issues/{number}/comments", _Comment):
             if comment.user and comment.user.login == login:

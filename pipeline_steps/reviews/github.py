@@ -149,6 +149,7 @@ class GithubReviews:
         self._github = Github(
             repository, hosts, api=settings.api_url, environ=variables, budget=budget
         )
+        # Check runs are for apps ("Checks"): the token of Actions is one, a personal token is not.
         in_actions = variables.get("GITHUB_ACTIONS") == "true"
         kind = settings.verdict or ("check" if in_actions else "status")
         self.abilities = Abilities(
@@ -160,6 +161,7 @@ class GithubReviews:
         self._verdicts = Verdicts(self._github, settings.name, kind)
         self._comments = Comments(self._github, settings.name)
         self._merges = Merges(self._github, settings.merge_method, self._pull)
+        # A run's number is of its own repository: elsewhere it would name somebody else's run.
         same = variables.get("GITHUB_REPOSITORY", "").lower() == repository.lower()
         self._run = variables.get("GITHUB_RUN_ID", "") if same else ""
         self._page = f"{self._github.web}/{repository}"
@@ -176,8 +178,10 @@ class GithubReviews:
 
     def _described(self, pull: Pull) -> Review:
         # Former heads are kept nowhere but in what people said of them.
-        said_of = (opinion.commit_id for opinion in self._opinions(str(pull.number)))
-        known = dict.fromkeys(sha for sha in said_of if sha and sha != pull.head.sha)
+        reviewed_revisions = (opinion.commit_id for opinion in self._opinions(str(pull.number)))
+        former_heads = dict.fromkeys(
+            sha for sha in reviewed_revisions if sha and sha != pull.head.sha
+        )
         author = pull.user.login if pull.user else ""
         state: State = "merged" if pull.merged_at else "closed"
         if pull.state == "open":
@@ -191,7 +195,7 @@ class GithubReviews:
             uploader=author,  # GitHub does not say who pushed
             target=pull.base.ref,
             head=pull.head.sha,
-            revisions=(*known, pull.head.sha),
+            revisions=(*former_heads, pull.head.sha),
             state=state,
             merged=(pull.merge_commit_sha or "") if pull.merged_at else "",
         )
@@ -208,13 +212,14 @@ class GithubReviews:
         pulls = list(
             self._github.pages(path, Pull, allowed=(404, 422), right="pull_requests, read")
         )
+        # An empty list may mean that the token does not see the repository.
         if not pulls:
             self._github.require_visible()
-        here = self._github.repository.lower()
+        repository = self._github.repository.lower()
         reviews = [
             self._described(pull)
             for pull in pulls
-            if pull.base.repo and pull.base.repo.full_name.lower() == here
+            if pull.base.repo and pull.base.repo.full_name.lower() == repository
         ]
         return tuple(sorted(reviews, key=lambda review: -int(review.id)))
 
@@ -272,6 +277,7 @@ class GithubReviews:
     def _review_votes(self, review: Review) -> tuple[Vote, ...]:
         newest: dict[str, _Opinion] = {}
         for opinion in self._opinions(review.id):
+            # Oldest first, so that the last of a person stays.
             if opinion.user and opinion.state in _OPINIONS:
                 newest[opinion.user.login] = opinion
         votes = (self._vote(account, opinion) for account, opinion in sorted(newest.items()))
@@ -280,14 +286,14 @@ class GithubReviews:
     def _vote(self, account: str, opinion: _Opinion) -> Vote | None:
         """None for a rejection by somebody who may not write: anybody could block a release."""
         writes = self._may_write(account)
-        given = clock.rfc3339_of(opinion.submitted_at)
+        date = clock.rfc3339_of(opinion.submitted_at)
         revision = opinion.commit_id or ""
         if opinion.state == "CHANGES_REQUESTED":
-            return Vote(account, revision, "reject", given) if writes else None
+            return Vote(account, revision, "reject", date) if writes else None
         reason = "" if writes else "no right to write to the repository"
         if opinion.state == "DISMISSED":
             reason = "it was dismissed"
-        return Vote(account, revision, "approve", given, reason)
+        return Vote(account, revision, "approve", date, reason)
 
     def _ask_may_write(self, account: str) -> bool:
         """404: no collaborator, or an app."""
@@ -308,10 +314,10 @@ class GithubReviews:
         """
         newest: dict[str, Vote] = {}
         for run in self._runs(review):
-            said = self._github.get(
+            approvals = self._github.get(
                 f"/actions/runs/{run.id}/approvals", list[_Deployment], right="actions, read"
             )
-            for word in said:
+            for word in approvals:
                 names = [each.name.lower() for each in word.environments]
                 if environment.lower() not in names or word.state == "pending":
                     continue
@@ -319,6 +325,7 @@ class GithubReviews:
                     word.user.login,
                     run.head_sha,
                     "reject" if word.state == "rejected" else "approve",
+                    # GitHub does not say when it was said; the run began before.
                     clock.rfc3339_of(run.created_at),
                 )
         return tuple(vote for _, vote in sorted(newest.items()))

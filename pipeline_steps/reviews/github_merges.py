@@ -10,7 +10,7 @@ import msgspec
 
 from pipeline_steps.reviews.forges import PULL_REQUEST, merged_revision
 from pipeline_steps.reviews.review import Review
-from pipeline_steps.services.github import Github, decode, explain
+from pipeline_steps.services.github import Github, decode, error_message
 from pipeline_steps.services.rest import segment
 from pipeline_steps.toolbox import http, retry
 from pipeline_steps.toolbox.errors import (
@@ -134,11 +134,14 @@ class Merges:
         if merged:
             return merged
         rules = self._rules(review.target)
+        # Where a queue is required the REST call for merging is refused; only GraphQL puts into it.
         if any(rule.type == "merge_queue" for rule in rules):
             raise self._enqueued(review, revision)
         method = self._method or self._allowed_method(rules, review)
         title, _, rest = message.strip().partition("\n")
+        # GitHub refuses with 409 when the head is another one by then ("Merge a pull request").
         fields: Mapping[str, str] = {"sha": revision, "merge_method": method}
+        # A rebase makes no commit that could have a message.
         if title and method != "rebase":
             fields = {**fields, "commit_title": title, "commit_message": rest.strip()}
 
@@ -183,6 +186,7 @@ class Merges:
                 method: granted and method in methods and not (linear and method == "merge")
                 for method, granted in allowed.items()
             }
+        # A merge commit first: it keeps the reviewed revision itself in the mainline.
         for method in _METHODS:
             if allowed[method]:
                 return method
@@ -194,7 +198,7 @@ class Merges:
 
     def _refuse(self, answer: http.Response, review: Review, revision: str) -> str:
         """Raise the error for a merge that GitHub refuses."""
-        words = explain(answer.body)
+        words = error_message(answer.body)
         pull = self._pull(review.id)
         if answer.status == 409 or pull.head.sha != revision:
             raise Conflict(
@@ -202,12 +206,16 @@ class Merges:
                 where=review.url,
                 advice="test and approve the new revision",
             )
+        # GitHub compares both branches in the background, and says null until then.
         if pull.mergeable is None or "Base branch was modified" in words:
             raise _NotCompared(
                 f"GitHub does not merge it yet: {words}", where=review.url, advice="run it again"
             )
         if not pull.mergeable:
-            raise Conflict("it conflicts with the target", where=review.url, advice="rebase it")
+            raise Conflict(
+                "the pull request conflicts with the target", where=review.url, advice="rebase it"
+            )
+        # A queue that classic branch protection asks for is in no ruleset.
         if self._queue(review).merge_queue:
             raise self._enqueued(review, revision)
         raise NotApproved(
@@ -248,7 +256,7 @@ class Merges:
             entry = enqueued.merge_queue_entry if enqueued else None
         place = f" at position {entry.position}" if entry else ""
         return Temporary(
-            f"it is in the merge queue{place}, and not merged yet",
+            f"the pull request is in the merge queue{place}, and not merged yet",
             where=review.url,
             advice="run merge again when the queue has merged it",
         )

@@ -190,8 +190,8 @@ class Verdicts:
             f"/commits/{segment(revision)}/check-runs?check_name={segment(self._name)}&filter=all"
         )
         runs = self._github.pages(path, _CheckRun, inside="check_runs", right="checks, read")
-        ours = [run for run in runs if (run.external_id or "").partition(":")[0] == _OURS]
-        return max(ours, key=lambda run: run.id, default=None)
+        own_runs = [run for run in runs if (run.external_id or "").partition(":")[0] == _OURS]
+        return max(own_runs, key=lambda run: run.id, default=None)
 
     def _set_status(self, verdict: Verdict) -> tuple[bool, str]:
         started = _STARTED if verdict.word == "started" else ""
@@ -244,7 +244,7 @@ class Comments(VerdictComments[_Comment]):
         super().__init__(name)
         self._github, self._account = github, Account(github)
 
-    def _ours(self, number: str) -> Iterator[_Comment]:
+    def _own_comments(self, number: str) -> Iterator[_Comment]:
         path = f"/issues/{number}/comments"
         for comment in self._github.pages(path, _Comment, right="pull_requests, read"):
             if self._account.wrote(comment.user):

@@ -8,7 +8,7 @@ import msgspec
 
 from pipeline_steps.reviews.forges import MERGE_REQUEST, merged_revision
 from pipeline_steps.reviews.review import Review
-from pipeline_steps.services.gitlab import Gitlab, decode, explain
+from pipeline_steps.services.gitlab import Gitlab, decode, error_message
 from pipeline_steps.toolbox import http, retry
 from pipeline_steps.toolbox.errors import (
     AccessRefused,
@@ -67,10 +67,14 @@ class Merges:
         merged = self._merged(review, revision)
         if merged:
             return merged
+        # Merging at once would pass the train by, and with it the tests of what is merged together.
         if self._gitlab.get("", _Project).merge_trains_enabled:
             raise self._boarded(review, revision)
         fields = {
+            # GitLab refuses with 409 when the head is another one by then ("Merge a merge
+            # request").
             "sha": revision,
+            # Which of both messages is used depends on the project's method of merging.
             "merge_commit_message": message,
             "squash_commit_message": message,
         }
@@ -106,7 +110,7 @@ class Merges:
             return _NotCompared(
                 "GitLab is still merging it", where=review.url, advice="run the step again"
             )
-        words = explain(answer.body)
+        words = error_message(answer.body)
         status = self._request(review.id).detailed_merge_status
         if answer.status == 409:
             return Conflict(
@@ -116,7 +120,7 @@ class Merges:
             )
         if status in ("conflict", "need_rebase", "broken_status"):
             return Conflict(
-                "it conflicts with the target, or must be rebased onto it",
+                "the merge request conflicts with the target, or must be rebased onto it",
                 where=review.url,
                 advice="rebase it",
             )
@@ -138,9 +142,9 @@ class Merges:
         answer = self._gitlab.call(
             "POST", path, body=fields, allowed=(400, 403, 409), idempotent=True, right=_RIGHT
         )
-        words = explain(answer.body) if answer.status >= 400 else ""
+        words = error_message(answer.body) if answer.status >= 400 else ""
         if answer.status == 403:
-            return AccessRefused(words, where=review.url, advice=f"the token needs {_RIGHT}")
+            return AccessRefused(words, where=review.url, advice=f"give the token {_RIGHT}")
         if answer.status >= 400 and not self._rides(path):
             self._merged(review, revision)  # raises Conflict when the head has moved
             status = self._request(review.id).detailed_merge_status.replace("_", " ")
@@ -150,7 +154,7 @@ class Merges:
                 advice="see on its page what is still needed",
             )
         return Temporary(
-            "it is on the merge train, and not merged yet",
+            "the merge request is on the merge train, and not merged yet",
             where=review.url,
             advice="run merge again when the train has merged it",
         )

@@ -8,7 +8,7 @@ import msgspec
 
 from pipeline_steps.reviews.forges import VerdictComments
 from pipeline_steps.reviews.review import Verdict, Word
-from pipeline_steps.services.gitlab import Gitlab, decode, explain
+from pipeline_steps.services.gitlab import Gitlab, decode, error_message
 from pipeline_steps.services.rest import segment
 from pipeline_steps.toolbox.errors import AccessRefused, MachineError
 
@@ -82,15 +82,16 @@ class Statuses:
         answer = self._gitlab.call(
             "POST", path, body=fields, allowed=(400, 404), idempotent=True, right=_RIGHT
         )
-        words = explain(answer.body) if answer.status >= 400 else ""
+        words = error_message(answer.body) if answer.status >= 400 else ""
         if answer.status == 404:
             self._gitlab.require_visible()
+            # The commit is on no branch or tag any more: there is no pipeline to put a status on.
             if "References for commit" in words:
                 return False
             raise AccessRefused(
                 f"GitLab does not take the status: {words}",
                 where=f"{self._gitlab.page}/-/commit/{revision}",
-                advice=f"the token needs {_RIGHT}",
+                advice=f"give the token {_RIGHT}",
             )
         # 400 for the state that it has already: a repeated request. Read back by the caller.
         if answer.status == 400 and "Cannot transition status" not in words:
@@ -139,7 +140,7 @@ class Notes(VerdictComments[_Note]):
         super().__init__(name)
         self._gitlab = gitlab
 
-    def _ours(self, number: str) -> Iterator[_Note]:
+    def _own_comments(self, number: str) -> Iterator[_Note]:
         for note in self._gitlab.pages(f"/merge_requests/{number}/notes?sort=asc", _Note):
             if note.author and note.author.username == self._gitlab.login:
                 yield note

@@ -91,13 +91,13 @@ class Launchpad:
         with self._errors(self._remote):
             target = self._target()
             proposals = target.getMergeProposals(status=[*OPEN, "Merged"]) if target else ()
-            found = [
+            reviews = [
                 review
                 for proposal in proposals
                 if revision in (review := self._described(proposal)).revisions
                 or revision == review.merged
             ]
-        return tuple(sorted(found, key=lambda review: _number(review.id), reverse=True))
+        return tuple(sorted(reviews, key=lambda review: _number(review.id), reverse=True))
 
     def fetch_reference(self, review: Review, revision: str) -> str:
         """Of Bazaar the proposed branch; of git the branch where it is in the target's repository,
@@ -136,9 +136,9 @@ class Launchpad:
         service = self._service.service
         path = _path(id)
         with self._errors(id):
-            found = _PATH.fullmatch(path)
-            if found:
-                return self._loaded(found["path"], id)
+            path_of_proposal = _PATH.fullmatch(path)
+            if path_of_proposal:
+                return self._loaded(path_of_proposal["path"], id)
             targets = [each for each in self._proposed_by(service, path) if each]
             is_open = [each for each in targets if each.queue_status in OPEN]
             if len(is_open) == 1 or len(targets) == 1:
@@ -318,8 +318,8 @@ class Launchpad:
 
     @staticmethod
     def _mark_overtaken(comment: Any, why: str) -> None:
-        found = _LAST_LINE.search(str(comment.content))
-        revision = found["revision"] if found else "?"
+        last_line = _LAST_LINE.search(str(comment.content))
+        revision = last_line["revision"] if last_line else "?"
         comment.editContent(new_content=f"{why}\n\n{KIND}: overtaken for {revision}")
 
     def _has(self, proposal: Any, content: str, vote: str | None) -> bool:
@@ -341,10 +341,14 @@ class Launchpad:
         proposal = self._proposal(review.id)
         with self._errors(review.id):
             own = self._own_comments(proposal)
-            found = _LAST_LINE.search(str(own[-1].content)) if own else None
-            if found is None or found["revision"] != revision or found["word"] == "overtaken":
+            last_line = _LAST_LINE.search(str(own[-1].content)) if own else None
+            if (
+                last_line is None
+                or last_line["revision"] != revision
+                or last_line["word"] == "overtaken"
+            ):
                 return None
-            word: Word = found["word"]  # type: ignore[assignment]  # as the pattern says
+            word: Word = last_line["word"]  # type: ignore[assignment]  # as the pattern says
             return word
 
     def negative_verdicts(self, review: Review, revision: str) -> tuple[str, ...]:
@@ -356,32 +360,34 @@ class Launchpad:
         newest: dict[str, re.Match[str]] = {}
         with self._errors(review.id):
             for comment in proposal.all_comments:
-                if found := _LAST_LINE.search(str(comment.content)):
-                    newest[str(comment.author.name)] = found
-        said = {"word": "negative", "revision": revision}
-        return tuple(sorted(name for name, found in newest.items() if found.groupdict() == said))
+                if last_line := _LAST_LINE.search(str(comment.content)):
+                    newest[str(comment.author.name)] = last_line
+        negative = {"word": "negative", "revision": revision}
+        return tuple(
+            sorted(name for name, last_line in newest.items() if last_line.groupdict() == negative)
+        )
 
     # -- approvals ---
 
     def votes(self, review: Review, approval: Approval) -> tuple[Vote, ...]:
         """The status Approved with its revision, and the votes of people, which have none."""
         proposal = self._proposal(review.id)
-        found: dict[str, Vote] = {}
+        newest: dict[str, Vote] = {}
         with self._errors(review.id):
             for each in proposal.votes:
                 if vote := _vote(each):
-                    found[vote.account] = vote
+                    newest[vote.account] = vote
             status, reviewer = str(proposal.queue_status), proposal.reviewer
             if reviewer is not None and status in ("Approved", "Merged", "Rejected"):
                 account, revision = str(reviewer.name), str(proposal.reviewed_revid or "")
-                given = _time(proposal.date_reviewed)
-                former = found.get(account)
-                if former is None or former.word == "approve" or former.given <= given:
+                date = _time(proposal.date_reviewed)
+                former = newest.get(account)
+                if former is None or former.word == "approve" or former.given <= date:
                     reason = "" if revision else _NO_REVISION
-                    approval_vote = Vote(account, revision, "approve", given, reason)
-                    rejection = Vote(account, revision, "reject", given)
-                    found[account] = rejection if status == "Rejected" else approval_vote
-        return tuple(found.values())
+                    approval_vote = Vote(account, revision, "approve", date, reason)
+                    rejection = Vote(account, revision, "reject", date)
+                    newest[account] = rejection if status == "Rejected" else approval_vote
+        return tuple(newest.values())
 
     def members(self, group: str) -> frozenset[str]:
         """Everybody in a team, also through other teams."""
@@ -466,11 +472,11 @@ def _below(remote: str, root: str) -> str:
     """
     if remote.startswith("lp:"):
         return remote.removeprefix("lp:").strip("/")
-    there, here = urlsplit(remote), urlsplit(root)
-    if not there.hostname or (there.hostname, there.port) != (here.hostname, here.port):
+    address, server = urlsplit(remote), urlsplit(root)
+    if not address.hostname or (address.hostname, address.port) != (server.hostname, server.port):
         return ""
-    prefix = f"{here.path.rstrip('/')}/"
-    return unquote(there.path).removeprefix(prefix).strip("/")
+    prefix = f"{server.path.rstrip('/')}/"
+    return unquote(address.path).removeprefix(prefix).strip("/")
 
 
 def _number(id: str) -> int:
@@ -490,9 +496,9 @@ def _content(verdict: Verdict) -> str:
     return f"{verdict.summary}\n\n{verdict.text.strip()}{findings}{page}\n\n{last}"
 
 
-def _same(one: Any, other: str) -> bool:
+def _same(shown: Any, sent: str) -> bool:
     """Launchpad may strip ends of texts and change line ends."""
-    return str(one).split() == other.split()
+    return str(shown).split() == sent.split()
 
 
 def _is_shown(shown: Any, vote: str | None) -> bool:
@@ -511,11 +517,11 @@ def _vote(reference: Any) -> Vote | None:
     if reference.is_pending or str(reference.review_type or "") == KIND:
         return None
     comment = reference.comment
-    said, given = str(comment.vote), _time(comment.date_created)
+    opinion, date = str(comment.vote), _time(comment.date_created)
     account = str(reference.reviewer.name)
-    if said in _REJECTIONS:
-        return Vote(account, "", "reject", given)
-    return Vote(account, "", "approve", given, _NO_REVISION) if said == "Approve" else None
+    if opinion in _REJECTIONS:
+        return Vote(account, "", "reject", date)
+    return Vote(account, "", "approve", date, _NO_REVISION) if opinion == "Approve" else None
 
 
 def _time(moment: Any) -> str:

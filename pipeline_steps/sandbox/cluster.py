@@ -171,7 +171,8 @@ def choose_maker(option: str | None, former: ClusterRecord | None) -> str:
             )
     if maker not in MAKERS:
         raise UsageError(
-            f"--maker {maker}: no such program", advice=f"use {', '.join(MAKERS)}, or none"
+            f"--maker {maker} is no program that makes clusters",
+            advice=f"use {', '.join(MAKERS)}, or none",
         )
     if process.which(maker) is None:
         advice = ADVICE
@@ -221,7 +222,10 @@ def call(
             if completed.code is None
             else f"ended with exit code {completed.code}"
         )
-        raise MachineError(f"{' '.join(argv[:3])} {ending}:\n{completed.tail()}")
+        raise MachineError(
+            f"{' '.join(argv[:3])} {ending}:\n{completed.tail()}",
+            advice="mend what it says, then run sandbox up again",
+        )
     return completed.stdout
 
 

@@ -60,13 +60,13 @@ def read(folder: Path) -> Ledger:
         return Ledger()
     except OSError as error:
         raise MachineError(
-            f"cannot read: {error.strerror}",
+            f"this account cannot read the file: {error.strerror}",
             where=str(folder / FILE),
             advice="give the file to this account, or run as the one that owns it",
         ) from error
     if ledger.schema != 1:
         raise MachineError(
-            f"written by a newer version (schema {ledger.schema})",
+            f"the file was written by a newer version (schema {ledger.schema})",
             where=str(folder / FILE),
             advice="use that version of pipeline_steps for this sandbox, or another --folder",
         )

@@ -54,11 +54,13 @@ class Gerrit:
         _, entry = table.entry_for(hosts, f"{self.host}/{self._path}")
         if not http.is_valid_url(self.url) or not rest.may_have_token(self.url, entry):
             raise ConfigurationError(
-                "not an https:// URL of a Gerrit server",
+                "this is not an https:// URL of a Gerrit server",
                 where=http.safe_url(self.url),
                 advice="a server without TLS needs plain_http: true in `hosts`",
             )
-        self._client = http.Client(ca_file=entry.ca_file, timeout=TIMEOUT, later=lambda _: None)
+        self._client = http.Client(
+            ca_file=entry.ca_file, timeout=TIMEOUT, retryable_error=lambda _: None
+        )
         # Read when it is needed: steps that ask no review run where its variables are not set.
         self._login = functools.cache(lambda: from_hosts(self.host, self._path, hosts))
         self._has_answered = False
@@ -97,7 +99,9 @@ class Gerrit:
         if self.login is not None:
             headers["Authorization"] = http.basic(self.login.username, self.login.password)
         elif method != "GET":
-            raise AccessRefused("needs a login", where=self.url, advice=self._no_login)
+            raise AccessRefused(
+                "Gerrit takes no changes without a login", where=self.url, advice=self._no_login
+            )
         data = None
         if body is not None:
             # Every other type is answered with 200, and not done.
@@ -119,7 +123,9 @@ class Gerrit:
             if not self._has_answered:
                 raise
             raise Temporary(
-                "does not answer any more: it may be restarting", where=error.where
+                "Gerrit does not answer any more: it may be restarting",
+                where=error.where,
+                advice="wait until Gerrit answers, and run it again",
             ) from error
         self._has_answered = True
         return answer
@@ -155,7 +161,11 @@ class Gerrit:
             yield from page
             if len(page) < _PAGE:
                 return
-        raise MachineError(f"more than {_MOST} changes are not read: {query}", where=self.url)
+        raise MachineError(
+            f"more than {_MOST} changes fit the query, and no more are read: {query}",
+            where=self.url,
+            advice="abandon or merge changes there that nobody needs",
+        )
 
 
 def decode(answer: http.Response, kind: type[T]) -> T:
@@ -168,7 +178,11 @@ def decode(answer: http.Response, kind: type[T]) -> T:
     try:
         return json_reader.decode_as(kind, answer.body.removeprefix(_PREFIX))
     except ValueError as error:
-        raise MachineError(f"not the answer Gerrit documents: {error}", where=where) from error
+        raise MachineError(
+            f"the answer is not what Gerrit documents: {error}",
+            where=where,
+            advice="check `review.gerrit.url` and Gerrit's version",
+        ) from error
 
 
 def words(answer: http.Response) -> str:

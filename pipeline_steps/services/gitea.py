@@ -35,10 +35,10 @@ _PER_PAGE = 50
 _NAME = re.compile(r"(?!\.+/)[\w.-]+/(?!\.+$)[\w.-]+", re.ASCII)
 
 
-def explain(body: bytes) -> str:
+def error_message(body: bytes) -> str:
     """Gitea's error message, or the first words of another body.
 
-    >>> explain(b'{"message": "head out of date", "url": "https://git.example.com/api/swagger"}')
+    >>> error_message(b'{"message": "head out of date", "url": "https://git.example.com/api/swagger"}')
     'head out of date'
     """
     with contextlib.suppress(ValueError, AttributeError, TypeError, KeyError):
@@ -74,17 +74,17 @@ class Gitea(rest.Client):
         self.url = url.rstrip("/")
         if not _NAME.fullmatch(repository):
             raise ConfigurationError(
-                "not a repository of Gitea", where=repository, advice="write owner/name"
+                "this is not a repository of Gitea", where=repository, advice="write owner/name"
             )
         entry = rest.server_settings(self.url, hosts)
         self.repository = repository
         api = f"{self.url}/api/v1"
-        later = functools.partial(http.temporary_error, explain=explain)
+        retryable_error = functools.partial(http.temporary_error, error_message=error_message)
         variables = os.environ if environ is None else environ
         super().__init__(
             api,
             f"{api}/repos/{repository}",
-            http.Client(ca_file=entry.ca_file, later=later),
+            http.Client(ca_file=entry.ca_file, retryable_error=retryable_error),
             lambda: rest.project_token(
                 self.system, self.url, repository, VARIABLE, hosts, variables
             ),
@@ -145,18 +145,20 @@ class Gitea(rest.Client):
         before = b""
         for page in range(1, rest.MOST_PAGES + 1):
             answer = self.call("GET", f"{path}{separator}limit={_PER_PAGE}&page={page}")
-            found = decode(answer, list[kind])  # type: ignore[valid-type]
+            page_items = decode(answer, list[kind])  # type: ignore[valid-type]
             # Some lists come as one page whatever is asked, and may not say how long they are.
-            if not found or answer.body == before:
+            if not page_items or answer.body == before:
                 return
-            yield from found
-            items += len(found)
+            yield from page_items
+            items += len(page_items)
             before = answer.body
             total = http.number(answer.headers, "x-total-count")
             if total is not None and items >= total:
                 return
         raise MachineError(
-            f"more than {rest.MOST_PAGES} pages are not read", where=http.safe_url(answer.url)
+            f"the list has more than {rest.MOST_PAGES} pages, and no more are read",
+            where=http.safe_url(answer.url),
+            advice="Gitea does not say where the list ends: look at its version",
         )
 
 
@@ -171,7 +173,7 @@ def decode(answer: http.Response, kind: type[T]) -> T:
 
 def error_for(answer: http.Response) -> PipelineError:
     """The error for an unexpected status."""
-    error = http.error_for_status(answer, explain)
+    error = http.error_for_status(answer, error_message)
     token = f"set {VARIABLE}, or name a token as password in `hosts`"
     if answer.status == 404:
         return rest.hidden(error, token)

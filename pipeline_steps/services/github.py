@@ -43,11 +43,11 @@ _TOKEN_ADVICE = "set GITHUB_TOKEN, or name a token as password in `hosts`"
 _RIGHTS = re.compile(r"[\w=,; ]{1,200}", re.ASCII)
 
 
-def explain(body: bytes) -> str:
+def error_message(body: bytes) -> str:
     """GitHub's error message with the details of each field, or the first words of another body.
 
     >>> errors = b'[{"field": "tag_name", "code": "already_exists"}]'
-    >>> explain(b'{"message": "Validation Failed", "errors": %s}' % errors)
+    >>> error_message(b'{"message": "Validation Failed", "errors": %s}' % errors)
     'Validation Failed (tag_name already_exists)'
     """
     with contextlib.suppress(ValueError, AttributeError, TypeError, KeyError):
@@ -70,7 +70,7 @@ def temporary_error(answer: http.Response) -> Temporary | None:
 
     GitHub reports rate limits with 429 or 403, and when they end, in seconds since 1970.
     """
-    error = http.error_for_status(answer, explain)
+    error = http.error_for_status(answer, error_message)
     exhausted = answer.headers.get("x-ratelimit-remaining") == "0"
     limited = exhausted or "retry-after" in answer.headers or "rate limit" in error.what
     if answer.status not in http.TEMPORARY and not (answer.status == 403 and limited):
@@ -149,7 +149,7 @@ class Github(rest.Client):
         super().__init__(
             api,
             f"{api}/repos/{repository}",
-            http.Client(ca_file=entry.ca_file, timeout=TIMEOUT, later=temporary_error),
+            http.Client(ca_file=entry.ca_file, timeout=TIMEOUT, retryable_error=temporary_error),
             lambda: self._find_token(host, hosts, variables),
             budget,
         )
@@ -205,19 +205,27 @@ class Github(rest.Client):
             words = "; ".join(error.message for error in content.errors or ()) or "no data"
             forbidden = any(error.type == "FORBIDDEN" for error in content.errors or ())
             kind_of_error = AccessRefused if forbidden else MachineError
-            raise kind_of_error(f"GitHub refuses: {words[:500]}", where=http.safe_url(answer.url))
+            raise kind_of_error(
+                f"GitHub refuses the query: {words[:500]}",
+                where=http.safe_url(answer.url),
+                advice="the token needs the right to do this, or the query what this GitHub offers"
+                if forbidden
+                else "check the version of this GitHub",
+            )
         try:
             return msgspec.convert(content.data, kind)
         except msgspec.ValidationError as error:
             raise MachineError(
-                f"not the answer GitHub documents: {error}", where=http.safe_url(answer.url)
+                f"the answer is not what GitHub documents: {error}",
+                where=http.safe_url(answer.url),
+                advice="check that the URL is that of a GitHub API, and its version",
             ) from error
 
     def get(self, path: str, kind: type[T], *, right: str = "contents, read") -> T:
         """What is at a path, as a value of `kind`."""
         return decode(self.call("GET", path, right=right), kind)
 
-    def public(self, url: str, *, cap: int = http.CAP) -> http.Response:
+    def get_anonymously(self, url: str, *, cap: int = http.CAP) -> http.Response:
         """The answer that anybody gets at a URL: sent without the token, any status."""
         return self._client.request("GET", url, cap=cap, budget=self.budget)
 
@@ -278,16 +286,18 @@ def error_for(answer: http.Response, right: str = "contents, write") -> Pipeline
     GitHub names the right that a fine-grained token or an app lacks in x-accepted-github-permissions
     ("Troubleshooting the REST API"); else it is `right`.
     """
-    error = http.error_for_status(answer, explain)
+    error = http.error_for_status(answer, error_message)
     if answer.status == 404:
         return rest.hidden(error, _TOKEN_ADVICE)
     if 300 <= answer.status < 400:
         return MachineError(
-            error.what, where=error.where, advice="the repository was renamed: write its new name"
+            error.what,
+            where=error.where,
+            advice="write the new name of the repository: it was renamed",
         )
     if isinstance(error, AccessRefused):
-        named = answer.headers.get("x-accepted-github-permissions", "")
-        rights = named.replace("=", ", ") if _RIGHTS.fullmatch(named) else right
-        needs = f"the token needs the right: {rights}"
+        header = answer.headers.get("x-accepted-github-permissions", "")
+        rights = header.replace("=", ", ") if _RIGHTS.fullmatch(header) else right
+        needs = f"give the token the right: {rights}"
         error.advice = _TOKEN_ADVICE if answer.status == 401 else needs
     return error

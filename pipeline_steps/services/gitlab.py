@@ -34,20 +34,20 @@ VARIABLE = "GITLAB_TOKEN"
 _PATH = re.compile(r"(?:(?!\.+/)[\w.-]+/)+(?!\.+$)[\w.-]+", re.ASCII)
 
 
-def explain(body: bytes) -> str:
+def error_message(body: bytes) -> str:
     """GitLab's error message, or the first words of another body. A message may name fields.
 
-    >>> explain(b'{"message": {"name": ["is too long"]}}')
+    >>> error_message(b'{"message": {"name": ["is too long"]}}')
     'name: is too long'
-    >>> explain(b'{"error": "insufficient_scope", "error_description": "needs more"}')
+    >>> error_message(b'{"error": "insufficient_scope", "error_description": "needs more"}')
     'needs more'
     """
     with contextlib.suppress(ValueError, AttributeError, TypeError, KeyError):
         content = json_reader.decode(body[: rest.ERROR_BYTES])
-        told = content.get("message") or content.get("error_description") or content["error"]
-        if isinstance(told, dict):
-            told = "; ".join(f"{name}: {_listed(words)}" for name, words in told.items())
-        return _listed(told)[:500]
+        message = content.get("message") or content.get("error_description") or content["error"]
+        if isinstance(message, dict):
+            message = "; ".join(f"{name}: {_listed(words)}" for name, words in message.items())
+        return _listed(message)[:500]
     return http.excerpt(body)
 
 
@@ -61,7 +61,7 @@ def temporary_error(answer: http.Response) -> Temporary | None:
     """
     if answer.status not in http.TEMPORARY:
         return None
-    error = http.error_for_status(answer, explain)
+    error = http.error_for_status(answer, error_message)
     pause = http.retry_after(answer.headers)
     if pause is None and answer.status == 429:
         pause = rest.seconds_until_reset(answer.headers, "ratelimit-reset")
@@ -93,7 +93,7 @@ class Gitlab(rest.Client):
         self.url = url.rstrip("/")
         if not _PATH.fullmatch(project):
             raise ConfigurationError(
-                "not a project of GitLab", where=project, advice="write group/name"
+                "this is not a project of GitLab", where=project, advice="write group/name"
             )
         entry = rest.server_settings(self.url, hosts)
         self.project = project
@@ -103,7 +103,7 @@ class Gitlab(rest.Client):
         super().__init__(
             api,
             f"{api}/projects/{rest.segment(project)}",
-            http.Client(ca_file=entry.ca_file, later=temporary_error),
+            http.Client(ca_file=entry.ca_file, retryable_error=temporary_error),
             lambda: rest.project_token(self.system, self.url, project, VARIABLE, hosts, variables),
             budget,
         )
@@ -177,14 +177,16 @@ def decode(answer: http.Response, kind: type[T]) -> T:
 
 def error_for(answer: http.Response, right: str = "the scope api") -> PipelineError:
     """The error for an unexpected status."""
-    error = http.error_for_status(answer, explain)
+    error = http.error_for_status(answer, error_message)
     token = f"set {VARIABLE}, or name a token as password in `hosts`; a job token is not enough"
     if answer.status == 404:
         return rest.hidden(error, token)
     if 300 <= answer.status < 400:
         return MachineError(
-            error.what, where=error.where, advice="the project was renamed: write its new path"
+            error.what,
+            where=error.where,
+            advice="write the new path of the project: it was renamed",
         )
     if isinstance(error, AccessRefused):
-        error.advice = token if answer.status == 401 else f"the token needs {right}"
+        error.advice = token if answer.status == 401 else f"give the token {right}"
     return error

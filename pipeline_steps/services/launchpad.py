@@ -70,7 +70,7 @@ def read_token(path: Path) -> Token:
         ) from error
     if status.st_mode & 0o077:
         raise AccessRefused(
-            f"others may read this token of Launchpad (mode {status.st_mode & 0o777:04o})",
+            f"other accounts may read this token of Launchpad (mode {status.st_mode & 0o777:04o})",
             where=str(path),
             advice=f"chmod 600 {path}; if others could have read it, make a new one",
         )
@@ -80,7 +80,7 @@ def read_token(path: Path) -> Token:
         fields = {name: parser.get(_SECTION, name) for name in _KEYS}
     except configparser.Error as error:  # its text would quote the file
         raise ConfigurationError(
-            f"no token of launchpadlib: it needs the section [{_SECTION}] with {', '.join(_KEYS)}",
+            f"the file is no token of launchpadlib: it needs the section [{_SECTION}] with {', '.join(_KEYS)}",
             where=str(path),
             advice=_MAKE_ONE,
         ) from error
@@ -165,9 +165,9 @@ class Launchpad:
         """Raise AccessRefused when there is none: what is asked next writes."""
         if self.is_anonymous:
             raise AccessRefused(
-                "no token for Launchpad",
+                "no token for Launchpad is configured",
                 where=self.root,
-                advice=f"review.launchpad.token or {TOKEN_VARIABLE} names its file; {_MAKE_ONE}",
+                advice=f"name its file in review.launchpad.token or {TOKEN_VARIABLE}; {_MAKE_ONE}",
             )
 
     @contextlib.contextmanager
@@ -201,14 +201,18 @@ def _answer_error(status: int, content: bytes, where: str) -> PipelineError:
             f"Launchpad refuses this login: {text}",
             where=where,
             advice="check the token, and whether its account may do this there; "
-            "an expired one is made anew",
+            "make a new one if it expired",
         )
     if status in (403, 404):
         return AccessRefused(
             f"Launchpad answered {status}: {text}",
             where=where,
-            advice="it does not exist, or this login may not see it",
+            advice="check the address: it does not exist, or this login may not see it",
         )
     if status in http.TEMPORARY:
         return Temporary(f"Launchpad answered {status}: {text}", where=where, advice="run again")
-    return MachineError(f"Launchpad answered {status}: {text}", where=where)
+    return MachineError(
+        f"Launchpad answered {status}: {text}",
+        where=where,
+        advice="check review.launchpad.api_url; the text above is Launchpad's",
+    )

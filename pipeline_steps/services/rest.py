@@ -60,14 +60,14 @@ def token(
 
     Raises ConfigurationError when it has characters that no token has.
     """
-    found = login.password if login else register(environ.get(variable, "").strip())
-    if found and not _TOKEN.fullmatch(found):
+    secret = login.password if login else register(environ.get(variable, "").strip())
+    if secret and not _TOKEN.fullmatch(secret):
         raise ConfigurationError(
             f"the token for {system} has characters that no token has",
             where=where,
             advice=f"write it again into `hosts` or {variable}, without quotes and line breaks",
         )
-    return found
+    return secret
 
 
 def server_settings(url: str, hosts: Mapping[str, Host]) -> Host:
@@ -77,7 +77,9 @@ def server_settings(url: str, hosts: Mapping[str, Host]) -> Host:
     _, entry = table.entry_for(hosts, url.partition("://")[2])
     if not may_have_token(url, entry):
         raise ConfigurationError(
-            "not an https:// URL", where=http.safe_url(url), advice="a token would be read"
+            "this is not an https:// URL, and anybody on the way could read the token",
+            where=http.safe_url(url),
+            advice="write https://, or plain_http: true for its host in `hosts`",
         )
     return entry
 
@@ -162,7 +164,11 @@ class Client:
         # Links come from answers; a manipulated one must not get the token.
         if not self._is_ours(url):
             problem = f"{self.system} names a URL {self.foreign}, which gets no token"
-            raise MachineError(f"{problem}: {http.safe_url(url)}", where=self._root)
+            raise MachineError(
+                f"{problem}: {http.safe_url(url)}",
+                where=self._root,
+                advice=f"check the address that {self.system} gives for itself, and proxies before it",
+            )
         sent = dict(headers)
         if secret := self._token():
             sent["Authorization"] = f"{self.scheme} {secret}"
@@ -202,7 +208,9 @@ def linked_pages(
         visited.add(url)
         if len(visited) > MOST_PAGES:
             raise MachineError(
-                f"more than {MOST_PAGES} pages are not read", where=http.safe_url(url)
+                f"the list has more than {MOST_PAGES} pages, and no more are read",
+                where=http.safe_url(url),
+                advice="remove what nobody needs from that list, or look at what answers there",
             )
         answer = ask(url)
         if not 200 <= answer.status < 300:
@@ -244,7 +252,7 @@ def decode(answer: http.Response, kind: type[T], system: str) -> T:
         return json_reader.decode_as(kind, answer.body)
     except ValueError as error:
         raise MachineError(
-            f"not the answer {system} documents: {error}",
+            f"the answer is not what {system} documents: {error}",
             where=http.safe_url(answer.url),
             advice=f"check that the URL is that of a {system} API, and its version",
         ) from error

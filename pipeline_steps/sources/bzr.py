@@ -73,16 +73,18 @@ class Bazaar:
         if not name:
             if not self._head["revision"]:
                 raise UsageError(
-                    "there is no revision yet", where=str(self.root), advice="commit something"
+                    "there is no revision yet",
+                    where=str(self.root),
+                    advice="commit something first",
                 )
             return str(self._head["revision"])
-        found = None if _is_strange(name) else self.revisions.ask("resolve", name=name).value
-        if not found:
+        resolved = None if _is_strange(name) else self.revisions.ask("resolve", name=name).value
+        if not resolved:
             advice = f"{self.fetch_command}, or correct it"
             raise UsageError(
                 f"there is no revision {name!r} here", where=str(self.root), advice=advice
             )
-        return str(found)
+        return str(resolved)
 
     def tree(self, revision: str | None, folder: str) -> Tree:
         """The tree of `revision` below `folder`; None: the working tree with its uncommitted
@@ -110,30 +112,30 @@ class Bazaar:
         """The newest revision of a branch: of the parent when it is called so, else of one beside
         this one.
         """
-        found = self.revisions.ask("tip", name=branch).value
-        if not found:
+        newest = self.revisions.ask("tip", name=branch).value
+        if not newest:
             raise self._no_branch(branch)
-        return str(found)
+        return str(newest)
 
     def base(self, target: str) -> str:
         """The common ancestor of what is checked out and a branch (see `tip`) or a revision."""
-        found = "" if _is_strange(target) else self.revisions.ask("base", name=target).value
-        if found == "":
+        ancestor = "" if _is_strange(target) else self.revisions.ask("base", name=target).value
+        if ancestor == "":
             raise self._no_branch(target)
-        if found is None:
+        if ancestor is None:
             raise UsageError(
-                f"it and {target} have no common ancestor",
+                f"what is checked out and {target} have no common ancestor",
                 where=str(self.root),
                 advice="name a branch that this one came from: --since",
             )
-        return str(found)
+        return str(ancestor)
 
     def common_ancestor(self, one: str, other: str) -> str | None:
         """The newest revision that leads to both; None without any."""
-        found = self.revisions.ask(
+        answer = self.revisions.ask(
             "common_ancestor", one=self.revision(one), other=self.revision(other)
         )
-        return None if found.value is None else str(found.value)
+        return None if answer.value is None else str(answer.value)
 
     def parents(self, revision: str) -> tuple[str, ...]:
         """The parents, the left-hand one first, as far as they are here."""
@@ -144,12 +146,12 @@ class Bazaar:
         if self.revisions.ask("has_revision", revision=revision).value:
             return
         try:
-            found = self.revisions.call(
+            answer = self.revisions.call(
                 "fetch_revision", timeout=program.REMOTE, url=reference, revision=revision
             )
         except BrzError as error:
             raise program.failure(reference, error) from error
-        if not found.value:
+        if not answer.value:
             advice = "it was removed there: approve the revision that is there now"
             raise UsageError(
                 f"the revision {revision} is not in {reference}",
@@ -181,15 +183,15 @@ class Bazaar:
         ids = [self.revision(each) for each in (base, revision)]
         with self.revisions:
             self.revisions.prepare(ids)
-            one, other = (self.revisions.folder(each, folder) for each in ids)
-            paths = self._differing(one, other, "")
+            old_folder, new_folder = (self.revisions.folder(each, folder) for each in ids)
+            paths = self._differing(old_folder, new_folder, "")
         return tuple(sorted(path for path in paths if not is_pipeline_output(path)))
 
-    def _differing(self, one: str | None, other: str | None, prefix: str) -> list[str]:
+    def _differing(self, left: str | None, right: str | None, prefix: str) -> list[str]:
         """The paths of files that only one of two folders has, or both differently."""
-        if one == other:
+        if left == right:
             return []
-        nodes = [self._nodes(each) for each in (one, other)]
+        nodes = [self._nodes(each) for each in (left, right)]
         paths: list[str] = []
         for name in nodes[0].keys() | nodes[1].keys():
             pair = [each.get(name) for each in nodes]
@@ -211,15 +213,15 @@ class Bazaar:
         brought.
         """
         newest = self.revision(revision)
-        found = self.revisions.ask(
+        answer = self.revisions.ask(
             "history", revision=newest, paths=list(paths), limit=limit, after=after
         )
-        return tuple(found.value)
+        return tuple(answer.value)
 
     def position(self, revision: str) -> int:
         """The left-hand revno."""
-        found = self.revisions.ask("position", revision=self.revision(revision))
-        return int(found.value)
+        answer = self.revisions.ask("position", revision=self.revision(revision))
+        return int(answer.value)
 
     def tags(self, pattern: str = "*") -> Mapping[str, Tag]:
         """The tags of the branch whose names match the shell pattern."""

@@ -141,7 +141,9 @@ class Inventories(SharedBlock):
         revision = self._origins.get(folder)
         if revision is None:
             raise MachineError(
-                f"the folder {folder} is of no revision that was read", where=str(self.root)
+                f"the folder {folder} is of no revision that was read",
+                where=str(self.root),
+                advice="this is a bug: report it",
             )
         self._former = None
         self._read_inventories([revision])
@@ -170,11 +172,11 @@ class Inventories(SharedBlock):
 
     def digests(self, ids: Iterable[str]) -> dict[str, str]:
         """Id → sha256 of files ("sha256:" + hex)."""
-        wanted = list(dict.fromkeys(ids))
-        new = [each for each in wanted if each not in self._digests]
+        requested = list(dict.fromkeys(ids))
+        new = [each for each in requested if each not in self._digests]
         for identity, data in self._read(new):
             self._digests[identity] = files.sha256(data)
-        return {identity: self._digests[identity] for identity in wanted}
+        return {identity: self._digests[identity] for identity in requested}
 
     def _read(self, ids: Iterable[str]) -> Iterator[tuple[str, bytes]]:
         unread = []
@@ -193,7 +195,10 @@ class Inventories(SharedBlock):
         with self._lock:
             unknown = [each for each in ids if each not in self._texts]
             if unknown:
-                raise MachineError(f"the file {unknown[0]} is of no revision that was read")
+                raise MachineError(
+                    f"the file {unknown[0]} is of no revision that was read",
+                    advice="this is a bug: report it",
+                )
             answer = self.ask("texts", keys=[self._texts[each] for each in ids])
         for identity, data in zip(ids, answer.data, strict=True):
             if hashlib.sha1(data, usedforsecurity=False).hexdigest() != identity:
@@ -266,13 +271,13 @@ class _Inventory:
         return file if kind == "directory" else str(parent)
 
     def _with_parents(self, folders: Iterable[str]) -> set[str]:
-        found: set[str] = set()
+        with_parents: set[str] = set()
         for folder in folders:
-            while folder and folder not in found:
-                found.add(folder)
+            while folder and folder not in with_parents:
+                with_parents.add(folder)
                 item = self._items.get(folder)
                 folder = item.parent if item else ""
-        return found
+        return with_parents
 
     def _make_folders(self, changed: set[str], revisions: Inventories) -> None:
         """The nodes of folders, those in them first."""

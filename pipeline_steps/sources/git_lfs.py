@@ -68,12 +68,14 @@ def read_object(store: Path, lfs_pointer: Pointer, blob: str) -> bytes:
         ) from error
     except OSError as error:
         raise MachineError(
-            f"cannot be read: {error.strerror}",
+            f"the file cannot be read: {error.strerror}",
             where=str(path),
             advice="give the file to this account, or run as the one that owns it",
         ) from error
     if files.sha256(data) != f"sha256:{lfs_pointer.oid}":
         raise EvidenceError(
-            "is not the Git LFS object of its name", where=str(path), advice="git lfs fsck"
+            "the file is not the Git LFS object of its name",
+            where=str(path),
+            advice="see what git lfs fsck says",
         )
     return data

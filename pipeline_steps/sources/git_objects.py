@@ -231,7 +231,11 @@ class Objects(SharedBlock):
         missing = next((identity for identity in ids if identity not in results), None)
         if missing is not None:
             problem = f"the object {missing} is not here"
-            raise MachineError(problem, where=str(self.root), advice="git fetch, or git fsck")
+            raise MachineError(
+                problem,
+                where=str(self.root),
+                advice="run git fetch; git fsck says whether the repository is damaged",
+            )
         return results
 
     @contextlib.contextmanager

@@ -85,8 +85,10 @@ _FAILURES: tuple[tuple[str, type[MachineError | Temporary], str], ...] = (
 
 def environment() -> dict[str, str]:
     """The variables that git gets beside the cleaned environment of every program."""
-    given = {name: value for name, value in os.environ.items() if _CONFIG_VARIABLE.fullmatch(name)}
-    return {**given, **ENVIRONMENT}
+    settings = {
+        name: value for name, value in os.environ.items() if _CONFIG_VARIABLE.fullmatch(name)
+    }
+    return {**settings, **ENVIRONMENT}
 
 
 def call(
@@ -161,7 +163,7 @@ def failure(root: Path, completed: process.Completed) -> PipelineError:
             return error(problem, where=str(root), advice=advice)
     if completed.code == -signal.SIGPIPE:  # it has no words for a server that goes while it writes
         return Temporary(problem, where=str(root), advice="run again")
-    return MachineError(problem, where=str(root))
+    return MachineError(problem, where=str(root), advice="mend what git says, and run it again")
 
 
 def nul_separated(data: bytes) -> list[str]:

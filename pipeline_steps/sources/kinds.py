@@ -56,7 +56,7 @@ def open_source(path: Path, hosts: Mapping[str, Host] | None = None) -> Source:
                 source.hosts = hosts
             return source
     raise ConfigurationError(
-        "no checkout of git, Bazaar or Subversion here or above",
+        "there is no checkout of git, Bazaar or Subversion here or above",
         where=str(path),
         advice=f"looked for {', '.join(_marks(SYSTEMS.values()))}; go into a checkout, or make one",
     )
@@ -68,7 +68,7 @@ def _system_of(folder: Path) -> System | None:
     if len(systems) > 1:
         # Which of them has the files that count is not ours to guess.
         raise ConfigurationError(
-            f"it is a checkout of {' and of '.join(system.name for system in systems)} at once",
+            f"the folder is a checkout of {' and of '.join(system.name for system in systems)} at once",
             where=str(folder),
             advice=f"move aside all of {', '.join(_marks(systems))} but one, or use two folders",
         )

@@ -94,7 +94,7 @@ class Svn:
             raise MachineError(
                 f"svnversion says {answer.strip()[:80]!r}",
                 where=str(self.root),
-                advice="svn status",
+                advice="see what svn status says",
             )
         oldest, newest, flags = match.groups()
         whole = newest is None and not set(flags) & {"S", "P"}
@@ -123,7 +123,7 @@ class Svn:
             or not is_below(revision.branch, place.tags)
         ):
             return revision
-        tag = Tags(self._repository, place.tags).one(name)
+        tag = Tags(self._repository, place.tags).require_unchanged(name)
         named = layout.parse_revision(tag.revision) if tag else None
         return named or revision
 
@@ -140,16 +140,16 @@ class Svn:
         """The revision of what is checked out, or what `name` is: a number, tag or branch."""
         if not name:
             return str(self._own)
-        found = None if _is_odd(name) else self._named(name)
-        if found is None:
+        revision = None if _is_odd(name) else self._revision_by_name(name)
+        if revision is None:
             raise UsageError(
                 f"there is no revision {name!r} here",
                 where=str(self.root),
                 advice=f"{self.fetch_command}, or correct it: a number, a tag or a branch",
             )
-        return str(found)
+        return str(revision)
 
-    def _named(self, name: str) -> Revision | None:
+    def _revision_by_name(self, name: str) -> Revision | None:
         written = layout.parse_revision(name)
         if written is not None:
             return written if written.uuid == self._facts.uuid else None
@@ -158,10 +158,10 @@ class Svn:
             return revision
         if name == NEWEST:
             return self._newest(self._place.branch)
-        tag = self._tags.one(name)
+        tag = self._tags.require_unchanged(name)
         if tag is not None:
             return layout.parse_revision(tag.revision)
-        branch = self._place.named(name)
+        branch = self._place.folder_of_branch(name)
         return self._newest(branch) if branch else None
 
     def _at_number(self, number: int) -> Revision | None:
@@ -210,7 +210,7 @@ class Svn:
 
     def tip(self, branch: str) -> str:
         """The newest revision of a branch on the server."""
-        folder = None if _is_odd(branch) else self._place.named(branch)
+        folder = None if _is_odd(branch) else self._place.folder_of_branch(branch)
         newest = self._newest(folder) if folder else None
         if newest is None:
             raise UsageError(
@@ -224,19 +224,19 @@ class Svn:
         """The newest revision that both what is checked out and `target` come from: where one was
         copied from the other, or what was merged from there since.
         """
-        folder = None if _is_odd(target) else self._place.named(target)
-        theirs = (self._newest(folder) if folder else None) or self._parsed(target)
-        return str(self._common(self._own, theirs, target))
+        folder = None if _is_odd(target) else self._place.folder_of_branch(target)
+        target_revision = (self._newest(folder) if folder else None) or self._parsed(target)
+        return str(self._common(self._own, target_revision, target))
 
-    def _common(self, own: Revision, theirs: Revision, target: str) -> Revision:
-        lines = [(own, [own]), (theirs, [theirs])]
+    def _common(self, own: Revision, target_revision: Revision, target: str) -> Revision:
+        lines = [(own, [own]), (target_revision, [target_revision])]
         while True:
-            ours, others = lines[0][1], lines[1][1]
-            for mine in ours:
-                for other in others:
-                    if mine.branch == other.branch:
-                        number = min(mine.number, other.number)
-                        return self._with_merges(own, theirs, mine._replace(number=number))
+            for ancestor in lines[0][1]:
+                for other in lines[1][1]:
+                    if ancestor.branch == other.branch:
+                        number = min(ancestor.number, other.number)
+                        base = ancestor._replace(number=number)
+                        return self._with_merges(own, target_revision, base)
             steps = [self._origin(line[-1]) for _, line in lines]
             if steps == [None, None]:
                 raise UsageError(
@@ -254,14 +254,14 @@ class Svn:
         source = origin(revision.branch, first.changes) if first else None
         return Revision(source[1], revision.uuid, source[0]) if source else None
 
-    def _with_merges(self, own: Revision, theirs: Revision, base: Revision) -> Revision:
-        """The newest revision of `theirs` that `own` has merged without a gap after `base`."""
+    def _with_merges(self, own: Revision, source: Revision, base: Revision) -> Revision:
+        """The newest revision of `source` that `own` has merged without a gap after `base`."""
         number = base.number
-        if theirs.branch == base.branch != own.branch:
+        if source.branch == base.branch != own.branch:
             text = self._repository.properties(own.branch, own.number).get("svn:mergeinfo", "")
-            merged = _merged(text, theirs.branch)
-            if merged and theirs.number > number:
-                changes = self._repository.numbers(theirs.branch, theirs.number, number + 1)
+            merged = _merged(text, source.branch)
+            if merged and source.number > number:
+                changes = self._repository.numbers(source.branch, source.number, number + 1)
                 for each in changes:
                     if not any(first <= each <= last for first, last in merged):
                         break
@@ -275,8 +275,8 @@ class Svn:
         """Paths below `folder` that differ between two revisions."""
         paths = self._different(self._parsed(base), self._parsed(revision))
         below = f"{folder}/" if folder else ""
-        named = (path[len(below) :] for path in paths if path.startswith(below))
-        return tuple(sorted(path for path in named if not is_pipeline_output(path)))
+        relative = (path[len(below) :] for path in paths if path.startswith(below))
+        return tuple(sorted(path for path in relative if not is_pipeline_output(path)))
 
     def _different(self, base: Revision, revision: Revision) -> list[str]:
         if base == revision:
@@ -333,8 +333,8 @@ class Svn:
         """The revisions that changed one of `paths`. One that only copied the branch is none."""
         newest = self._parsed(revision)
         oldest = self._parsed(after).number + 1 if after else 1
-        wanted = tuple(dict.fromkeys("" if path == "." else path for path in paths))
-        inside = tuple(join(self._place.below, path) for path in wanted)
+        distinct = tuple(dict.fromkeys("" if path == "." else path for path in paths))
+        inside = tuple(join(self._place.below, path) for path in distinct)
         asked = () if "" in inside else inside
         count = limit + _SPARE
         while newest.number >= oldest:
@@ -343,9 +343,9 @@ class Svn:
                 asked = ()
                 continue
             changes = _changes_of(newest.branch, entries, inside)
-            found = [Revision(number, newest.uuid, branch) for number, branch in changes]
-            if len(found) >= limit or len(entries) < count:
-                return tuple(str(each) for each in found[:limit])
+            revisions = [Revision(number, newest.uuid, branch) for number, branch in changes]
+            if len(revisions) >= limit or len(entries) < count:
+                return tuple(str(each) for each in revisions[:limit])
             count *= 4
         return ()
 
@@ -484,18 +484,18 @@ def _merged(text: str, branch: str) -> list[tuple[int, int]]:
 
 
 def _differences(
-    revisions: Revisions, path: str, one: Node | None, two: Node | None
+    revisions: Revisions, path: str, left: Node | None, right: Node | None
 ) -> Iterator[str]:
     """Paths of files that are in one of two nodes only, or differ."""
-    if one is not None and two is not None and one[1:] == two[1:]:
+    if left is not None and right is not None and left[1:] == right[1:]:
         return
     names = [
         {node.name: node for node in revisions.listing(each.id)}
         if each is not None and each.kind == "folder"
         else {}
-        for each in (one, two)
+        for each in (left, right)
     ]
-    if any(each is not None and each.kind != "folder" for each in (one, two)):
+    if any(each is not None and each.kind != "folder" for each in (left, right)):
         yield path
     for name in sorted(names[0].keys() | names[1].keys()):
         yield from _differences(revisions, join(path, name), names[0].get(name), names[1].get(name))

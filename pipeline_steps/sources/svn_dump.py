@@ -131,7 +131,10 @@ def _size(written: str) -> int:
 
 
 def _broken(problem: str) -> MachineError:
-    return MachineError(f"svnrdump dump printed what this version cannot read: {problem}")
+    return MachineError(
+        f"svnrdump dump printed what this version cannot read: {problem}",
+        advice="svnadmin verify says whether the repository is sound; if it is, report this",
+    )
 
 
 class Replay:
@@ -174,7 +177,7 @@ class Replay:
             copied_revision = _size(headers.get("Node-copyfrom-rev", ""))
             node = self._copied(headers["Node-copyfrom-path"], copied_revision)
         if action == "change" and node is None:
-            raise _broken(f"it changes {record.path}, which is not there")
+            raise _broken(f"it changes {record.path}, which does not exist")
         kind = headers.get("Node-kind") or ("dir" if isinstance(node, Folder) else "file")
         self._put(path, self._folder(record, node) if kind == "dir" else self._file(record, node))
 

@@ -59,7 +59,7 @@ class Place(NamedTuple):
         """The folder of the project's tags; None without a layout."""
         return None if self.project is None else join(self.project, TAGS)
 
-    def named(self, name: str) -> str | None:
+    def folder_of_branch(self, name: str) -> str | None:
         """The folder of a branch by its name (trunk, NAME, branches/NAME); None without a layout."""
         if self.project is None:
             return None

@@ -166,7 +166,11 @@ class Programs:
                 stderr.seek(0)
                 completed = process.Completed((program, *arguments), code, b"", stderr.read())
                 if code and Answer(completed).missing:
-                    raise NotThere(f"{program} found no {arguments[-1]}", where=self.where)
+                    raise NotThere(
+                        f"{program} found no {arguments[-1]}",
+                        where=self.where,
+                        advice="correct the path or the revision; svn ls shows what there is",
+                    )
                 if code:
                     raise self.failure(completed)
 
@@ -197,7 +201,9 @@ class Programs:
         for pattern, error, advice in _FAILURES:
             if re.search(pattern, output_tail):
                 return error(problem, where=self.where, advice=advice)
-        return MachineError(problem, where=self.where)
+        return MachineError(
+            problem, where=self.where, advice="mend what svn says, and run it again"
+        )
 
 
 def environment() -> dict[str, str]:

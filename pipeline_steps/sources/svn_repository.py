@@ -73,14 +73,14 @@ class Repository:
 
     def require(self, path: str, revision: int | str) -> Facts:
         """Like `facts`. Raises MachineError when it does not exist."""
-        found = self.facts(path, revision)
-        if found is None:
+        path_facts = self.facts(path, revision)
+        if path_facts is None:
             raise MachineError(
                 f"the repository has no {path or 'root'} at revision {revision}",
                 where=self.url,
                 advice="svn info URL says what is there",
             )
-        return found
+        return path_facts
 
     @functools.cached_property
     def newest(self) -> int:

@@ -59,7 +59,7 @@ class Revisions(SharedBlock):
         self._mounted: dict[tuple[str, int], Folder] = {}
         self._mounts: dict[tuple[str, str], Stored] = {}
         #: Text → where it was read: branch and number.
-        self._seen: dict[str, tuple[str, int]] = {}
+        self._first_places: dict[str, tuple[str, int]] = {}
 
     def __getstate__(self) -> dict[str, Any]:
         with self._lock:
@@ -199,7 +199,11 @@ class Revisions(SharedBlock):
             folder = self._dump(parent, [number])[number] if path else None
             node = folder.children.get(name) if folder else None
         if node is None:
-            raise NotThere(f"there is no {path} in revision {number}", where=self._url)
+            raise NotThere(
+                f"there is no {path} in revision {number}",
+                where=self._url,
+                advice="correct the path or the revision; svn ls shows what there is",
+            )
         return node
 
     # -- externals -----------------------------------------------------------------------------
@@ -256,7 +260,9 @@ class Revisions(SharedBlock):
     def _folder(self, identity: str) -> Folder:
         if identity not in self._folders:
             raise MachineError(
-                f"the folder {identity} is in no revision that was read", where=self._url
+                f"the folder {identity} is in no revision that was read",
+                where=self._url,
+                advice="this is a bug: report it",
             )
         return self._folders[identity]
 
@@ -275,7 +281,7 @@ class Revisions(SharedBlock):
         if not data.startswith(_LINK):
             return None
         target = self._texts.keep(data.removeprefix(_LINK))
-        self._seen.setdefault(target, self._seen[node.text])
+        self._first_places.setdefault(target, self._first_places[node.text])
         return target
 
     def _id(self, folder: Folder) -> str:
@@ -298,7 +304,7 @@ class Revisions(SharedBlock):
     def _note(self, node: Stored, place: tuple[str, int]) -> None:
         """Remember where the texts of a node were read, for those that were not yet."""
         if isinstance(node, StoredFile):
-            self._seen.setdefault(node.text, place)
+            self._first_places.setdefault(node.text, place)
         elif isinstance(node, Folder) and not node.noted:
             node.noted = True
             for child in node.children.values():
@@ -306,11 +312,13 @@ class Revisions(SharedBlock):
 
     def _text(self, identity: str) -> bytes:
         """The bytes of a text; read again when they are no longer kept."""
-        if identity not in self._texts and identity in self._seen:
-            self._keep_targets(self._stored(*self._seen[identity]))
+        if identity not in self._texts and identity in self._first_places:
+            self._keep_targets(self._stored(*self._first_places[identity]))
         if identity not in self._texts:
             raise MachineError(
-                f"the file {identity} is in no revision that was read", where=self._url
+                f"the file {identity} is in no revision that was read",
+                where=self._url,
+                advice="this is a bug: report it",
             )
         return self._texts.read(identity)
 
@@ -330,12 +338,12 @@ class _Texts:
         self._index: dict[str, tuple[int, int]] = {}
         self._scratch: Scratch | None = None
         self._file = self._end = -1
-        self._other, self._others = other, index or {}
+        self._other, self._other_index = other, index or {}
 
     def __contains__(self, key: str) -> bool:
         if key in self._index:
             return True
-        return key in self._others and self._other is not None and self._other.exists()
+        return key in self._other_index and self._other is not None and self._other.exists()
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_scratch": None, "_file": -1, "_end": -1}
@@ -372,7 +380,7 @@ class _Texts:
             start, size = self._index[key]
             return os.pread(self._file, size, start)
         assert self._other is not None, "its index is not empty"
-        start, size = self._others[key]
+        start, size = self._other_index[key]
         with self._other.open("rb") as file:
             file.seek(start)
             return file.read(size)
@@ -383,7 +391,7 @@ class _Texts:
             os.close(self._file)
             self._scratch.remove()
         self._scratch, self._index = None, {}
-        self._other, self._others = None, {}
+        self._other, self._other_index = None, {}
 
 
 def _without_gaps(numbers: list[int]) -> Iterator[list[int]]:

@@ -59,18 +59,20 @@ class Tags:
 
         A tag that was changed after it was made names what is in it now, and is warned of.
         """
-        found = {name: tag for name, tag in self._read().items() if fnmatchcase(name, pattern)}
-        revisions = self._revisions(found)
-        for name, tag in found.items():
+        stored_tags = {
+            name: tag for name, tag in self._read().items() if fnmatchcase(name, pattern)
+        }
+        revisions = self._revisions(stored_tags)
+        for name, tag in stored_tags.items():
             if tag.changed and name not in self._repository.warned:
                 self._repository.warned.add(name)
                 log.warning("%s", _moved(name, tag))
         return {
             name: Tag(name, str(revisions[name]), tag.message, _rfc3339(tag.date))
-            for name, tag in sorted(found.items())
+            for name, tag in sorted(stored_tags.items())
         }
 
-    def one(self, name: str) -> Tag | None:
+    def require_unchanged(self, name: str) -> Tag | None:
         """The tag of exactly that name. Raises EvidenceError when it was changed after it was
         made.
         """
@@ -144,9 +146,9 @@ class Tags:
                 where=self._repository.url,
                 advice="svn move what is here into trunk, and svn mkdir tags beside it",
             )
-        existing = self.one(name)
+        existing = self.require_unchanged(name)
         if existing is None and self._exists(name):
-            existing = self.one(name)  # somebody else may have made it since
+            existing = self.require_unchanged(name)  # somebody else may have made it since
             if existing is None:
                 raise Conflict(
                     f"the name {name} exists among the tags, and is no tag",
@@ -155,7 +157,7 @@ class Tags:
                 )
         if existing is None:
             failure = self._copy(name, revision, message)
-            existing = self.one(name)
+            existing = self.require_unchanged(name)
             if existing is None:
                 raise failure or MachineError(
                     f"svnmucc copied to {name}, but the server does not have the tag",

@@ -80,33 +80,33 @@ class WorkingFiles:
     def versioned(self) -> dict[str, Versioned]:
         """Files and folders, by path."""
         answer = self.programs.xml_if_there("info", "-R", program.local(self.place))
-        found = {}
+        files = {}
         for entry in answer.iter("entry") if answer is not None else ():
             if not entry.get("revision", "").isdigit():
                 continue  # a conflict about something that is not here
-            found[self._relative(entry.get("path", ""))] = Versioned(
+            files[self._relative(entry.get("path", ""))] = Versioned(
                 facts(entry),
                 entry.findtext("wc-info/depth", "infinity"),
                 entry.findtext("wc-info/checksum", ""),
                 entry.findtext("wc-info/schedule", "normal"),
             )
-        return found
+        return files
 
     @functools.cached_property
     def status(self) -> dict[str, Status]:
         """What differs from what it is based on, and what is not versioned or ignored."""
         answer = self.programs.xml_if_there("status", program.local(self.place))
-        found = {}
+        states = {}
         for entry in answer.iter("entry") if answer is not None else ():
-            about = entry.find("wc-status")
-            assert about is not None, "svn prints one for each entry"
-            found[self._relative(entry.get("path", ""))] = Status(
-                about.get("item", ""),
-                about.get("props", ""),
-                about.get("wc-locked") == "true",
-                about.get("switched") == "true",
+            wc_status = entry.find("wc-status")
+            assert wc_status is not None, "svn prints one for each entry"
+            states[self._relative(entry.get("path", ""))] = Status(
+                wc_status.get("item", ""),
+                wc_status.get("props", ""),
+                wc_status.get("wc-locked") == "true",
+                wc_status.get("switched") == "true",
             )
-        return found
+        return states
 
     @functools.cached_property
     def properties(self) -> dict[str, dict[str, str]]:
@@ -266,7 +266,7 @@ class WorkingTree:
                 raise MachineError(
                     "an update was stopped in the middle",
                     where=str(self._place / path),
-                    advice="svn update",
+                    advice="run svn update",
                 )
             self._note(path, status)
 

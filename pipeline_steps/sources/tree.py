@@ -73,7 +73,9 @@ def readable_entry(
     entry = entries.get(path)
     if entry is None:
         raise ConfigurationError(
-            f"{path} is not stored in {system} at {short_revision(revision)}", where=where
+            f"{path} is not stored in {system} at {short_revision(revision)}",
+            where=where,
+            advice="add the file to the source, or correct its name in pipeline.yaml",
         )
     if entry.kind == "submodule" and system == "svn":
         raise ConfigurationError(
@@ -183,7 +185,9 @@ def export(tree: Tree, destination: Path) -> None:
             # git refuses such names itself; a repository that was made by hand may have them.
             if any(name in ("", ".", "..") for name in path.split("/")):
                 raise ConfigurationError(
-                    f"refuse to write the malicious path {path!r}", where=str(destination)
+                    f"the revision has the malicious path {path!r}, which is not written",
+                    where=str(destination),
+                    advice="do not trust this source",
                 )
             try:
                 place.parent.mkdir(parents=True, exist_ok=True)

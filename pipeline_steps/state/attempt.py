@@ -139,10 +139,11 @@ def record_attempt(
             _record_failure(attempt, error)
         raise
     if attempt.record is None:
-        attempt.failed(EvidenceError(f"{step} of {subject} ended without an outcome"))
-        raise EvidenceError(
+        missing_outcome = EvidenceError(
             f"{step} of {subject} ended without an outcome", advice="this is a bug: report it"
         )
+        attempt.failed(missing_outcome)
+        raise missing_outcome
 
 
 def _record_failure(attempt: Attempt, error: BaseException) -> None:

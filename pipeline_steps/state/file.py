@@ -48,7 +48,7 @@ def _split_lines(path: Path) -> tuple[list[bytes], bytes]:
         return [], b""
     except OSError as error:
         raise MachineError(
-            f"cannot read: {error.strerror}",
+            f"this account cannot read the file: {error.strerror}",
             where=str(path),
             advice="give the file to this account, or run as the one that owns it",
         ) from error
@@ -76,7 +76,7 @@ def ensure_folder(path: Path) -> Path:
     folder = path.parent
     if folder.is_symlink():
         raise EvidenceError(
-            "is a symbolic link",
+            "the folder is a symbolic link",
             where=str(folder),
             advice="remove it, or name another with --state",
         )

@@ -163,7 +163,7 @@ def decode(line: bytes, *, where: str) -> Record:
         if schema is not None and schema != SCHEMA:
             raise _unknown_schema(schema, where) from error
         raise EvidenceError(
-            f"not a record: {error}",
+            f"the line is not a record: {error}",
             where=where,
             advice="restore the file, or remove the line to lose that evidence",
         ) from error

@@ -20,7 +20,7 @@ from pipeline_steps.state.record import make_key
 from pipeline_steps.testing import helm_arguments
 from pipeline_steps.testing import scenario as scenario_rules
 from pipeline_steps.testing.scenario import Scenario
-from pipeline_steps.toolbox.clock import seconds
+from pipeline_steps.toolbox.clock import DURATION_ADVICE, seconds
 from pipeline_steps.toolbox.errors import ConfigurationError, NotYet, UsageError
 from pipeline_steps.workspace.chart import Chart
 from pipeline_steps.workspace.checkout import Checkout
@@ -88,7 +88,7 @@ def settings(
         limit = timeout or seconds(tests.timeout or "")
     except ValueError as error:
         raise ConfigurationError(
-            f"tests.timeout of chart {chart.name}: {error}", advice="write for example 90s or 5m"
+            f"tests.timeout of chart {chart.name}: {error}", advice=DURATION_ADVICE
         ) from error
     production = production_image_names(checkout, chart)
     return Settings(
@@ -140,14 +140,14 @@ def cluster_names(
     for name in names:
         if name not in config.clusters:
             raise UsageError(
-                f"no cluster {name} in the configuration (there are: {configured})",
+                f"there is no cluster {name} in the configuration (there are: {configured})",
                 advice="add it to `clusters` in pipeline.yaml; the cluster of the sandbox comes "
                 "with "
                 '--config "$(pipeline-steps sandbox up)"',
             )
     if not names:
         raise UsageError(
-            f"no cluster to test {chart.name} on",
+            f"there is no cluster to test {chart.name} on",
             advice="name one in `clusters` of pipeline.yaml (kubeconfig, context), "
             "or start one with pipeline-steps sandbox up and use its --config",
         )

@@ -135,17 +135,17 @@ def _taken_by_target(checkout: Checkout, chart: Chart, target: str) -> VersionFi
         return None
     tip = open_checkout(checkout.config, newest_revision(source, target))
     try:
-        there = tip.chart(chart.name)
+        target_chart = tip.chart(chart.name)
     except ConfigurationError:  # new, or unreadable there: nothing to compare with
         return None
-    version, version_there = parse(chart.version), parse(there.version)
-    if there.content == chart.content or not version or not version_there:
+    version, target_version = parse(chart.version), parse(target_chart.version)
+    if target_chart.content == chart.content or not version or not target_version:
         return None
-    if version > version_there:
+    if version > target_version:
         return None
-    revision = _revision_that_set_version(tip, there)
+    revision = _revision_that_set_version(tip, target_chart)
     text = (
-        f"version {chart.version} is not above {there.version} of {target}"
+        f"version {chart.version} is not above {target_chart.version} of {target}"
         f"{f' (set by {short_revision(revision)})' if revision else ''}"
     )
     return _finding("not-raised", checkout, chart, text)

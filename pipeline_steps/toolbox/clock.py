@@ -13,6 +13,8 @@ from pipeline_steps.toolbox.errors import MachineError
 
 #: The first and the last second that RFC 3339 can write, since 1970.
 _FIRST, _LAST = -62_135_596_800, 253_402_300_799
+#: The next action where a text is no duration.
+DURATION_ADVICE = "write for example 90s, 5m, 1h30m or 7d"
 
 
 def now() -> str:
@@ -74,5 +76,5 @@ def seconds(duration: str) -> float:
     """
     units = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
     if not re.fullmatch(r"(\d+(\.\d+)?(ms|[smhd]))+", duration):
-        raise ValueError(f"not a duration: {duration!r}; write for example 90s, 5m, 1h30m or 7d")
+        raise ValueError(f"{duration!r} is not a duration")
     return sum(float(n) * units[u] for n, u in re.findall(r"(\d+(?:\.\d+)?)(ms|[smhd])", duration))

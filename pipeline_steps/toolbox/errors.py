@@ -39,9 +39,16 @@ class PipelineError(Exception):
         self.advice = advice
 
     def __str__(self) -> str:
-        place = f"{self.where}: " if self.where else ""
-        advice = f" ({self.advice})" if self.advice else ""
-        return f"{place}{self.what}{advice}"
+        if not self.advice:
+            return self.problem
+        # Behind the output of a program the next action would look like its last line.
+        separator = "\n" if "\n" in self.what else " "
+        return f"{self.problem}{separator}({self.advice})"
+
+    @property
+    def problem(self) -> str:
+        """The text without the next action, for those who take that action themselves."""
+        return f"{self.where}: {self.what}" if self.where else self.what
 
     def fresh(self) -> PipelineError:
         """The same error without traceback and cause, to be remembered and raised again.
@@ -137,7 +144,12 @@ class Temporary(PipelineError):
     result = "infrastructure"
 
     def __init__(
-        self, what: str, *, where: str = "", advice: str = "", retry_after: float | None = None
+        self,
+        what: str,
+        *,
+        where: str = "",
+        advice: str = "run it again",
+        retry_after: float | None = None,
     ) -> None:
         super().__init__(what, where=where, advice=advice)
         self.retry_after = retry_after

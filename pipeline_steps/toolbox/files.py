@@ -41,7 +41,11 @@ TEMPORARY = ".pipeline-steps-tmp-"
 def failure(error: OSError, path: Path | str) -> MachineError:
     """The MachineError for a failed system call on `path`."""
     advice = _ADVICE.get(error.errno or 0, "")
-    return MachineError(f"cannot write: {error.strerror or error}", where=str(path), advice=advice)
+    return MachineError(
+        f"this account cannot write the file: {error.strerror or error}",
+        where=str(path),
+        advice=advice,
+    )
 
 
 def disk_failure(error: BaseException) -> MachineError | None:
@@ -256,9 +260,9 @@ def _open_lock(path: Path, mode: int) -> int:
     while True:
         with contextlib.suppress(FileNotFoundError):
             descriptor = os.open(path, flags)
-            there = os.fstat(descriptor)
-            if there.st_uid == os.geteuid() and mode & ~there.st_mode:
-                os.fchmod(descriptor, stat.S_IMODE(there.st_mode) | mode)
+            status = os.fstat(descriptor)
+            if status.st_uid == os.geteuid() and mode & ~status.st_mode:
+                os.fchmod(descriptor, stat.S_IMODE(status.st_mode) | mode)
             return descriptor
         with contextlib.suppress(FileExistsError):
             descriptor = os.open(path, flags | os.O_CREAT | os.O_EXCL, mode)

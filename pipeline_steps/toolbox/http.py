@@ -75,7 +75,9 @@ class Response(NamedTuple):
             return json_reader.decode(self.body)
         except ValueError as error:
             raise MachineError(
-                f"the answer is not JSON: {error}", where=safe_url(self.url)
+                f"the server's answer is not JSON: {error}",
+                where=safe_url(self.url),
+                advice="check the URL, and what a proxy on the way answers",
             ) from error
 
 
@@ -84,14 +86,16 @@ def excerpt(body: bytes) -> str:
     return " ".join(body[:400].decode(errors="replace").split())[:300]
 
 
-def error_for_status(answer: Response, explain: Callable[[bytes], str] = excerpt) -> PipelineError:
+def error_for_status(
+    answer: Response, error_message: Callable[[bytes], str] = excerpt
+) -> PipelineError:
     """The error for an unexpected status.
 
-    explain: finds the system's own message in an error body.
+    error_message: finds the system's own message in an error body.
     """
-    explanation = explain(answer.body)
+    message = error_message(answer.body)
     problem = redact(
-        f"{answer.method} answered {answer.status}{': ' if explanation else ''}{explanation}"
+        f"the server answered {answer.status} to {answer.method}{': ' if message else ''}{message}"
     )
     where = safe_url(answer.url)
     if answer.status in TEMPORARY:
@@ -99,14 +103,16 @@ def error_for_status(answer: Response, explain: Callable[[bytes], str] = excerpt
     if answer.status in (401, 403):
         advice = "check the credentials and their rights"
         return AccessRefused(problem, where=where, advice=advice)
-    return MachineError(problem, where=where)
+    return MachineError(
+        problem, where=where, advice="check the URL; the text above is the server's"
+    )
 
 
 def temporary_error(
-    answer: Response, explain: Callable[[bytes], str] = excerpt
+    answer: Response, error_message: Callable[[bytes], str] = excerpt
 ) -> PipelineError | None:
     """The error for an answer with a status of TEMPORARY, else None."""
-    return error_for_status(answer, explain) if answer.status in TEMPORARY else None
+    return error_for_status(answer, error_message) if answer.status in TEMPORARY else None
 
 
 class _Request(NamedTuple):
@@ -123,7 +129,8 @@ class Client:
     it.
 
     ca_file: PEM file trusted in addition to the system's authorities. timeout: seconds of one read
-    or write. later: returns the error of an answer that is worth a retry, None for a final answer.
+    or write. retryable_error: returns the error of an answer that is worth a retry, None for a
+    final one.
     direct: never use a proxy.
     """
 
@@ -132,12 +139,12 @@ class Client:
         *,
         ca_file: str | None = None,
         timeout: float = TIMEOUT,
-        later: Callable[[Response], PipelineError | None] = temporary_error,
+        retryable_error: Callable[[Response], PipelineError | None] = temporary_error,
         direct: bool = False,
     ) -> None:
         self._ca_file = ca_file
         self._timeout = timeout
-        self._retryable_error = later
+        self._retryable_error = retryable_error
         self._direct = direct
         self._pools: dict[tuple[str, str | None], urllib3.PoolManager] = {}
 
@@ -192,27 +199,41 @@ class Client:
             with contextlib.suppress(ValueError):
                 target = urljoin(request.url, target)
             if not is_valid_url(target):
-                problem = f"is redirected to an invalid URL: {target.partition('?')[0]!a}"
-                raise MachineError(problem, where=safe_url(request.url))
+                problem = f"the server redirects to an invalid URL: {target.partition('?')[0]!a}"
+                advice = "correct the URL, or the server's redirect"
+                raise MachineError(problem, where=safe_url(request.url), advice=advice)
             if request.url.startswith("https:") and not target.startswith("https:"):
-                problem = f"is redirected from https to {safe_url(target)}"
-                raise MachineError(problem, where=safe_url(request.url))
+                problem = f"the server redirects from https to {safe_url(target)}"
+                advice = "have it redirect to https, or name the URL that it should redirect to"
+                raise MachineError(problem, where=safe_url(request.url), advice=advice)
             # A redirect must not carry the login to another origin (RFC 9110 §15.4).
             headers = dict(request.headers)
             if origin(target) != origin(request.url):
                 headers = {k: v for k, v in headers.items() if k.lower() != "authorization"}
             request = request._replace(url=target, headers=headers)
-        raise MachineError("is redirected more than 5 times", where=safe_url(request.url))
+        raise MachineError(
+            "the server redirects more than 5 times",
+            where=safe_url(request.url),
+            advice="name the URL that the redirects should end at",
+        )
 
     def _exchange(self, request: _Request) -> Response:
         """Send one request once."""
         method, url, headers, body, sink, cap = request
         if not is_valid_url(url):
             problem = "the URL is invalid: it needs a host, and only printable ASCII without blanks"
-            raise MachineError(f"cannot be requested: {problem}", where=f"{safe_url(url)!a}")
+            raise MachineError(
+                f"this URL cannot be requested: {problem}",
+                where=f"{safe_url(url)!a}",
+                advice="correct the URL",
+            )
         if any(_UNSENDABLE.search(text) for field in headers.items() for text in field):
             problem = "a header has control characters, or characters outside Latin-1"
-            raise MachineError(f"cannot be requested: {problem}", where=safe_url(url))
+            raise MachineError(
+                f"this URL cannot be requested: {problem}",
+                where=safe_url(url),
+                advice="correct the login or token: it may have a line break at its end",
+            )
         headers = {"User-Agent": "pipeline-steps", **headers}
         parts = urlsplit(url)
         # User and fragment are not part of a request target (RFC 9112 §3.2).
@@ -246,7 +267,7 @@ class Client:
 
     def _open(self, scheme: str, proxy: str | None) -> urllib3.PoolManager:
         if scheme not in strict_http.POOLS:
-            raise MachineError("is neither http nor https", advice="correct the URL")
+            raise MachineError("the URL is neither http nor https", advice="correct the URL")
         if proxy and urlsplit(proxy).scheme not in strict_http.POOLS:
             raise MachineError(
                 "the proxy is neither http nor https",
@@ -281,7 +302,10 @@ def _read(response: urllib3.BaseHTTPResponse, sink: IO[bytes] | None, cap: int) 
     while block := response.read1(_BLOCK):
         total += len(block)
         if total > cap:
-            raise MachineError(f"the answer has more than {cap} bytes")
+            raise MachineError(
+                f"the server's answer has more than {cap} bytes",
+                advice="check that this is the right file: no larger one is read",
+            )
         output.write(block)
     return memory.getvalue()
 
@@ -299,7 +323,11 @@ def tls_context(ca_file: str | None) -> ssl.SSLContext:
         try:
             context.load_verify_locations(ca_file)
         except (OSError, ssl.SSLError) as error:
-            raise MachineError(f"cannot be used as ca_file: {error}", where=ca_file) from error
+            raise MachineError(
+                f"the file cannot be used as ca_file: {error}",
+                where=ca_file,
+                advice="name a file of PEM certificates that this account may read",
+            ) from error
     return context
 
 
@@ -313,47 +341,61 @@ def _translated(url: str) -> Iterator[None]:
         error.where = error.where or where
         raise
     except ValueError as error:  # its text may hold the query, and that a signature
-        raise MachineError("cannot be requested: the URL is invalid", where=where) from error
+        raise MachineError(
+            "this URL cannot be requested: it is invalid",
+            where=where,
+            advice="correct the URL",
+        ) from error
     except HTTPError as error:
         # urllib3 wraps the exception of the socket, sometimes more than once; the innermost
         # says what happened.
         cause: BaseException = error
         while isinstance(cause, HTTPError) and (cause.__cause__ or cause.__context__):
             cause = cause.__cause__ or cause.__context__ or cause
-        peer = "the proxy: " if isinstance(error, ProxyError) else ""
+        peer = "the proxy" if isinstance(error, ProxyError) else "the server"
         raise connection_error(cause, where, peer) from error
     except OSError as error:
-        problem = f"cannot read the upload or write the answer: {error}"
-        raise MachineError(problem, where=where) from error
+        problem = f"this machine cannot read the upload or write the answer: {error}"
+        raise MachineError(
+            problem, where=where, advice="check the file's rights and the disk's space"
+        ) from error
 
 
-def connection_error(cause: BaseException, where: str, peer: str = "") -> PipelineError:
-    """The error for an exception of sockets, TLS or http.client. peer: "the proxy: ", or "" for the
-    server.
+def connection_error(cause: BaseException, where: str, peer: str = "the server") -> PipelineError:
+    """The error for an exception of sockets, TLS or http.client. peer: "the server" or "the
+    proxy", the subject of the text.
     """
     if isinstance(cause, ssl.SSLCertVerificationError):
-        problem = f"{peer}its certificate is not trusted: {cause.verify_message}"
+        problem = f"the certificate of {peer} is not trusted: {cause.verify_message}"
         advice = "name the authority's PEM file as ca_file in `hosts`"
         return MachineError(problem, where=where, advice=advice)
     if isinstance(cause, ssl.SSLError):
-        problem = f"{peer}no TLS connection: {cause.reason or cause}"
-        advice = "the server seems to speak plain HTTP: set plain_http: true for it in `hosts`"
-        return MachineError(problem, where=where, advice=advice if "VERSION" in str(cause) else "")
+        problem = f"{peer} opens no TLS connection: {cause.reason or cause}"
+        advice = (
+            "the server seems to speak plain HTTP: set plain_http: true for it in `hosts`"
+            if "VERSION" in str(cause)
+            else "check host and port, and which versions of TLS the server speaks"
+        )
+        return MachineError(problem, where=where, advice=advice)
     if isinstance(cause, socket.gaierror):
-        problem = f"{peer}unknown host: {cause.strerror}"
+        problem = f"the host of {peer} is unknown: {cause.strerror}"
         return Unreachable(problem, where=where, advice="check its name and DNS")
     if isinstance(cause, TimeoutError):
-        return Temporary(f"{peer}no answer in time", where=where)
+        return Temporary(f"{peer} did not answer in time", where=where)
     if isinstance(cause, OSError) and cause.errno in _NOBODY_THERE:
-        problem = f"{peer}does not answer: {cause.strerror}"
-        return Unreachable(problem, where=where, advice="is it running, is the port right?")
+        problem = f"{peer} does not answer: {cause.strerror}"
+        return Unreachable(problem, where=where, advice="check that it runs, and the port")
     if isinstance(cause, (ConnectionError, http.client.IncompleteRead)):
-        problem = f"{peer}the connection broke: {str(cause) or type(cause).__name__}"
+        problem = f"the connection to {peer} broke: {str(cause) or type(cause).__name__}"
         return Temporary(problem, where=where)
     if isinstance(cause, OSError):
-        problem = f"{peer}the connection failed: {cause.strerror or cause}"
-        return MachineError(problem, where=where)
-    return MachineError(f"{peer}does not speak HTTP: {str(cause)[:200]}", where=where)
+        problem = f"the connection to {peer} failed: {cause.strerror or cause}"
+        return MachineError(problem, where=where, advice="check the network of this machine")
+    return MachineError(
+        f"{peer} does not speak HTTP: {str(cause)[:200]}",
+        where=where,
+        advice="correct host and port: something else answers there",
+    )
 
 
 def number(headers: Mapping[str, str], name: str) -> int | None:

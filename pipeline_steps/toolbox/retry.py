@@ -54,9 +54,10 @@ def call(
     def report(state: tenacity.RetryCallState) -> None:
         error = state.outcome.exception() if state.outcome else None
         seconds = state.next_action.sleep if state.next_action else 0.0
+        problem = error.problem if isinstance(error, PipelineError) else error
         seconds_left = deadline.left()
         log.info(
-            "%s; next try in %.1f s (%.0f of %.0f s left)", error, seconds, seconds_left, budget
+            "%s; next try in %.1f s (%.0f of %.0f s left)", problem, seconds, seconds_left, budget
         )
 
     retrying = tenacity.Retrying(

@@ -52,9 +52,14 @@ class BoundedReader(io.RawIOBase):
     def readinto(self, buffer: Any) -> int:
         elapsed = time.monotonic() - self._began
         if elapsed > self._patience + self._received / SLOWEST:
-            raise Temporary(f"sends too slowly: {self._received} bytes in {elapsed:.0f} s")
+            raise Temporary(
+                f"the server sends too slowly: {self._received} bytes in {elapsed:.0f} s"
+            )
         if self.head > LARGEST_HEAD:
-            raise MachineError(f"does not speak HTTP: {self.head} bytes of headers or trailers")
+            raise MachineError(
+                f"the server does not speak HTTP: {self.head} bytes of headers or trailers",
+                advice="correct host and port: something else answers there",
+            )
         try:
             count = self._file.readinto(buffer) or 0
         except ssl.SSLError as error:

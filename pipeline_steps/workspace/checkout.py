@@ -383,17 +383,17 @@ class Checkout:
         """The charts whose Chart.yaml, or that of a file:// subchart, is refused, or whose name
         another one has: they are no obstacle to others. By the name that is written there, else by folder.
         """
-        found: dict[str, UnreadableChart] = {}
+        charts: dict[str, UnreadableChart] = {}
         for folder, error in self._unreadable_folders.items():
             name, _ = written_name(self._small_files[chart_yaml(folder)])
             # By folder where the name is not its own: --chart must never mean one of two charts.
-            key = folder if not name or name in found or name in self._folder_of_chart else name
-            found[key] = UnreadableChart(folder, error)
-        return found
+            key = folder if not name or name in charts or name in self._folder_of_chart else name
+            charts[key] = UnreadableChart(folder, error)
+        return charts
 
     @functools.cached_property
     def _unreadable_folders(self) -> dict[str, ConfigurationError]:
-        found: dict[str, ConfigurationError] = {}
+        errors: dict[str, ConfigurationError] = {}
         folders_of: dict[str, list[str]] = {}
         for folder in self._entry_numbers:
             try:
@@ -401,15 +401,17 @@ class Checkout:
             except ConfigurationError as error:
                 # Kept for a whole command: its frames would hold every file that was read.
                 error.__traceback__ = None
-                found[folder] = error
+                errors[folder] = error
             else:
                 folders_of.setdefault(self._content_reader.metadata(folder).name, []).append(folder)
         for name, folders in folders_of.items():
             for folder in folders if len(folders) > 1 else ():
                 message = f"the chart name {name} stands for {' and '.join(folders)}"
                 advice = "give all but one another name, or leave them out of `charts`"
-                found[folder] = ConfigurationError(message, where=chart_yaml(folder), advice=advice)
-        return found
+                errors[folder] = ConfigurationError(
+                    message, where=chart_yaml(folder), advice=advice
+                )
+        return errors
 
     @functools.cached_property
     def _content_reader(self) -> ContentReader:

@@ -57,6 +57,7 @@ def changed_files(
         for path in tree.modified
         if any(paths.contains(place, path) for place in closure.paths)
     ]
+    # A change of pipeline.yaml about other charts must not make this one modified.
     if (
         config_path in tree.modified
         and config_path not in changed

@@ -58,7 +58,7 @@ class StoredConfig:
         if self._data is None:
             advice = "add it to the source; is it ignored?"
             raise ConfigurationError(
-                "is not in the source", where=f"{self.config.files[0]}{at}", advice=advice
+                "the file is not in the source", where=f"{self.config.files[0]}{at}", advice=advice
             )
         return config_file.parse_charts_and_images(self._data, f"{self._path}{at}")
 
@@ -108,6 +108,7 @@ class StoredConfig:
         none. values: the keys that count, with overlays.
         """
         by_folder = entries.entries_by_folder(self.document, chart_folders)
+        # Compared as written: an overlay that says the same again changes nothing.
         stored = by_folder[folder].get("images") or {}
         return "" if self._revision or stored == values else self._last_file_about("charts")
 
@@ -120,6 +121,7 @@ class StoredConfig:
             if name == key or name.startswith(below)
         ]
         files = dict.fromkeys(place.rpartition(":")[0] for place in places)
+        # The last one wins, so it is the one to name.
         overlays = [file for file in files if file != self._path]
         return overlays[-1] if overlays else self.config.where(key)
 
@@ -130,6 +132,7 @@ def has_same_entries(
     """Whether another state of pipeline.yaml has the same entries about a closure; None: it cannot
     be read.
     """
+    # Unreadable there is not the same: a change must not hide behind an error.
     if document is None:
         return False
     by_folder = entries.entries_by_folder(document, chart_folders)

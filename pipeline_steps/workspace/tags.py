@@ -47,6 +47,7 @@ class TaggedRelease(NamedTuple):
 
 def write_trailers(chart: str, released: TaggedRelease) -> str:
     """The lines of a tag's text about a chart, which `read_trailers` reads."""
+    # Tags of the first format have no such line, and theirs must come out the same.
     lines = [] if released.format == FORMAT_1 else [f"Pipeline-Format: {released.format}"]
     lines += [f"Pipeline-Content: {chart} {released.version} {released.content}"]
     lines += [

@@ -149,7 +149,7 @@ def test_a_store_that_cannot_be_asked_is_never_empty(tmp_path: Path) -> None:
     with pytest.raises(Unreachable):
         dead.record_ids(CONTENT)
     (tmp_path / "store").write_text("a file")
-    with pytest.raises(PipelineError, match=r"store/about.*: cannot be read"):
+    with pytest.raises(PipelineError, match=r"store/about.*: the file cannot be read"):
         open_store((tmp_path / "store").as_uri(), {}).record_ids(CONTENT)
 
 
@@ -180,7 +180,7 @@ def test_a_damaged_record_in_a_folder_is_named_and_never_replaced(tmp_path: Path
     with pytest.raises(EvidenceError, match="is there with other bytes: nothing was written"):
         store.put(line, record, {})
     place.unlink()
-    with pytest.raises(EvidenceError, match="is listed and not there"):
+    with pytest.raises(EvidenceError, match="is listed, but missing"):
         Stores([store], store).fetch_records([CONTENT], ())
 
 
@@ -267,7 +267,9 @@ def test_a_record_waits_for_evidence_that_cannot_be_read_now(tmp_path: Path) -> 
     report = tmp_path / "a/report"
     report.mkdir(parents=True)  # reading a folder fails, whoever tries
     state = State(tmp_path / "a/state.jsonl", Stores([store], store))
-    with pytest.raises(MachineError, match="is not in the evidence store: cannot read"):
+    with pytest.raises(
+        MachineError, match="is not in the evidence store: this account cannot read"
+    ):
         state.add({**fields, "evidence": {"report": sha256(b"text")}})
     assert store.record_ids(CONTENT) == set()
 

@@ -138,7 +138,7 @@ def test_dismissed_reviews_do_not_count(
     assert [vote.reason for vote in votes(repository, pull.number)] == left
 
 
-def test_more_votes_than_a_page_has(
+def test_votes_are_read_from_all_pages(
     repository: Repository, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("pipeline_steps.services.gitea._PER_PAGE", 2)
@@ -466,7 +466,7 @@ def test_what_does_not_exist_or_is_hidden_is_told_apart(forge: Forge, tmp_path: 
         reviews(repository).review("https://git.example.com/core/charts/pulls/1")
 
 
-def test_a_server_that_goes_away_in_the_middle(repository: Repository) -> None:
+def test_a_server_that_goes_away_in_the_middle_is_unreachable(repository: Repository) -> None:
     pull = repository.propose("one", {"a": "1"})
     system = reviews(repository, "core", budget=0.5)
     review = system.review(str(pull.number))

@@ -60,7 +60,7 @@ def world(project: LpProject) -> World:
     return World(project, name, proposal, project.reviews("ci"))
 
 
-def test_a_proposal_in_every_way_to_write_it(world: World) -> None:
+def test_a_proposal_is_found_by_address_path_and_branch(world: World) -> None:
     project = world.project
     review = world.review()
     assert review == Review(
@@ -87,7 +87,7 @@ def test_a_proposal_in_every_way_to_write_it(world: World) -> None:
             world.reviews.review(unknown)
 
 
-def test_several_proposals_of_one_branch(world: World) -> None:
+def test_several_open_proposals_of_one_branch_are_refused_by_name(world: World) -> None:
     stable = f"stable-{world.name}"
     world.project.branch(stable)
     world.project.propose(world.name, stable)
@@ -123,14 +123,14 @@ def test_what_other_people_write_stays(world: World) -> None:
     assert world.proposal.comments[0].content == text
 
 
-def test_no_vote_on_a_superseded_revision(world: World) -> None:
+def test_a_superseded_revision_gets_no_vote(world: World) -> None:
     old = world.review().head
     world.commit("even better\n")
     assert world.deliver(revision=old) == "superseded"
     assert not world.proposal.comments
 
 
-def test_a_branch_that_moves_while_the_verdict_is_written(world: World) -> None:
+def test_a_branch_that_moves_while_the_verdict_is_written_withdraws_it(world: World) -> None:
     def move(call: launchpads.Call) -> None:
         if call.operation == "createComment" and call.arguments.get("vote") == "Approve":
             world.commit("meanwhile\n")
@@ -187,7 +187,7 @@ def test_our_own_vote_is_no_approval(world: World) -> None:
     assert world.reviews.votes(world.review(), Approval()) == ()
 
 
-def test_members_of_a_team(world: World) -> None:
+def test_members_of_a_team_are_read_through_other_teams(world: World) -> None:
     hub = world.project.hub
     hub.new_person("outer", [hub.new_person("inner", [hub.people["dev"]]), hub.people["ci"]])
     assert world.reviews.members("outer") == {"dev", "ci"}
@@ -196,7 +196,7 @@ def test_members_of_a_team(world: World) -> None:
             world.reviews.members(name)
 
 
-def test_reviews_of_a_revision(world: World) -> None:
+def test_a_revision_finds_the_reviews_that_have_it(world: World) -> None:
     head = world.review().head
     assert [each.id for each in world.reviews.reviews_of(head)] == [world.id]
     assert world.reviews.reviews_of("0" * 40) == ()
@@ -222,7 +222,7 @@ def test_without_a_token_nothing_is_written(world: World, monkeypatch: pytest.Mo
         anonymous.deliver(review, Verdict(review.head, "positive", "s", "t"))
 
 
-def test_the_branches_of_a_proposal(world: World) -> None:
+def test_a_proposal_has_the_urls_of_both_branches(world: World) -> None:
     source, target = world.reviews.branches(world.review())
     project = world.project
     assert (source.name, target.name) == (world.name, project.target_name)

@@ -23,7 +23,7 @@ def deliver(world: GiteaWorld, proposed: Proposed) -> None:
     system.deliver(system.review(proposed.id), verdict)
 
 
-def test_exactly_the_reviewed_commit(
+def test_only_the_reviewed_commit_is_merged(
     request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     world = SYSTEMS["gitea"](request, tmp_path)

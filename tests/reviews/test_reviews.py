@@ -266,7 +266,7 @@ def test_a_rejection_replaces_an_approval(world: World) -> None:
 
 
 @every_system
-def test_members_of_a_group(world: World) -> None:
+def test_a_group_has_its_members_and_an_unknown_one_is_refused(world: World) -> None:
     if world.group:
         assert world.opened(world.approver).members(world.group) == {world.approver}
     with pytest.raises((UsageError, AccessRefused)):

@@ -79,11 +79,11 @@ class Branch:
 
 def brz(folder: Path, home: Path, *arguments: str, code: int = 0) -> str:
     # In front, because brz looks for its Python beside the first python3 on PATH.
-    given = {"PATH": f"/usr/bin:{os.environ['PATH']}", "HOME": str(home), "LC_ALL": "C.UTF-8"}
+    variables = {"PATH": f"/usr/bin:{os.environ['PATH']}", "HOME": str(home), "LC_ALL": "C.UTF-8"}
     ran = subprocess.run(
         ["brz", *arguments],
         cwd=folder,
-        env={**given, **environment(home)},
+        env={**variables, **environment(home)},
         capture_output=True,
         text=True,
     )
@@ -120,5 +120,5 @@ def server(folder: Path, *options: str) -> AbstractContextManager[Serve]:
     """options: of `brz serve`, instead of --allow-writes; "--read-only" for none."""
     folder.mkdir(parents=True)
     brz(folder, folder, "init", "-q", "--no-tree", str(folder / "trunk"))
-    given = tuple(option for option in options if option != "--read-only")
-    return daemons.running(Serve(folder, given if options else ("--allow-writes",)))
+    write_options = tuple(option for option in options if option != "--read-only")
+    return daemons.running(Serve(folder, write_options if options else ("--allow-writes",)))

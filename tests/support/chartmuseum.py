@@ -159,17 +159,17 @@ class Museum:
     def _upload(self, tenant: str, request: Request) -> Answer:
         fields = _multipart(request)
         try:
-            named = {_chart_name(fields["chart"]): fields["chart"]} if "chart" in fields else {}
+            by_name = {_chart_name(fields["chart"]): fields["chart"]} if "chart" in fields else {}
             if "prov" in fields:
-                named[_prov_name(fields["prov"])] = fields["prov"]
+                by_name[_prov_name(fields["prov"])] = fields["prov"]
         except ValueError as error:
             return _json(400, {"error": str(error)})
-        if not named:
+        if not by_name:
             words = "no package or provenance file found in form fields chart and prov"
             return _json(400, {"error": words})
-        if any(f"{tenant}{name}" in self.files for name in named):
+        if any(f"{tenant}{name}" in self.files for name in by_name):
             return _json(409, {"error": "chart already exists"})
-        for name, data in named.items():
+        for name, data in by_name.items():
             self.files[f"{tenant}{name}"] = data
             if name.endswith(".tgz"):
                 self.index[f"{tenant}{name}"] = _entry(name, data)

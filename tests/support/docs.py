@@ -17,11 +17,11 @@ def scripts(page: Path) -> list[str]:
     shell.
     """
     text = page.read_text()
-    found = [
+    commands = [
         line for block in re.findall(r"```sh\n(.*?)```", text, re.DOTALL) for line in lines(block)
     ]
     return [
-        *found,
+        *commands,
         *re.findall(r"\bsh '([^']*)'", text),
         *re.findall(r'"(pipeline-steps [^"]*)"\]', text),
     ]
@@ -63,7 +63,7 @@ _FAILS_AGAIN = "tests/workflows/test_reproduce_cluster.py::test_reproduce_keep_l
 _DEPLOYS = "tests/workflows/test_direct.py::test_the_how_to_does_what_it_says"
 _SUBVERSION = "tests/workflows/test_subversion.py::test_the_how_to_does_what_it_says"
 _LAUNCHPAD = "tests/workflows/test_public.py::test_the_how_to_does_what_it_says"
-_MERGED = "tests/reviews/test_merge.py::test_exactly_the_reviewed_commit"
+_MERGED = "tests/reviews/test_merge.py::test_only_the_reviewed_commit_is_merged"
 _FORK = "tests/reviews/test_review_reports.py::test_what_a_fork_hands_over_is_told_and_counts_for_nothing"
 _APPROVALS = "tests/reviews/test_approvals.py::test"
 #: Line → the test that runs it, with other names.

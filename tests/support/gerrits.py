@@ -121,9 +121,9 @@ class Project:
         )
         self.push_commit(revision, branch=branch, options=options, by=by)
         query = quote(f"change:{identity} project:{self.name} branch:{branch}")
-        [found] = self.gerrit.do("GET", f"/changes/?q={query}&o=CURRENT_REVISION")
-        assert found["current_revision"] == revision, found
-        return Change(found["_number"], found["current_revision_number"], revision, identity)
+        [change] = self.gerrit.do("GET", f"/changes/?q={query}&o=CURRENT_REVISION")
+        assert change["current_revision"] == revision, change
+        return Change(change["_number"], change["current_revision_number"], revision, identity)
 
     def push_commit(
         self, revision: str, *, branch: str = "main", options: str = "", by: str = "alice"
@@ -144,8 +144,8 @@ class Project:
     def votes(self, change: Change, label: str = "Verified") -> dict[str, int]:
         """user → vote on the current patch set, 0 left out."""
         facts = self.gerrit.do("GET", f"{self.path(change)}?o=DETAILED_LABELS&o=DETAILED_ACCOUNTS")
-        given = facts["labels"][label].get("all", [])
-        return {vote["username"]: vote["value"] for vote in given if vote.get("value")}
+        votes = facts["labels"][label].get("all", [])
+        return {vote["username"]: vote["value"] for vote in votes if vote.get("value")}
 
     def messages(self, change: Change) -> list[Any]:
         return list(self.gerrit.do("GET", f"{self.path(change)}/messages"))

@@ -151,8 +151,8 @@ class Repository:
 
     def commit(self, branch: str, files: Mapping[str, str], message: str) -> str:
         """Commit files to a branch, which begins at main; nothing is pushed."""
-        known = self.checkout.git("branch", "--list", branch)
-        start = [branch] if known else ["-B", branch, "origin/main"]
+        listed = self.checkout.git("branch", "--list", branch)
+        start = [branch] if listed else ["-B", branch, "origin/main"]
         self.checkout.git("checkout", "-q", *start)
         for path, text in files.items():
             self.checkout.put(path, text)

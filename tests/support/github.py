@@ -380,7 +380,7 @@ def _describe_repository(
 ) -> Answer:
     right = TOKENS.get(request.headers.get("Authorization", "").removeprefix("Bearer "))
     settings = repository.reviews.settings if repository.reviews and right == "write" else {}
-    about = {
+    release = {
         "full_name": hub.name(repository),
         "private": repository.private,
         "permissions": {
@@ -388,7 +388,7 @@ def _describe_repository(
             "pull": True,
         },
     }  # fmt: skip
-    return Answer(200, {**about, **settings})
+    return Answer(200, {**release, **settings})
 
 
 @route("GET", "/releases")

@@ -71,8 +71,8 @@ class Description:
         template = self.template(method, path)
         operation = self._document["paths"][template][method.lower()]
         parameters = map(self._resolved, operation.get("parameters", ()))
-        known = {each["name"] for each in parameters if each["in"] == "query"}
-        if unknown := set(query) - known:
+        query_names = {each["name"] for each in parameters if each["in"] == "query"}
+        if unknown := set(query) - query_names:
             raise NotAsDescribed(f"{method} {template}: no parameter {', '.join(sorted(unknown))}")
         content = operation.get("requestBody", {}).get("content", {})
         if "application/json" not in content or not (body or operation["requestBody"]["required"]):

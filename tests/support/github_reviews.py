@@ -125,8 +125,8 @@ class PullRequests:
     def dismiss(self, number: int, review: int) -> None:
         self.pulls[number]["reviews"][review - 1]["state"] = "DISMISSED"
 
-    def run(self, revision: str, **said: str) -> int:
-        """A run of a workflow; said: login → "approved" or "rejected", for `production`."""
+    def run(self, revision: str, **fields: str) -> int:
+        """A run of a workflow; fields: login → "approved" or "rejected", for `production`."""
         number = 7000 + len(self.runs)
         self.runs[number] = {"id": number, "head_sha": revision, "created_at": self.now()}
         self.approvals[number] = [
@@ -134,7 +134,7 @@ class PullRequests:
                 "state": state, "comment": "", "user": {"login": login.replace("_", "-")},
                 "environments": [{"name": "production"}],
             }
-            for login, state in said.items()
+            for login, state in fields.items()
         ]  # fmt: skip
         return number
 
@@ -155,8 +155,8 @@ class PullRequests:
             parameters = rule.get("parameters") or {}
             count = parameters.get("required_approving_review_count", 0)
             newest = {each["user"]["login"]: each["state"] for each in pull["reviews"]}
-            given = [name for name, state in newest.items() if state == "APPROVED"]
-            if sum(self.people.get(name) in ("admin", "write") for name in given) < count:
+            approvals = [name for name, state in newest.items() if state == "APPROVED"]
+            if sum(self.people.get(name) in ("admin", "write") for name in approvals) < count:
                 return (
                     f"At least {count} approving review is required by reviewers with write access."
                 )
@@ -174,7 +174,7 @@ class PullRequests:
             for run in self.checks.values()
             if (run["head_sha"], run["name"]) == (revision, name)
         ]
-        said = [
+        opinions = [
             status["state"]
             for status in self.statuses
             if (status["sha"], status["context"].lower()) == (revision, name.lower())
@@ -182,7 +182,7 @@ class PullRequests:
         if runs:
             conclusion = runs[-1]["conclusion"]
             return "success" if conclusion in ("success", "neutral", "skipped") else conclusion
-        return said[-1] if said else None
+        return opinions[-1] if opinions else None
 
 
 def route(method: str, path: str) -> Callable[[Route], Route]:
@@ -294,14 +294,14 @@ def _pulls_of(
     reviews: PullRequests = repository.reviews
     if not reviews.git.has(match[1]):
         raise Refused(422, f"No commit found for SHA: {match[1]}")
-    told = []
+    answers = []
     for pull in reviews.pulls.values():
         head = reviews.head(pull)
         base = f"{pull['merge_commit_sha']}^" if pull["merged_at"] else pull["target"]
         inside = reviews.git.commits(base, head)
         if match[1] in (*inside, head, pull["merge_commit_sha"]):
-            told.append(_told(hub, repository, pull))
-    return hub.page(request, told)
+            answers.append(_told(hub, repository, pull))
+    return hub.page(request, answers)
 
 
 @route("POST", "/statuses/([^/]+)")
@@ -327,9 +327,11 @@ def _statuses(
     hub: Github, repository: Repository, request: Request, match: re.Match[str]
 ) -> Answer:
     """Newest first."""
-    ours = [status for status in repository.reviews.statuses if status["sha"] == match[1]]
-    told = [{name: each[name] for name in each if name != "sha"} for each in reversed(ours)]
-    return hub.page(request, told)
+    of_commit = [status for status in repository.reviews.statuses if status["sha"] == match[1]]
+    statuses = [
+        {name: each[name] for name in each if name != "sha"} for each in reversed(of_commit)
+    ]
+    return hub.page(request, statuses)
 
 
 def _app(request: Request) -> dict[str, str]:
@@ -501,20 +503,20 @@ def _matching(
 ) -> Answer:
     reviews: PullRequests = repository.reviews
     lines = reviews.git.git("for-each-ref", "--format=%(refname) %(objectname)").splitlines()
-    told = [
+    answers = [
         {"ref": name, "object": {"type": "commit", "sha": sha}}
         for name, sha in map(str.split, lines)
         if name.startswith(f"refs/{match[1]}")
     ]
-    return Answer(200, told)
+    return Answer(200, answers)
 
 
 @route("GET", "/actions/runs")
 def _workflow_runs(
     hub: Github, repository: Repository, request: Request, match: re.Match[str]
 ) -> Answer:
-    wanted = request.query.get("head_sha")
-    runs = [run for run in repository.reviews.runs.values() if wanted in (None, run["head_sha"])]
+    revision = request.query.get("head_sha")
+    runs = [run for run in repository.reviews.runs.values() if revision in (None, run["head_sha"])]
     page = hub.page(request, runs)
     return page._replace(body={"total_count": len(runs), "workflow_runs": page.body})
 

@@ -132,13 +132,15 @@ class Project:
             request["squash_commit_sha"] = commit
 
     def passing(self, revision: str, name: str) -> str | None:
-        ours = [each for each in self.statuses if (each["sha"], each["name"]) == (revision, name)]
-        return str(ours[-1]["status"]) if ours else None
+        of_name = [
+            each for each in self.statuses if (each["sha"], each["name"]) == (revision, name)
+        ]
+        return str(of_name[-1]["status"]) if of_name else None
 
     def merge_status(self, request: Mapping[str, Any]) -> str:
         """detailed_merge_status ("Merge status"): the first that is in the way."""
         target = self.git.tip(request["target"])
-        given = [name for name in request["approvals"] if self.people.get(name, 0) >= 30]
+        approvals = [name for name in request["approvals"] if self.people.get(name, 0) >= 30]
         green = self.passing(request["sha"], "pipeline-steps") == "success"
         states = (
             (request["state"] != "opened", "not_open"),
@@ -150,7 +152,7 @@ class Project:
                 "need_rebase",
             ),
             (bool(request["reviewers"]), "requested_changes"),
-            (len(given) < self.approvals_needed, "not_approved"),
+            (len(approvals) < self.approvals_needed, "not_approved"),
             (self.pipeline_must_succeed and not green, "ci_must_pass"),
         )
         return next((status for applies, status in states if applies), "mergeable")
@@ -330,36 +332,36 @@ def _requests_of(hub: Gitlab, project: Project, request: Request, match: re.Matc
     """
     if not project.git.has(match[1]):
         raise Refused(404, "404 Commit Not Found")
-    told = []
+    answers = []
     for asked in project.requests.values():
         heads = {version["head_commit_sha"] for version in asked["versions"]}
-        made = {asked["merge_commit_sha"], asked["squash_commit_sha"]}
-        if match[1] in heads | made:
-            told.append(_told(hub, project, asked))
-    return hub.page(request, told)
+        merge_commits = {asked["merge_commit_sha"], asked["squash_commit_sha"]}
+        if match[1] in heads | merge_commits:
+            answers.append(_told(hub, project, asked))
+    return hub.page(request, answers)
 
 
 @route("GET", r"/merge_requests/(\d+)/approvals")
 def _approvals(hub: Gitlab, project: Project, request: Request, match: re.Match[str]) -> Answer:
     """ "Merge request approvals API", approval state: no commit is named."""
     asked = _one(project, match)
-    given = [
+    approvers = [
         {"user": person(login), **({"approved_at": moment} if project.tells_times else {})}
         for login, moment in asked["approvals"].items()
     ]
     return Answer(200, {
-        "iid": asked["iid"], "approvals_required": project.approvals_needed, "approved_by": given,
+        "iid": asked["iid"], "approvals_required": project.approvals_needed, "approved_by": approvers,
     })  # fmt: skip
 
 
 @route("GET", r"/merge_requests/(\d+)/reviewers")
 def _reviewers(hub: Gitlab, project: Project, request: Request, match: re.Match[str]) -> Answer:
     """ "Merge requests API", get single merge request reviewers."""
-    told = [
+    answers = [
         {"user": person(login), "state": state, "created_at": "2026-01-01T00:00:00.000Z"}
         for login, state in _one(project, match)["reviewers"].items()
     ]
-    return hub.page(request, told)
+    return hub.page(request, answers)
 
 
 @route("GET", r"/members/all/(\d+)")
@@ -433,22 +435,22 @@ def _new_status(hub: Gitlab, project: Project, request: Request, match: re.Match
     if state not in STATES or len(fields.get("description", "")) > 255:
         raise Refused(400, "state does not have a valid value")
     login = hub.account(request)
-    found = [
+    statuses = [
         each
         for each in project.statuses
         if (each["sha"], each["name"]) == (sha, name)
         and each["author"]["username"] == login
         and each["status"] in OPEN
     ]
-    if found and state in OPEN and (found[-1]["status"], state) != ("pending", "running"):
+    if statuses and state in OPEN and (statuses[-1]["status"], state) != ("pending", "running"):
         event = "run" if state == "running" else "enqueue"
         raise Refused(
             400,
-            f"Cannot transition status via :{event} from :{found[-1]['status']} "
+            f"Cannot transition status via :{event} from :{statuses[-1]['status']} "
             f'(Reason(s): Status cannot transition via "{event}")',
         )
-    status = found[-1] if found else {"id": project.id(), "sha": sha, "name": name}
-    if not found:
+    status = statuses[-1] if statuses else {"id": project.id(), "sha": sha, "name": name}
+    if not statuses:
         project.statuses.append(status)
     status.update(
         status=state, description=fields.get("description"), target_url=fields.get("target_url"),
@@ -461,12 +463,12 @@ def _new_status(hub: Gitlab, project: Project, request: Request, match: re.Match
 def _statuses(hub: Gitlab, project: Project, request: Request, match: re.Match[str]) -> Answer:
     """ "Commits API", list commit statuses: the latest of each name unless `all`."""
     name = request.query.get("name")
-    told = [
+    answers = [
         each
         for each in project.statuses
         if each["sha"] == match[1] and name in (None, each["name"])
     ]
-    return hub.page(request, told if request.query.get("all") == "true" else told[-1:])
+    return hub.page(request, answers if request.query.get("all") == "true" else answers[-1:])
 
 
 @route("PUT", r"/merge_requests/(\d+)/merge")

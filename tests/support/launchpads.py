@@ -125,7 +125,7 @@ class Operation(NamedTuple):
 @functools.cache
 def operations() -> dict[tuple[str, str], Operation]:
     """(type, operation) → what the description says of it."""
-    found = {}
+    operations = {}
     for kind in ElementTree.fromstring(description()).iter(f"{_WADL}resource_type"):
         for method in kind.findall(f"{_WADL}method"):
             parameters = {}
@@ -137,8 +137,10 @@ def operations() -> dict[tuple[str, str], Operation]:
                 parameters[str(parameter.get("name"))] = (required, values)
             if "ws.op" in parameters:
                 name = str(method.get("id")).partition("-")[2]
-                found[str(kind.get("id")), name] = Operation(str(method.get("name")), parameters)
-    return found
+                operations[str(kind.get("id")), name] = Operation(
+                    str(method.get("name")), parameters
+                )
+    return operations
 
 
 class Refused(Exception):
@@ -208,10 +210,10 @@ class Person(Entry):
 
     def participants(self) -> list[Person]:
         """Who belongs to a team, directly or through another team."""
-        found = dict.fromkeys(self.members or ())
+        people = dict.fromkeys(self.members or ())
         for each in self.members or ():
-            found.update(dict.fromkeys(each.participants()))
-        return list(found)
+            people.update(dict.fromkeys(each.participants()))
+        return list(people)
 
     def has(self, person: Person) -> bool:
         return person is self or any(each.has(person) for each in self.members or ())
@@ -345,9 +347,9 @@ class GitRepository(Entry):
     def ref(self, path: str) -> GitRef | None:
         if not path.startswith("refs/"):
             path = f"refs/heads/{path}"
-        known = self.hub.entries.get(f"{self.path}/+ref/{path}")
-        if isinstance(known, GitRef):
-            return known
+        entry = self.hub.entries.get(f"{self.path}/+ref/{path}")
+        if isinstance(entry, GitRef):
+            return entry
         return GitRef(self, path) if self.commit(path) else None
 
     def get_getRefByPath(self, person: Person, arguments: Mapping[str, Any]) -> Entry | None:
@@ -560,8 +562,8 @@ class Project(Entry):
         return next((each for each in self.milestones if each.name == arguments["name"]), None)
 
     def get_getRelease(self, person: Person, arguments: Mapping[str, Any]) -> Entry | None:
-        found = self.get_getMilestone(person, {"name": arguments["version"]})
-        return found.release if isinstance(found, Milestone) else None
+        milestone = self.get_getMilestone(person, {"name": arguments["version"]})
+        return milestone.release if isinstance(milestone, Milestone) else None
 
 
 class Series(Entry):
@@ -644,8 +646,8 @@ class Set(Entry):
         return self._branch(arguments["unique_name"])
 
     def _branch(self, name: str) -> Entry | None:
-        found = self.hub.entries.get(self.hub.development_branches.get(name, name))
-        return found if isinstance(found, Branch) else None
+        branch = self.hub.entries.get(self.hub.development_branches.get(name, name))
+        return branch if isinstance(branch, Branch) else None
 
     def get_getByPath(self, person: Person, arguments: Mapping[str, Any]) -> Entry | None:
         for each in list(self.hub.entries.values()):
@@ -723,10 +725,10 @@ class Launchpad:
         return self.entry(link, Person)
 
     def entry(self, link: str, kind: type[T]) -> T:
-        found = self.entries.get(unquote(str(link).removeprefix(self.api)))
-        if not isinstance(found, kind):
+        entry = self.entries.get(unquote(str(link).removeprefix(self.api)))
+        if not isinstance(entry, kind):
             raise Refused(400, f"{link}: no such {kind.__name__}")
-        return found
+        return entry
 
     def answer(
         self, method: str, target: str, headers: Mapping[str, str], body: bytes

@@ -103,25 +103,25 @@ def shared(system: System) -> Iterator[dict[str, Any]]:
     person, started it.
     """
     SHARED.mkdir(parents=True, exist_ok=True)
-    ours = SHARED / f"{system.name}.started-by-tests"
+    marker = SHARED / f"{system.name}.started-by-tests"
     with (SHARED / f"{system.name}.users").open("a") as users:
         fcntl.flock(users, fcntl.LOCK_SH)
         was_there = system.live() is not None
         facts = system.up()
         if not was_there:
-            ours.write_text(json.dumps(facts["processes"]))
+            marker.write_text(json.dumps(facts["processes"]))
         try:
             yield facts
         finally:
             fcntl.flock(users, fcntl.LOCK_UN)
             with contextlib.suppress(BlockingIOError):
                 fcntl.flock(users, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                end_if_ours(system, ours)
+                end_if_ours(system, marker)
 
 
-def end_if_ours(system: System, ours: Path) -> None:
-    """End a system when it is the very one that `ours` tells of."""
+def end_if_ours(system: System, marker: Path) -> None:
+    """End a system when it is the very one that `marker` tells of."""
     current = system.live()
-    if current and ours.exists() and json.loads(ours.read_text()) == current["processes"]:
+    if current and marker.exists() and json.loads(marker.read_text()) == current["processes"]:
         system.down()
-    ours.unlink(missing_ok=True)
+    marker.unlink(missing_ok=True)

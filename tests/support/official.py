@@ -182,7 +182,7 @@ class Official:
             ACTION: on_path(folder / "actions/pipeline-steps", self.programs),
             **stand_ins(folder / "actions", folder / "artifacts"),
         }
-        known = {
+        values = {
             "GITEA_ACTIONS": "true",
             "GITHUB_SERVER_URL": forge.url,
             "GITHUB_API_URL": f"{forge.url}/api/v1",
@@ -205,6 +205,6 @@ class Official:
                 "GITHUB_TOKEN": forge.tokens["ci"],
             },
             variables=variables,
-            environment={**known, **self.systems.environment, **environment},
+            environment={**values, **self.systems.environment, **environment},
             **more,
         )

@@ -44,9 +44,9 @@ def page(*requirements: Requirement, name: str = "web", **more: object) -> Page:
 def hostile_page(text: str) -> Page:
     """A page on which everything that comes from outside says `text`, but the build's URL."""
     failed = Requirement(text, text, "failed", 1, text)
-    one = page(failed, name=text, notices=[text], gaps=[text], diffs={text: text}, build="")
-    verdict = one.verdicts[0]._replace(snapshot=text, images={text: text}, notice=text)
-    return one._replace(verdicts=[verdict])
+    report = page(failed, name=text, notices=[text], gaps=[text], diffs={text: text}, build="")
+    verdict = report.verdicts[0]._replace(snapshot=text, images={text: text}, notice=text)
+    return report._replace(verdicts=[verdict])
 
 
 def hostile_about(text: str) -> About:

@@ -287,8 +287,8 @@ class GithubWorld:
 
     def shown(self, proposed: Proposed) -> Word | None:
         head = self.state.head(self.state.pulls[proposed.handle])
-        said = self.state.passing(head, "pipeline-steps")
-        return {"success": "positive", "failure": "negative"}.get(said or "")  # type: ignore[return-value]
+        passing = self.state.passing(head, "pipeline-steps")
+        return {"success": "positive", "failure": "negative"}.get(passing or "")  # type: ignore[return-value]
 
     def texts(self, proposed: Proposed) -> list[str]:
         comments = self.state.comments.values()
@@ -497,8 +497,8 @@ class GitlabWorld:
 
     def shown(self, proposed: Proposed) -> Word | None:
         head = self.state.requests[proposed.handle]["sha"]
-        said = self.state.passing(head, "pipeline-steps")
-        return {"success": "positive", "failed": "negative"}.get(said or "")  # type: ignore[return-value]
+        passing = self.state.passing(head, "pipeline-steps")
+        return {"success": "positive", "failed": "negative"}.get(passing or "")  # type: ignore[return-value]
 
     def texts(self, proposed: Proposed) -> list[str]:
         return [

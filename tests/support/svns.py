@@ -96,9 +96,9 @@ class WorkingCopy:
             self.svn("update", "-q")  # svn takes no change of a folder that is older than its files
         if not changes:
             self.svn("propset", "-q", "test:number", self.info("revision"), ".")
-        said = self.svn("commit", "-m", message)
-        match = re.search(r"Committed revision ([0-9]+)", said)
-        assert match, said
+        output = self.svn("commit", "-m", message)
+        match = re.search(r"Committed revision ([0-9]+)", output)
+        assert match, output
         return self.id(int(match[1]))
 
     def id(self, number: int) -> str:
@@ -106,8 +106,8 @@ class WorkingCopy:
 
     def tag(self, name: str, revision: str) -> None:
         number, branch = revision.rpartition(":")[0].removeprefix("r").split(":", 1)
-        there = f"{self.repository}/{quote(branch)}"
-        svn("copy", "-q", "-m", "", f"{there}@{number}", self.tag_url(name))
+        url = f"{self.repository}/{quote(branch)}"
+        svn("copy", "-q", "-m", "", f"{url}@{number}", self.tag_url(name))
 
     def tag_url(self, name: str) -> str:
         return f"{self.project.rstrip('/')}/tags/{quote(name)}"

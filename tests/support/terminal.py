@@ -50,34 +50,34 @@ def on_terminal(
     """Run a command whose stdin, stdout and stderr are a terminal. answer: typed when it asks with
     "[Y/n] ".
     """
-    ours, theirs = pty.openpty()
+    controller, terminal = pty.openpty()
     # Who sits there is a person, also where the tests run in CI.
     person = {name: value for name, value in environment.items() if name != "CI"}
-    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 40, columns, 0, 0))
+    fcntl.ioctl(terminal, termios.TIOCSWINSZ, struct.pack("HHHH", 40, columns, 0, 0))
     process = subprocess.Popen(
-        command, cwd=cwd, env={"TERM": "xterm-256color", **person}, stdin=theirs, stdout=theirs, stderr=theirs,
+        command, cwd=cwd, env={"TERM": "xterm-256color", **person}, stdin=terminal, stdout=terminal, stderr=terminal,
         # Ctrl-C reaches it, also where the tests run in the background of a shell.
         start_new_session=True, preexec_fn=_take_terminal,
     )  # fmt: skip
-    os.close(theirs)
+    os.close(terminal)
     read = bytearray()
     end = time.monotonic() + seconds
     try:
         while time.monotonic() < end:
-            if not select.select([ours], [], [], 1)[0]:
+            if not select.select([controller], [], [], 1)[0]:
                 continue
             part = b""
             with contextlib.suppress(
                 OSError
             ):  # Linux says EIO when nobody has the other end open any more
-                part = os.read(ours, 65536)
+                part = os.read(controller, 65536)
             if not part:
                 return Shown(process.wait(10), read.decode())
             read += part
             if answer and read.endswith(b"[Y/n] "):
-                os.write(ours, answer.encode())
+                os.write(controller, answer.encode())
         raise AssertionError(f"not within {seconds:.0f} s: {read.decode(errors='replace')}")
     finally:
         process.kill()
         process.wait()
-        os.close(ours)
+        os.close(controller)

@@ -386,9 +386,7 @@ def test_no_answer_wrong_login_and_unknown_authority_are_told_apart(
     server = kubeconfig.load(node.kubeconfig, node.context).server
     project.settings["clusters"]["here"] = {"kubeconfig": str(tmp_path / "broken")}
     (tmp_path / "broken").write_text(kubeconfig_text.replace(server, "https://127.0.0.1:9"))
-    with pytest.raises(
-        MachineError, match=r"no cluster: its API server does not answer.*"
-    ) as caught:
+    with pytest.raises(MachineError, match=r"the cluster's API server does not answer.*") as caught:
         project.test()
     assert "https://127.0.0.1:9" in str(caught.value) and "doctor" in str(caught.value)
     token = kubeconfig.load(node.kubeconfig, node.context).token
@@ -399,7 +397,7 @@ def test_no_answer_wrong_login_and_unknown_authority_are_told_apart(
     assert token not in str(refused.value)
     lines = [line for line in kubeconfig_text.splitlines() if "certificate-authority" not in line]
     (tmp_path / "broken").write_text("\n".join(lines))
-    with pytest.raises(MachineError, match="certificate is not trusted"):
+    with pytest.raises(MachineError, match="certificate of the API server is not trusted"):
         project.test()
     assert project.last().result == "infrastructure"
 

@@ -400,7 +400,7 @@ def test_build_image_with_a_refusing_or_missing_registry_fails(
     with machine.registry(user="ci", password="hunter2-of-ci") as closed:
         folder = checkout(tmp_path / "a", closed.host)
         config, state = opened(folder)
-        with pytest.raises(AccessRefused, match="needs a login"):
+        with pytest.raises(AccessRefused, match="wants a login"):
             build_image("app", config=config, state=state)
         monkeypatch.setenv("HUNTER", "hunter2-of-ci")
         folder = checkout(

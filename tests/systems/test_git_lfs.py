@@ -97,7 +97,7 @@ def test_an_object_with_other_bytes_is_refused(repo: Repo) -> None:
     stored.chmod(0o644)
     stored.write_bytes(DASHBOARD[:-1])
     with pytest.raises(
-        EvidenceError, match=r"is not the Git LFS object of its name \(git lfs fsck\)"
+        EvidenceError, match=r"is not the Git LFS object of its name \(see what git lfs fsck says\)"
     ):
         checkout(repo).chart("web")
 

@@ -76,7 +76,7 @@ def test_an_acknowledged_manifest_that_is_not_there_is_an_error() -> None:
 
     with scripted(answer) as server:
         here = Registry(server.host, plain_http=True)
-        with pytest.raises(MachineError, match="acknowledged it, but does not have it"):
+        with pytest.raises(MachineError, match="acknowledged the manifest, but does not have it"):
             here.put_manifest("web", "1.0.0", b"{}", OCI_MANIFEST)
 
 

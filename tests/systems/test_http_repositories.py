@@ -159,14 +159,14 @@ def zeros() -> Iterator[bytes]:
 def test_endless_data(attacked: Attacked, path: str) -> None:
     attacked.lies[attacked.entrance if path == "entrance" else path] = (200, {}, zeros())
     output, grown = attacked.measured()
-    assert output.startswith("MachineError") and "the answer has more than" in output
+    assert output.startswith("MachineError") and "answer has more than" in output
     assert grown <= MOST, f"{grown} MiB"
 
 
 def test_endless_provenance(attacked: Attacked) -> None:
     attacked.lies[PROV] = (200, {}, zeros())
     output, grown = attacked.measured("repository.provenance(repository.find('hello', '1.0.0'))")
-    assert output.startswith("MachineError") and "the answer has more than" in output
+    assert output.startswith("MachineError") and "answer has more than" in output
     assert grown <= MOST, f"{grown} MiB"
 
 
@@ -174,7 +174,7 @@ def test_endless_refusal(attacked: Attacked) -> None:
     """The body of a 403 is read, too."""
     attacked.lies[attacked.entrance] = (403, {}, zeros())
     output, grown = attacked.measured()
-    assert output.startswith("MachineError") and "the answer has more than" in output
+    assert output.startswith("MachineError") and "answer has more than" in output
     assert grown <= MOST, f"{grown} MiB"
 
 
@@ -189,7 +189,7 @@ def test_slow_data(attacked: Attacked, path: str) -> None:
 
     attacked.lies[attacked.entrance if path == "entrance" else path] = (200, {}, drops())
     with pytest.raises(
-        Temporary, match=r"sends too slowly: \d+ bytes in|no answer in time"
+        Temporary, match=r"sends too slowly: \d+ bytes in|did not answer in time"
     ):  # a busy machine's drops
         attacked.open(timeout=0.5).find("hello", "1.0.0")
 
@@ -227,14 +227,14 @@ def test_oversized_index(indexed: Attacked) -> None:
         itertools.repeat(b" " * 2**20, 65),
     )
     output, grown = indexed.measured()
-    assert output.startswith("MachineError") and "the answer has more than 67108864 bytes" in output
+    assert output.startswith("MachineError") and "answer has more than 67108864 bytes" in output
     assert grown <= MOST, f"{grown} MiB"
 
 
 @pytest.mark.parametrize(
     ("index", "words"),
     [
-        (lambda: b"  a: []\n" + b"\n" * 60_000_000, "more than 2000000 lines are not read"),
+        (lambda: b"  a: []\n" + b"\n" * 60_000_000, "more than 2000000 lines"),
         (
             lambda: b"".join(b"  c%d: []\n" % number for number in range(900_000)),
             "keys and values are not read",
@@ -325,7 +325,7 @@ def test_a_page_in_place_of_the_index(attacked: Attacked) -> None:
         {"Content-Type": "text/html"},
         b"<html><body>please log in</body></html>",
     )
-    attacked.refused((EvidenceError, MachineError), "not an index|not ChartMuseum's")  # type: ignore[arg-type]
+    attacked.refused((EvidenceError, MachineError), "is no index|not ChartMuseum's")  # type: ignore[arg-type]
 
 
 def test_a_version_twice_in_the_index(indexed: Attacked) -> None:
@@ -418,7 +418,7 @@ def test_a_registry_cannot_have_its_storage_ask_for_the_login() -> None:
 )
 def test_a_redirect_out_of_the_web(attacked: Attacked, target: str) -> None:
     attacked.lies[attacked.entrance] = (302, {"Location": target}, b"")
-    attacked.refused(MachineError, "is neither http nor https|is redirected to an invalid URL")
+    attacked.refused(MachineError, "is neither http nor https|redirects to an invalid URL")
 
 
 @pytest.mark.parametrize(

@@ -177,7 +177,7 @@ class TestManifestsAndBlobs:
         began = time.monotonic()
         with pytest.raises(Unreachable, match="does not answer"):
             connect(Reference(f"127.0.0.1:{free_port()}", "x"), {}).head("x", "1")
-        with pytest.raises(Unreachable, match="unknown host"):
+        with pytest.raises(Unreachable, match="host of the server is unknown"):
             connect(Reference("no-such-host.invalid", "x"), {}).head("x", "1")
         assert time.monotonic() - began < 5
 
@@ -331,7 +331,7 @@ class TestLogins:
             push(
                 to(running, username="ci", password=f"file:{tmp_path}/pw"), "web", b"layer", tag="1"
             )
-            with pytest.raises(AccessRefused, match="needs a login") as nobody:
+            with pytest.raises(AccessRefused, match="wants a login") as nobody:
                 to(running).head("web", "1")
             with pytest.raises(AccessRefused, match="401") as wrong:
                 to(running, username="ci", password="wrong-one").head("web", "1")
@@ -392,7 +392,7 @@ class TestLogins:
             assert ["repository:prod/web:pull,push", "repository:snap/web:pull"] in server.asked
             server.readable_by_anyone.add("snap/web")
             assert to(running).head("snap/web", "1"), "an anonymous token reads what is public"
-            with pytest.raises(AccessRefused, match="HEAD answered 401"):
+            with pytest.raises(AccessRefused, match="answered 401 to HEAD"):
                 to(running).head("prod/web", "1")
             with pytest.raises(AccessRefused, match=r"token server .* answered 401 to ci for"):
                 to(running, username="ci", password="wrong-one").head("snap/web", "1")
@@ -429,7 +429,7 @@ class TestLogins:
             trusted = connect(reference, {running.host: Host(ca_file=str(crt))})
             assert trusted.head("x", "1") is None
             untrusted = Registry(running.host)
-            with pytest.raises(MachineError, match=r"certificate is not trusted.*ca_file"):
+            with pytest.raises(MachineError, match=r"is not trusted.*ca_file"):
                 untrusted.head("x", "1")
             with pytest.raises(MachineError, match="cannot be used as ca_file"):
                 connect(reference, {running.host: Host(ca_file="/no/such.pem")}).head("x", "1")

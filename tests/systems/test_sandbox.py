@@ -234,7 +234,7 @@ def test_sandbox_up_with_an_unreachable_cluster_fails(folder: Path, tmp_path: Pa
         "users: [{name: u, user: {}}]\ncontexts: [{name: c, context: {cluster: c, user: u}}]\n"
     )
     ran = cli(folder, "up", "--kubeconfig", str(config))
-    assert (ran.code, "no cluster: its API server does not answer" in ran.stderr) == (7, True), (
+    assert (ran.code, "the cluster's API server does not answer" in ran.stderr) == (7, True), (
         ran.stderr
     )
     config.write_text("apiVersion: v1\n")

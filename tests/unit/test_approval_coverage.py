@@ -171,7 +171,7 @@ def test_a_merge_that_drops_an_approved_fix_is_not_covered(world: World) -> None
     assert world.covers(reverted, world.merge_as(fix, reverted, reverted))
 
 
-def test_a_merge_that_drops_an_approved_fix_on_gerrit(gerrit: World) -> None:
+def test_a_merge_on_gerrit_that_drops_an_approved_fix_is_not_covered(gerrit: World) -> None:
     base = gerrit.begin()
     review = edited(gerrit, base, 3)
     fix = edited(gerrit, base, 7)
@@ -182,7 +182,7 @@ def test_a_merge_that_drops_an_approved_fix_on_gerrit(gerrit: World) -> None:
 # Commits of a branch
 
 
-def test_commits_of_a_branch_that_took_the_mainline_in(gerrit: World) -> None:
+def test_a_branch_that_took_the_mainline_in_brings_its_own_commits_only(gerrit: World) -> None:
     base = gerrit.begin()
     old = edited(gerrit, base, 1)
     first = edited(gerrit, old, 3)

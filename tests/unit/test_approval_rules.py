@@ -100,7 +100,7 @@ def test_nobody_counts_where_the_author_is_not_known() -> None:
     assert reasons(result) == {"bob": "the review system does not say who the author is"}
 
 
-def test_accounts_and_groups_in_by_and_not_by() -> None:
+def test_by_admits_and_not_by_excludes_accounts_and_groups() -> None:
     assert people(count([vote("meg"), vote("bob")], by=("group:managers",))) == ["meg"]
     assert people(count([vote("meg"), vote("bob")], by="bob")) == ["bob"]
     assert people(count([vote("managers")], by=("group:managers",))) == []

@@ -333,7 +333,7 @@ def test_passing_trouble_is_waited_out_where_that_does_no_harm(server: Server, a
             403,
             {"message": "namespaces is forbidden"},
             AccessRefused,
-            "403: namespaces is forbidden",
+            "answered 403: namespaces is forbidden",
         ),
         (422, {"message": "invalid label"}, MachineError, "422: invalid label"),
         (404, {"message": "not found"}, MachineError, "404: not found"),
@@ -405,9 +405,9 @@ def test_certificates_and_keys_count_and_stay_in_no_file(
         assert connect(
             server.url, tmp_path, encoded, **{"insecure-skip-tls-verify": True}
         ).version()
-        with pytest.raises(MachineError, match="its certificate is not trusted"):
+        with pytest.raises(MachineError, match="certificate of the API server is not trusted"):
             connect(server.url, tmp_path, encoded, **trusted).version()
-        with pytest.raises(MachineError, match="its certificate is not trusted"):
+        with pytest.raises(MachineError, match="certificate of the API server is not trusted"):
             connect(server.url, tmp_path, encoded, **{"tls-server-name": "127.0.0.2"}).version()
         assert len(server.asked) == 2
         assert list((tmp_path / "tmp").iterdir()) == []

@@ -398,9 +398,9 @@ def test_keys_without_effect_are_told_once(
 
 
 BAD: Mapping[str, tuple[str | bytes, str]] = {
-    "empty": ("", r"pipeline\.yaml: is empty"),
-    "only a comment": ("# nothing\n", r"pipeline\.yaml: is empty"),
-    "a list": ("- a\n", r"pipeline\.yaml:1: is not a mapping of keys"),
+    "empty": ("", r"pipeline\.yaml: the file is empty"),
+    "only a comment": ("# nothing\n", r"pipeline\.yaml: the file is empty"),
+    "a list": ("- a\n", r"pipeline\.yaml:1: the file is not a mapping of keys"),
     "syntax": (CHARTS + "tests: {a\n", r"pipeline\.yaml:4: not YAML"),
     "a tab": (CHARTS + "tests:\n\tvalues: x\n", r"pipeline\.yaml:4: not YAML"),
     "not UTF-8": (b"charts: \xff\n", r"pipeline\.yaml: not UTF-8"),
@@ -472,11 +472,11 @@ BAD: Mapping[str, tuple[str | bytes, str]] = {
     ),
     "a bad duration": (
         CHARTS + "tests: {timeout: 5 min}\n",
-        r"pipeline\.yaml:3: tests\.timeout: not a duration",
+        r"pipeline\.yaml:3: tests\.timeout: '.*' is not a duration",
     ),
     "a bad duration to keep": (
         CHARTS + "channels: {snapshot: {keep: {abandoned: never}}}\n",
-        r"pipeline\.yaml:3: channels\.snapshot\.keep\.abandoned: not a duration",
+        r"pipeline\.yaml:3: channels\.snapshot\.keep\.abandoned: '.*' is not a duration",
     ),
     "an unset variable": (
         CHARTS + 'channels:\n  snapshot: {images: "${WHERE}/x"}\n',

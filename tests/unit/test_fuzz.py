@@ -93,7 +93,7 @@ def answers(data: bytes) -> None:
     answer = http.Response("GET", "https://example.com/", 404, {}, data)
     each(
         lambda: registry._names(answer, "tags"),
-        lambda: http.error_for_status(answer, registry.explain),
+        lambda: http.error_for_status(answer, registry.error_message),
         lambda: github.error_for(answer),
         lambda: github.decode(answer, list[Release]),
         lambda: chartmuseum._error_text(answer),

@@ -56,7 +56,7 @@ def test_half_a_surrogate_pair_in_a_tag_is_refused(name: str) -> None:
     body = b'{"name": "web", "tags": ["1.0.0", "%s"]}' % name.encode()
     with scripted(lambda _: (200, {}, body)) as server:
         registry = Registry(server.host, plain_http=True)
-        with pytest.raises(MachineError, match="the answer is not JSON"):
+        with pytest.raises(MachineError, match="answer is not JSON"):
             registry.tags("web")
 
 
@@ -445,7 +445,7 @@ def test_a_plain_http_realm_on_another_host_gets_no_login(realm: str) -> None:
 
     with scripted(answer) as server:
         registry = Registry(server.host, plain_http=True, login=lambda: Login("ci", "hunter2"))
-        with pytest.raises(AccessRefused, match=r"to another host|an invalid URL"):
+        with pytest.raises(AccessRefused, match=r"on another host|an invalid URL"):
             registry.head("web", "1.0.0")
     assert [request.headers.get("Authorization") for request in asked] == [None]
 

@@ -180,9 +180,9 @@ def test_a_generated_file_that_changes_while_it_is_read_is_refused(
     (folder / "app.jar").write_bytes(b"as it is")
     context = with_generated(folder, "app.jar")
     (folder / "app.jar").write_bytes(after)
-    with pytest.raises(EvidenceError, match=r"app\.jar: changed while it was being read"):
+    with pytest.raises(EvidenceError, match=r"app\.jar: the file changed while it was being read"):
         write_tar(context, io.BytesIO(), {}, epoch=0)
-    with pytest.raises(EvidenceError, match=r"app\.jar: changed while it was being read"):
+    with pytest.raises(EvidenceError, match=r"app\.jar: the file changed while it was being read"):
         write_folder(context, tmp_path_factory.mktemp("context"), epoch=0)
 
 
@@ -254,7 +254,9 @@ def test_what_changed_since_it_was_read_is_not_built(
     write(context, tmp_path)
     change(tmp_path / "in/app")
     (tmp_path / "again").mkdir()
-    with pytest.raises(EvidenceError, match=r"in/app: changed while it was being read .*run again"):
+    with pytest.raises(
+        EvidenceError, match=r"in/app: the file changed while it was being read .*run it again"
+    ):
         write(context, tmp_path / "again")
 
 
@@ -267,5 +269,5 @@ def test_a_link_that_leads_elsewhere_now_is_not_built(
     context = context_of(tmp_path / "in")
     (tmp_path / "in/link").unlink()
     (tmp_path / "in/link").symlink_to("two")
-    with pytest.raises(EvidenceError, match="in/link: changed while"):
+    with pytest.raises(EvidenceError, match="in/link: the file changed while"):
         write(context, tmp_path)

@@ -46,7 +46,9 @@ def test_clusters_see_the_mirror() -> None:
 
 
 def test_wrong_templates_are_named() -> None:
-    with pytest.raises(ConfigurationError, match=r"unknown field \{name\}.*there are \{registry\}"):
+    with pytest.raises(
+        ConfigurationError, match=r"unknown field \{name\}.*use one of \{registry\}"
+    ):
         value_templates.image_parts(WEB, {}).fill("{name}", where="pipeline.yaml:4")
     with pytest.raises(ConfigurationError, match="has no digest"):
         value_templates.image_parts(WEB._replace(digest=None), {}).fill("{digest}")

@@ -109,5 +109,5 @@ def test_docker_config_with_urls_prefixes_and_errors(tmp_path: Path) -> None:
     with pytest.raises(MachineError, match=r"auths\.r\.example\.com: auth is not base64"):
         login_for("r.example.com", "x", {}, environ)
     (tmp_path / "config.json").write_text("{")
-    with pytest.raises(MachineError, match=r"config\.json: cannot be read"):
+    with pytest.raises(MachineError, match=r"config\.json: the file cannot be read"):
         login_for("r.example.com", "x", {}, environ)

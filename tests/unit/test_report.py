@@ -141,9 +141,11 @@ def test_a_failure_at_a_line_is_in_gitlabs_code_quality_report(world: World) -> 
 def test_infrastructure_failure_makes_the_verdict_incomplete(world: World) -> None:
     world.tests("one", Temporary("node gone"))
     assert verdict(world.report()) == "incomplete"
-    assert "| infrastructure | 1 | node gone |" in world.page
+    assert "| infrastructure | 1 | node gone (run it again) |" in world.page
     report_xml = ElementTree.parse(world.state.folder / "report/report.xml")
-    assert [error.get("message") for error in report_xml.iter("error")] == ["node gone"]
+    assert [error.get("message") for error in report_xml.iter("error")] == [
+        "node gone (run it again)"
+    ]
 
 
 def test_records_of_other_content_do_not_count(world: World) -> None:

@@ -126,7 +126,7 @@ def test_an_archive_that_only_the_index_has_is_given_back_with_the_very_bytes(
 @pytest.mark.parametrize(
     ("answer", "error", "words"),
     [
-        ((404, {}, b"<html>not found</html>"), MachineError, "answered 404: <html>"),
+        ((404, {}, b"<html>not found</html>"), MachineError, "answered 404 to [A-Z]+: <html>"),
         ((404, {}, b'{"error": "not found"}'), MachineError, "ChartMuseum serves nothing there"),
         ((404, {}, b'{"message": "no such host"}'), MachineError, "answered 404"),
         ((200, {}, b"<html>please log in</html>"), MachineError, "the answer is not ChartMuseum's"),
@@ -257,7 +257,7 @@ def test_a_chart_left_without_its_provenance_is_completed(museum: Museum) -> Non
 
 
 def test_errors_contain_the_servers_message(museum: Museum) -> None:
-    with pytest.raises(MachineError, match=r"POST answered 400: .*invalid provenance file"):
+    with pytest.raises(MachineError, match=r"answered 400 to POST: .*invalid provenance file"):
         opened(museum).publish(packed(), b"no signature")
     assert not museum.files
     assert opened(museum).files() is None  # type: ignore[func-returns-value]

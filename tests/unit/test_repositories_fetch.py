@@ -93,7 +93,7 @@ def test_missing_dependency_is_named_with_its_repository(served: Served, tmp_pat
     open_writable(served.folder.as_uri(), {}).publish(packed("db", "1.4.0"))
     with pytest.raises(
         ConfigurationError,
-        match=r"dependency db 2\.0\.0 is not in the repository \(it has 1\.4\.0\)",
+        match=r"dependency db 2\.0\.0 is not in the repository \(take one that it has: 1\.4\.0\)",
     ):
         fetcher({}, tmp_path / "cache")(MissingArchive("", "db", "2.0.0", served.url))
     with pytest.raises(MachineError, match="answered 404"):

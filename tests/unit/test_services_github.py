@@ -50,7 +50,7 @@ def test_other_statuses_are_not_retried(status: int) -> None:
         (401, AccessRefused, "set GITHUB_TOKEN"),
         (403, AccessRefused, "contents, write"),
         (404, AccessRefused, "or this login may not see it"),
-        (307, MachineError, "write its new name"),
+        (307, MachineError, "write the new name"),
         (422, MachineError, "no"),
     ],
 )

@@ -77,7 +77,7 @@ def test_an_edited_record_is_named_by_file_line_and_record(tmp_path: Path) -> No
 def test_a_line_that_is_no_record_is_named(tmp_path: Path, line: bytes) -> None:
     (tmp_path / "state.jsonl").write_bytes(line + b"\n")
 
-    with pytest.raises(EvidenceError, match=r"state\.jsonl:1: not a record"):
+    with pytest.raises(EvidenceError, match=r"state\.jsonl:1: the line is not a record"):
         State(tmp_path / "state.jsonl").records()
 
 

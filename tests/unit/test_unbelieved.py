@@ -71,5 +71,5 @@ def test_no_link_is_followed_and_no_pipe_waited_for(tmp_path: Path) -> None:
     (folder / "state.2-of-2.jsonl").mkdir()
     assert read_claim(folder) == Claim("", ())
     (tmp_path / "link").symlink_to(folder)
-    with pytest.raises(MachineError, match="there is no such folder"):
+    with pytest.raises(MachineError, match="handed over does not exist"):
         read_claim(tmp_path / "link")

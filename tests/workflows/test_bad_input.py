@@ -141,7 +141,7 @@ def test_snapshot_with_refused_credentials_ends_with_7(project: Project) -> None
         project.folder / "registry", auth=htpasswd(project.folder, "ci", "hunter2")
     ) as running:
         project.configure(charts=f"oci://{running.host}/charts")
-        project.refused(7, "needs a login", "snapshot")
+        project.refused(7, "wants a login", "snapshot")
         hosts = f'hosts: {{"{running.host}": {{username: ci, password: "${{PASSWORD}}"}}}}\n'
         project.configure(charts=f"oci://{running.host}/charts", more=hosts)
         project.refused(
@@ -159,7 +159,7 @@ def test_integration_test_with_an_unreachable_cluster_ends_with_7(project: Proje
     )
     project.ok("snapshot")
     project.refused(
-        7, "no cluster: its API server does not answer", "integration_test", "--cluster", "here"
+        7, "the cluster's API server does not answer", "integration_test", "--cluster", "here"
     )
     project.refused(7, server, "integration_test", "--cluster", "here")
 
@@ -193,7 +193,7 @@ def test_a_step_without_pipeline_yaml_ends_with_2(project: Project) -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("", "pipeline.yaml: is empty"),
+        ("", "pipeline.yaml: the file is empty"),
         (
             "charts: [{path: charts/*}]\nimagse: {}\n",
             "pipeline.yaml:2: unknown key imagse (there is images",

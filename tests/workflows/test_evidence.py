@@ -365,7 +365,7 @@ def test_state_pull_fetches_all_records_behind_a_production_digest(server: Serve
         (("--digest", "common-1.0.0"), 4, "not a digest"),
         (("--revision", "no-such-thing"), 2, "no-such-thing"),
         (("--revision", "0" * 40), 2, "fetch it first"),
-        ((), 2, "state pull --revision R or --digest D"),
+        ((), 2, "give --revision R or --digest D"),
     ],
 )
 def test_state_pull_refuses_unknown_digests_and_revisions(
@@ -415,12 +415,16 @@ def test_a_failed_program_record_stops_the_release(server: Server) -> None:
 @pytest.mark.parametrize(
     ("words", "code", "message"),
     [
-        (("--subject", "common", "--", "true"), 2, "all of these are needed"),
-        (("--name", "scan", "--subject", "common"), 2, "all of these are needed"),
+        (("--subject", "common", "--", "true"), 2, "record needs a name, a chart and a program"),
+        (
+            ("--name", "scan", "--subject", "common"),
+            2,
+            "record needs a name, a chart and a program",
+        ),
         (
             ("--name", "check", "--subject", "common", "--", "true"),
             2,
-            "what our own records are called",
+            "the name of records that steps write",
         ),
         (
             ("--name", "a/b", "--subject", "common", "--", "true"),

@@ -593,7 +593,10 @@ CASES = [
         "copy an index with dead archives",
         lambda field: field.copy(dead_archives(field)),
         8,
-        ("dead 1.0.0: http://127.0.0.1:9/dead-1.0.0.tgz: does not answer", "gone 1.0.0: "),
+        (
+            "dead 1.0.0: http://127.0.0.1:9/dead-1.0.0.tgz: the server does not answer",
+            "gone 1.0.0: ",
+        ),
         ("web-1.0.0.tgz",),
     ),
     Case(

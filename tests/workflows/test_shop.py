@@ -147,7 +147,7 @@ def person(adopted: tuple[Person, dict[str, Ran]], tmp_path: Path) -> Person:
 def test_from_pip_install_to_a_release(adopted: tuple[Person, dict[str, Ran]]) -> None:
     person, said = adopted
     assert said["init"].code == 0, said["init"].said
-    assert said["doctor"].code == 7 and "unknown host" in said["doctor"].said
+    assert said["doctor"].code == 7 and "host of the server is unknown" in said["doctor"].said
     for name in ("plan", "private", "release"):
         assert said[name].code == 0, said[name].said
     assert "✓ integration_test" in said["plan"].said and "planned" in said["plan"].said

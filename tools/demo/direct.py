@@ -100,15 +100,17 @@ def working_copies(example: Path) -> None:
     run(["svn", "mkdir", "-q", "-m", "Begin", *layout], FOLDER)
     for who in ("a", "b"):
         run(["svn", "checkout", "-q", f"{url}/trunk", str(FOLDER / who)], FOLDER)
-    mine = FOLDER / "a"
-    shutil.copytree(example, mine, symlinks=True, ignore=repository.IGNORED, dirs_exist_ok=True)
-    run([str(mine / "prepare")], mine)
-    with (mine / "pipeline.yaml").open("a") as file:
+    own_checkout = FOLDER / "a"
+    shutil.copytree(
+        example, own_checkout, symlinks=True, ignore=repository.IGNORED, dirs_exist_ok=True
+    )
+    run([str(own_checkout / "prepare")], own_checkout)
+    with (own_checkout / "pipeline.yaml").open("a") as file:
         file.write(DEPLOYMENTS)
-    (mine / "env").mkdir()
-    (mine / "env/team-a.yaml").write_text("greeting: Hello, team A\n")
-    run(["svn", "add", "-q", "--force", "--no-ignore", "."], mine)
-    run(["svn", "commit", "-q", "-m", "Add hello, a chart with an image of its own"], mine)
+    (own_checkout / "env").mkdir()
+    (own_checkout / "env/team-a.yaml").write_text("greeting: Hello, team A\n")
+    run(["svn", "add", "-q", "--force", "--no-ignore", "."], own_checkout)
+    run(["svn", "commit", "-q", "-m", "Add hello, a chart with an image of its own"], own_checkout)
     say(f"repository: {FOLDER} made from {example.name}")
 
 

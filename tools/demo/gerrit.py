@@ -68,8 +68,8 @@ def up(*, yes: bool) -> int:
     code = code or show(FOLDER, overlay, variables)
     if code == 0:
         farewell(rest, overlay)
-    taken = seconds_since(start)
-    say(f"demo: {'done' if code == 0 else f'stopped with exit code {code}'} after {taken}")
+    seconds = seconds_since(start)
+    say(f"demo: {'done' if code == 0 else f'stopped with exit code {code}'} after {seconds}")
     return code
 
 
@@ -82,19 +82,26 @@ def clones(rest: Rest, folder: Path, project: str) -> None:
         git(folder, "clone", "--quiet", "-b", "main", rest.clone_url(project, by), who)
         git(folder / who, "config", "user.name", by.title())
         git(folder / who, "config", "user.email", f"{by}@example.com")
-    mine = folder / "a"
+    own_checkout = folder / "a"
     shutil.rmtree(example / ".git")
-    shutil.copytree(example, mine, symlinks=True, dirs_exist_ok=True)
-    pipeline = mine / "pipeline.yaml"
+    shutil.copytree(example, own_checkout, symlinks=True, dirs_exist_ok=True)
+    pipeline = own_checkout / "pipeline.yaml"
     # The sandbox's cluster is the only one here.
     text = re.sub(r"(?m)^clusters:\n(?: .*\n)+", "", pipeline.read_text())
     pipeline.write_text(text + CONFIGURATION.format(url=rest.url, host=rest.host))
-    git(mine, "add", "--force", "--all")
+    git(own_checkout, "add", "--force", "--all")
     admin = ("-c", "user.name=Administrator", "-c", "user.email=admin@example.com")
-    git(mine, *admin, "commit", "--quiet", "--message", "Add hello, a chart with its own image")
-    git(mine, "push", "--quiet", rest.clone_url(project, "admin"), "HEAD:refs/heads/main")
-    git(mine, "fetch", "--quiet")
-    hook = mine / ".git/hooks/commit-msg"
+    git(
+        own_checkout,
+        *admin,
+        "commit",
+        "--quiet",
+        "--message",
+        "Add hello, a chart with its own image",
+    )
+    git(own_checkout, "push", "--quiet", rest.clone_url(project, "admin"), "HEAD:refs/heads/main")
+    git(own_checkout, "fetch", "--quiet")
+    hook = own_checkout / ".git/hooks/commit-msg"
     hook.parent.mkdir(exist_ok=True)
     hook.write_bytes(rest.read("/tools/hooks/commit-msg"))
     hook.chmod(0o755)

@@ -41,8 +41,8 @@ def up(*, yes: bool) -> int:
     path = systems.path_with(environment.VENV / "bin", helm)
     story = [str(environment.PYTHON), "-m", "tools.demo.public_story", str(FOLDER)]
     code = subprocess.run(story, cwd=environment.ROOT, env={**os.environ, "PATH": path}).returncode
-    taken = seconds_since(start)
-    say(f"demo: {'done' if code == 0 else f'stopped with exit code {code}'} after {taken}")
+    seconds = seconds_since(start)
+    say(f"demo: {'done' if code == 0 else f'stopped with exit code {code}'} after {seconds}")
     if code == 0:
         say(f"The published charts: {(FOLDER / 'published').relative_to(demo.ROOT)}")
         say("make demo-down ends and removes everything but packages and the cache.")

@@ -65,15 +65,18 @@ def dns_service(address: str, host: str, port: int) -> list[tuple[str, dict[str,
         {"name": f"dns-{kind.lower()}", "port": 53, "protocol": kind, "targetPort": port}
         for kind in ("UDP", "TCP")
     ]
-    slices = [{"name": one["name"], "port": port, "protocol": one["protocol"]} for one in ports]
-    about = {"name": "kube-dns", "namespace": "kube-system"}
+    slices = [
+        {"name": service_port["name"], "port": port, "protocol": service_port["protocol"]}
+        for service_port in ports
+    ]
+    metadata = {"name": "kube-dns", "namespace": "kube-system"}
     return [
         ("/api/v1/namespaces/kube-system/services", {
-            "apiVersion": "v1", "kind": "Service", "metadata": about, "spec": {"clusterIP": address, "ports": ports},
+            "apiVersion": "v1", "kind": "Service", "metadata": metadata, "spec": {"clusterIP": address, "ports": ports},
         }),
         ("/apis/discovery.k8s.io/v1/namespaces/kube-system/endpointslices", {
             "apiVersion": "discovery.k8s.io/v1", "kind": "EndpointSlice", "addressType": "IPv4", "ports": slices,
-            "metadata": {**about, "labels": {"kubernetes.io/service-name": "kube-dns"}},
+            "metadata": {**metadata, "labels": {"kubernetes.io/service-name": "kube-dns"}},
             "endpoints": [{"addresses": [host], "conditions": {"ready": True}}],
         }),
     ]  # fmt: skip

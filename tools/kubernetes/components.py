@@ -271,11 +271,11 @@ def container_ids(folder: Path) -> list[str]:
         folder / "containerd" / place
         for place in (runtime, f"{cri}/sandboxes", f"{cri}/containers")
     ]
-    kept = {path.name for place in places for path in place.glob("*")}
+    remaining = {path.name for place in places for path in place.glob("*")}
     for state in Path("/run/containerd/runc/k8s.io").glob("*/state.json"):
         if f'"{folder}/' in state.read_text(errors="replace"):
-            kept.add(state.parent.name)
-    return sorted(kept)
+            remaining.add(state.parent.name)
+    return sorted(remaining)
 
 
 def remove_traces(folder: Path, containers: list[str]) -> None:

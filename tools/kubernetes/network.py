@@ -57,15 +57,15 @@ def refuse_clash() -> None:
             raise Cannot(
                 f"another Kubernetes node runs on this machine ({table} has a chain KUBE-SERVICES)"
             )
-    ours = [ipaddress.ip_network(PODS), ipaddress.ip_network(SERVICES)]
+    own_networks = [ipaddress.ip_network(PODS), ipaddress.ip_network(SERVICES)]
     for route in json.loads(run("ip", "-j", "-4", "route") or "[]"):
         if route["dst"] == "default":
             continue
-        theirs = ipaddress.ip_network(route["dst"])
-        for network in ours:
-            if theirs.overlaps(network):
+        destination = ipaddress.ip_network(route["dst"])
+        for network in own_networks:
+            if destination.overlaps(network):
                 raise Cannot(
-                    f"{network}, which the node needs, is in use here: route to {theirs} by "
+                    f"{network}, which the node needs, is in use here: route to {destination} by "
                     f"{route.get('dev')}"
                 )
 
@@ -136,27 +136,27 @@ def removal(saved: str, other_interfaces: frozenset[str]) -> str:
     orders: list[str] = []
     for table, body in re.findall(r"^\*(\S+)\n(.*?)^COMMIT$", saved, re.MULTILINE | re.DOTALL):
         names = re.findall(r"^:(\S+)", body, re.MULTILINE)
-        ours = [
+        own_rules = [
             name
             for name in names
             if name.startswith(("KUBE-", "CNI-")) and name not in other_interfaces
         ]
-        part = ["-D" + rule[2:] for rule in body.splitlines() if added(rule, ours)]
-        part += [f"-F {name}" for name in ours] + [f"-X {name}" for name in ours]
+        part = ["-D" + rule[2:] for rule in body.splitlines() if added(rule, own_rules)]
+        part += [f"-F {name}" for name in own_rules] + [f"-X {name}" for name in own_rules]
         if part:
             orders += [f"*{table}", *part, "COMMIT"]
     return "\n".join(orders) + "\n" if orders else ""
 
 
-def added(rule: str, ours: list[str]) -> bool:
-    """Whether a rule in a chain that is not ours is the node's: it leads into `ours`, or speaks of
+def added(rule: str, own_rules: list[str]) -> bool:
+    """Whether a rule in a chain that is not ours is the node's: it leads into `own_rules`, or speaks of
     its pods.
     """
     words = rule.split()
-    if words[:1] != ["-A"] or words[1] in ours:
+    if words[:1] != ["-A"] or words[1] in own_rules:
         return False
     leads = any(
-        word in ("-j", "-g") and target in ours for word, target in itertools.pairwise(words)
+        word in ("-j", "-g") and target in own_rules for word, target in itertools.pairwise(words)
     )
     return leads or PODS.partition("0.0/")[0] in rule or f'name: \\"{NAME}\\"' in rule
 

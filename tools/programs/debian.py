@@ -161,14 +161,14 @@ def services_held_back() -> Iterator[None]:
     """
     policy = Path("/usr/sbin/policy-rc.d")
     before = {name for name in SERVICES if enabled(name)}
-    ours = not policy.exists()
-    if ours:
+    is_own = not policy.exists()
+    if is_own:
         policy.write_text("#!/bin/sh\nexit 101\n")
         policy.chmod(0o755)
     try:
         yield
     finally:
-        if ours:
+        if is_own:
             policy.unlink(missing_ok=True)
         for name in SERVICES:
             if name not in before and enabled(name):

@@ -177,8 +177,10 @@ class Answering:
         """The first lines of the messages of revisions."""
         with self._branch.lock_read():
             ids = [encoded(each) for each in revisions]
-            found = self._branch.repository.get_revisions(ids)
-            return [(each.message or "").strip().partition("\n")[0] for each in found], []
+            revision_objects = self._branch.repository.get_revisions(ids)
+            return [
+                (each.message or "").strip().partition("\n")[0] for each in revision_objects
+            ], []
 
     def answer_trees(self, revisions: list[str], base: str | None) -> tuple[Any, Bytes]:
         """For each revision, oldest first: its id, and what differs from the one before, `base` at
@@ -187,9 +189,9 @@ class Answering:
         """
         with self._branch.lock_read():
             repository = self._branch.repository
-            wanted = [encoded(each) for each in dict.fromkeys(revisions)]
-            present = repository.get_parent_map(wanted)
-            ordered = self._oldest_first([each for each in wanted if each in present])
+            requested = [encoded(each) for each in dict.fromkeys(revisions)]
+            present = repository.get_parent_map(requested)
+            ordered = self._oldest_first([each for each in requested if each in present])
             ids = [*([encoded(base)] if base else []), *ordered]
             trees = list(repository.revision_trees(ids))
             former = trees.pop(0) if base else None
@@ -203,9 +205,9 @@ class Answering:
         """Neighbours in history differ least."""
         if len(ids) < 2:
             return ids
-        known = self._branch.repository.get_known_graph_ancestry(ids)
-        wanted = set(ids)
-        return [key for key in known.topo_sort() if key in wanted]
+        graph = self._branch.repository.get_known_graph_ancestry(ids)
+        requested = set(ids)
+        return [key for key in graph.topo_sort() if key in requested]
 
     def _differences(self, former: Any, tree: Any) -> Iterator[list[Any]]:
         inventory = tree.root_inventory
@@ -220,12 +222,12 @@ class Answering:
     def answer_texts(self, keys: list[list[str]]) -> tuple[Any, Bytes]:
         """The bytes of files, each given as [file id, revision], as they are stored."""
         with self._branch.lock_read():
-            wanted = [
+            requests = [
                 (encoded(file), encoded(revision), number)
                 for number, (file, revision) in enumerate(keys)
             ]
             data: Bytes = [b""] * len(keys)
-            for number, chunks in self._branch.repository.iter_files_bytes(wanted):
+            for number, chunks in self._branch.repository.iter_files_bytes(requests):
                 data[number] = b"".join(chunks)
             return None, data
 
@@ -234,19 +236,19 @@ class Answering:
     ) -> tuple[Any, Bytes]:
         """Left-hand revisions that changed one of the paths (none: all), newest first."""
         with self._branch.lock_read():
-            found: list[str] = []
+            changes: list[str] = []
             former: tuple[bytes, Any] | None = None
             for part in in_parts(self._line(encoded(revision), encoded(after))):
                 trees = zip(part, self._branch.repository.revision_trees(part), strict=True)
                 for identity, tree in trees:
                     if former and touches(former[1], tree, paths):
-                        found.append(text(former[0]))
-                        if len(found) == limit:
-                            return found, []
+                        changes.append(text(former[0]))
+                        if len(changes) == limit:
+                            return changes, []
                     former = identity, tree
             if former and touches(former[1], self._before(former[0]), paths):
-                found.append(text(former[0]))
-            return found, []
+                changes.append(text(former[0]))
+            return changes, []
 
     def _line(self, revision: bytes, after: bytes) -> Iterator[bytes]:
         """The left-hand line from a revision, newest first, without what leads to `after`."""
@@ -277,24 +279,24 @@ class Answering:
     def _changes(self, basis: Any) -> dict[str, str | None]:
         self._ignored = globbing.ExceptionGlobster(self._ignore_patterns())
         gone: dict[str, None] = {}
-        here: dict[str, str] = {}
+        present: dict[str, str] = {}
         for change in self._tree.iter_changes(basis, want_unversioned=True):
             old, new = change.path
             if not any(change.versioned):
-                here.update(self._unversioned(new))
+                present.update(self._unversioned(new))
                 continue
             was_folder, is_folder = (kind == "directory" for kind in change.kind)
             if old is not None and (not was_folder or old != new or not is_folder):
                 gone.update(dict.fromkeys(files_below(basis, old)))
             if change.kind[1] == "tree-reference":
-                here[new] = "submodule"
+                present[new] = "submodule"
             elif change.kind[1] is not None and not is_folder:
-                here[new] = self._kind(new)
+                present[new] = self._kind(new)
             elif is_folder and old not in (None, new):
-                here.update(self._moved(new))
+                present.update(self._moved(new))
             elif is_folder and old == new and not was_folder:
-                here.update(self._unversioned_below(new))
-        return {**gone, **here}
+                present.update(self._unversioned_below(new))
+        return {**gone, **present}
 
     def _moved(self, path: str) -> Iterator[tuple[str, str]]:
         """The versioned files in a folder that has another name."""
@@ -453,12 +455,12 @@ class Answering:
         target = self._target(push)
         writer = Writer(self._tree, self._branch, target)
         with writer.locked():
-            made = writer.tag(name, encoded(revision), message)
-            found = target.tags.get_tag_dict().get(name)
-            if found != made:
+            tagged_revision = writer.tag(name, encoded(revision), message)
+            stored_revision = target.tags.get_tag_dict().get(name)
+            if stored_revision != tagged_revision:
                 raise Refused("NotThere", url=target.user_url)
-            [revision] = self._branch.repository.get_revisions([made])
-            return tag(name, made, revision), []
+            [revision] = self._branch.repository.get_revisions([tagged_revision])
+            return tag(name, tagged_revision, revision), []
 
     def _target(self, push: bool) -> Any:
         """The branch that has the tags which count."""
@@ -511,19 +513,19 @@ class Answering:
         branch = self._own_branch(destination)
         with source.lock_read(), destination.lock_read(), branch.lock_write():
             newest = source.last_revision()
-            taken = encoded(revision) or newest
-            if not source.repository.get_graph().is_ancestor(taken, newest):
+            chosen = encoded(revision) or newest
+            if not source.repository.get_graph().is_ancestor(chosen, newest):
                 raise Refused("NotInBranch", revision=revision)
             tip, tags = destination.last_revision(), destination.tags.get_tag_dict()
-            fetch(branch.repository, source.repository, [taken], [])
+            fetch(branch.repository, source.repository, [chosen], [])
             fetch(branch.repository, destination.repository, [tip], tags.values())
             branch.set_parent(target)
-            branch.generate_revision_history(taken)
+            branch.generate_revision_history(chosen)
             branch.tags._set_tag_dict(tags)
         if branch.controldir.has_workingtree():
             branch.controldir.destroy_workingtree_metadata()
         branch.controldir.create_workingtree()
-        return {"revision": text(taken), "tip": text(tip)}, []
+        return {"revision": text(chosen), "tip": text(tip)}, []
 
     def _own_branch(self, other: Any) -> Any:
         """The branch at the location, made in the format of another one where there is none."""
@@ -544,14 +546,14 @@ class Answering:
 
     def answer_merge(self, revision: str, tip: str, message: str) -> tuple[Any, Bytes]:
         """A commit, of no branch yet, that merges a revision into a tip."""
-        branch, taken = self._branch, self._branch.last_revision()
+        branch, former_tip = self._branch, self._branch.last_revision()
         with branch.lock_write():
             # breezy looks for the common ancestor from the tip of the branch.
             branch.generate_revision_history(encoded(tip))
             try:
                 return text(self._merged(encoded(tip), encoded(revision), message)), []
             finally:
-                branch.generate_revision_history(taken)
+                branch.generate_revision_history(former_tip)
 
     def _merged(self, tip: bytes, other: bytes, message: str) -> bytes:
         tree = self._branch.repository.revision_tree(tip)
@@ -584,13 +586,13 @@ class Answering:
 
     def answer_push(self, url: str, merged: str, tip: str) -> tuple[Any, Bytes]:
         """Make a revision the tip of the branch at a URL, whose tip is still `tip`."""
-        target, made = Branch.open(url), encoded(merged)
+        target, new_tip = Branch.open(url), encoded(merged)
         with self._branch.lock_read(), target.lock_write():
             now = target.last_revision()
-            if now not in (encoded(tip), made):
+            if now not in (encoded(tip), new_tip):
                 raise Refused("TargetMoved")
-            fetch(target.repository, self._branch.repository, [made], [])
-            target.generate_revision_history(made)
+            fetch(target.repository, self._branch.repository, [new_tip], [])
+            target.generate_revision_history(new_tip)
         return None, []
 
 
@@ -624,18 +626,20 @@ class Writer:
         self._fetch_from_target([tip])
         if not self._repository.get_graph().is_ancestor(revision, tip):
             raise Refused("Unpushed", url=self._target.user_url)
-        made = self._existing(name, revision)
-        if made is None:
-            made = self._unchanged([revision], message, {TAG_PROPERTY: name})
+        tagged_revision = self._existing(name, revision)
+        if tagged_revision is None:
+            tagged_revision = self._unchanged([revision], message, {TAG_PROPERTY: name})
         new_tip = tip
-        is_plain = self._repository.get_graph().is_ancestor(made, tip)
+        is_plain = self._repository.get_graph().is_ancestor(tagged_revision, tip)
         if not is_plain and revision == tip:
-            new_tip = made
+            new_tip = tagged_revision
         elif not is_plain:
             # What no branch leads to is copied by no `brz branch`.
-            new_tip = self._unchanged([tip, made], f"Keep the revision of the tag {name}", {})
-        self._write(name, made, tip, new_tip)
-        return made
+            new_tip = self._unchanged(
+                [tip, tagged_revision], f"Keep the revision of the tag {name}", {}
+            )
+        self._write(name, tagged_revision, tip, new_tip)
+        return tagged_revision
 
     def _existing(self, name: str, revision: bytes) -> bytes | None:
         """The revision of the tag that is there already. Raises Refused where it has other files."""
@@ -649,17 +653,19 @@ class Writer:
         other = {
             url: each for url, each in present.items() if not self._has_same_files(each, revision)
         }
-        here, there = (tags[branch.user_url] for branch in (self._branch, self._target))
-        if other and here and there and not self._has_same_files(here, there):
-            raise Refused("Moved", url=self._target.user_url, here=text(here), revision=text(there))
+        local, remote = (tags[branch.user_url] for branch in (self._branch, self._target))
+        if other and local and remote and not self._has_same_files(local, remote):
+            raise Refused(
+                "Moved", url=self._target.user_url, here=text(local), revision=text(remote)
+            )
         for url, existing in other.items():
             raise Refused("Taken", url=url, revision=text(existing))
         return next(iter(present.values()), None)
 
-    def _has_same_files(self, one: bytes, other: bytes) -> bool:
-        if one == other:
+    def _has_same_files(self, left: bytes, right: bytes) -> bool:
+        if left == right:
             return True
-        tree, former = self._repository.revision_trees([one, other])
+        tree, former = self._repository.revision_trees([left, right])
         return not touches(tree, former, [])
 
     def _fetch_from_target(self, revisions: list[bytes]) -> None:
@@ -680,25 +686,25 @@ class Writer:
             builder.abort()
             raise
 
-    def _write(self, name: str, made: bytes, old_tip: bytes, new_tip: bytes) -> None:
+    def _write(self, name: str, tagged_revision: bytes, old_tip: bytes, new_tip: bytes) -> None:
         """Revisions, then the tag, then the tip: whenever this ends, running again goes on."""
         target, branch = self._target, self._branch
         if target is not branch:
-            fetch(target.repository, self._repository, [made, new_tip], [])
-        if target.tags.get_tag_dict().get(name) != made:
-            target.tags.set_tag(name, made)
+            fetch(target.repository, self._repository, [tagged_revision, new_tip], [])
+        if target.tags.get_tag_dict().get(name) != tagged_revision:
+            target.tags.set_tag(name, tagged_revision)
         if new_tip != old_tip:
             target.generate_revision_history(new_tip)
         if target is branch and self._tree is not None:
             self._advance_tree(old_tip, new_tip)
         if target is not branch:
-            self._follow(name, made, old_tip, new_tip)
+            self._follow(name, tagged_revision, old_tip, new_tip)
 
-    def _follow(self, name: str, made: bytes, old_tip: bytes, new_tip: bytes) -> None:
+    def _follow(self, name: str, tagged_revision: bytes, old_tip: bytes, new_tip: bytes) -> None:
         """Make the local branch what a `brz pull` would make it, where that changes no file."""
-        if self._branch.tags.get_tag_dict().get(name) != made:
+        if self._branch.tags.get_tag_dict().get(name) != tagged_revision:
             tags = dict(self._branch.tags.get_tag_dict())
-            self._branch.tags._set_tag_dict({**tags, name: made})
+            self._branch.tags._set_tag_dict({**tags, name: tagged_revision})
         if self._branch.last_revision() == old_tip and new_tip != old_tip:
             revno = self._target.last_revision_info()[0]
             self._branch.set_last_revision_info(revno, new_tip)
@@ -711,10 +717,12 @@ class Writer:
             self._tree.set_parent_ids([new_tip, *parents[1:]])
 
 
-def fetch(target: Any, source: Any, required: Iterable[bytes], others: Iterable[bytes]) -> None:
-    """Copy revisions with all that they rest on; `others` where the source has them."""
+def fetch(
+    target: Any, source: Any, required: Iterable[bytes], optional_ids: Iterable[bytes]
+) -> None:
+    """Copy revisions with all that they rest on; `optional_ids` where the source has them."""
     missing = [each for each in required if not target.has_revision(each)]
-    optional = [each for each in set(others) if not target.has_revision(each)]
+    optional = [each for each in set(optional_ids) if not target.has_revision(each)]
     if not missing and not optional:
         return
     spec = vf_search.NotInOtherForRevs(
