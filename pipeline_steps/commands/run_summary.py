@@ -64,10 +64,9 @@ def print_chains(
                 console.print(
                     printable(f"{outcome.subject}  {link:<18} {reference}"), soft_wrap=True
                 )
-    places = (
-        f"state: {state.path}\nJUnit: {state.folder / 'junit'}\nlogs of failures: "
-        f"{state.folder / 'failures'}"
-    )
+    failures = state.folder / "failures"
+    places = f"state: {state.path}\nJUnit: {state.folder / 'junit'}"
+    places += f"\nlogs of failures: {failures}" if failures.is_dir() else ""
     console.print(printable(places), soft_wrap=True)  # a path that is folded cannot be copied
     for name, content in charts.items():
         for line in helm_commands(config, state, name, content):

@@ -66,6 +66,8 @@ def test_chain_of_a_release_lists_every_link(
 ) -> None:
     release(story)
     folder = story.state.folder
+    assert "logs of failures" not in "".join(chain_lines(story, capsys)), "there are none"
+    (folder / "failures").mkdir(parents=True)
     snapshot_reference = f"oci://registry.example.com/snapshot-charts/hello:1.4.1-0.12.t06b78bbaa208@{digest('secondchart')}"
     assert chain_lines(story, capsys) == [
         f"hello  content            {digest('second')}",
