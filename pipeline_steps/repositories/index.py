@@ -198,10 +198,6 @@ class Index:
             data = b"\n" * (_lines_before(self.data, start) - above) + data
             return _entries(name, _chart_node(name, data, self.where), self.where)
 
-    def with_entry(self, new: _Fields) -> bytes:
-        """The index with one more entry; see `with_entries`."""
-        return self.with_entries([new])
-
     def with_entries(self, new_entries: Iterable[_Fields]) -> bytes:
         """The index with more entries, from `new_entry_fields`; everything else stays as it is.
 

@@ -30,7 +30,7 @@ def new(name: str, version: str, **more: Any) -> dict[str, Any]:
 def grown(*published: tuple[str, str], start: bytes | None = None) -> bytes:
     data = start
     for name, version in published:
-        data = Index(data, "index.yaml").with_entry(new(name, version))
+        data = Index(data, "index.yaml").with_entries([new(name, version)])
     assert data is not None
     return data
 
@@ -101,7 +101,7 @@ serverInfo: {}
     ],
 )  # fmt: skip
 def test_everything_else_stays_byte_for_byte(name: str, version: str, before: str) -> None:
-    data = Index(OTHERS.encode(), "x").with_entry(new(name, version)).decode()
+    data = Index(OTHERS.encode(), "x").with_entries([new(name, version)]).decode()
     place = OTHERS.index(before)
     assert data.startswith(OTHERS[:place])
     assert data.endswith(OTHERS[place:])
@@ -114,7 +114,7 @@ def test_everything_else_stays_byte_for_byte(name: str, version: str, before: st
 
 @pytest.mark.parametrize("name", ["empty", "none"])
 def test_a_chart_without_versions_gets_its_first(name: str) -> None:
-    parsed = Index(Index(OTHERS.encode(), "x").with_entry(new(name, "1.0.0")), "x")
+    parsed = Index(Index(OTHERS.encode(), "x").with_entries([new(name, "1.0.0")]), "x")
     assert [entry_.version for entry_ in parsed.versions(name)] == ["1.0.0"]
     assert [entry_.version for entry_ in parsed.versions("zebra")] == ["1.0.0"]
 
@@ -296,7 +296,7 @@ def test_blocks_are_the_charts_that_parsing_finds(how: list[tuple[str, int, Any]
             continue
         assert parsed == [entry_["version"] for entry_ in entries or []]
         try:
-            more = plainly(Index(data, "x").with_entry(new(name, "0.9.5")))
+            more = plainly(Index(data, "x").with_entries([new(name, "0.9.5")]))
         except EvidenceError:
             continue
         assert more is not None
@@ -352,7 +352,7 @@ def test_damage_is_reported_only_for_requested_charts(lines: str, message: str) 
     assert message in str(raised.value)
     if "'bad'" not in message and "nested" not in message:  # what others damaged stops nobody
         assert [entry_.version for entry_ in Index(data, "x").versions("good")] == ["1.0.0"]
-        more = Index(data, "x").with_entry(new("good", "1.1.0"))
+        more = Index(data, "x").with_entries([new("good", "1.1.0")])
         assert more.endswith(lines.encode())
 
 
