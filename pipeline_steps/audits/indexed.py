@@ -9,7 +9,7 @@ VERSION could mean charts of others in the same repository); their archives stay
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from urllib.parse import quote, urlsplit
 
 from pipeline_steps.audits.findings import (
@@ -146,7 +146,7 @@ def _inspect_entry(
     elsewhere = files is not None and find_file(url, files) is None
     read: Callable[[str], bytes | None] = repository.read
     if elsewhere:
-        if other_hosts is None or not is_absolute(url):
+        if other_hosts is None or not is_absolute(url) or _is_release_here(url, files or ()):
             return InspectedEntry(row, None, False, f"{url} is not in this repository")
         read = other_hosts.read
     try:
@@ -169,6 +169,14 @@ def _inspect_entry(
             raise
         return InspectedEntry(row, None, False, str(error), unreachable=True)
     return InspectedEntry(row, read_archive(tgz, url), signed)
+
+
+def _is_release_here(url: str, files: Iterable[str]) -> bool:
+    """Whether a URL is of a release in the repository that `files` are of, where these are named by
+    URL: it is one of them, or missing. No other host has to be asked.
+    """
+    place, releases, _ = url.partition("/releases/download/")
+    return bool(releases) and any(name.startswith(f"{place}{releases}") for name in files)
 
 
 def _notes(entry: InspectedEntry) -> Iterator[str]:
