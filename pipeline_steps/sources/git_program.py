@@ -71,9 +71,9 @@ _FAILURES: tuple[tuple[str, type[MachineError | Temporary], str], ...] = (
         "set user.name and user.email with git config",
     ),
     (
-        r"index\.lock|cannot lock ref|Unable to create .*\.lock",
+        r"index\.lock|cannot lock ref|Unable to create .*\.lock|Another git process",
         Temporary,
-        "another git runs here: run again",
+        "another git runs there: run again, or remove the lock file where there is none",
     ),
     (
         r"bad object|missing blob|unable to read tree|corrupt",
@@ -156,7 +156,7 @@ def failure(root: Path, completed: process.Completed) -> PipelineError:
             advice=f"git config --global --add safe.directory {root}",
         )
     # Before it come progress and hints; tail also redacts URLs with logins.
-    output_tail = completed.tail(6)
+    output_tail = completed.tail(8)  # a lock is told in seven
     problem = f"git {completed.argv[1]} failed with exit code {completed.code}: {output_tail}"
     for pattern, error, advice in _FAILURES:
         if re.search(pattern, output_tail, re.IGNORECASE):

@@ -25,6 +25,7 @@ from pipeline_steps.toolbox.errors import (
     Conflict,
     MachineError,
     PipelineError,
+    Temporary,
     UsageError,
 )
 from tests.support.gits import Repo, bare
@@ -477,6 +478,24 @@ def test_a_refused_push_is_an_error_with_what_the_server_said(repo: Repo, tmp_pa
     with pytest.raises(PipelineError, match="does not appear to be a git repository") as caught:
         Git(clone.root).create_tag("v2", "HEAD", "two", push=True)
     assert caught.value.exit_code == 7
+
+
+def test_a_lock_that_somebody_holds_is_told_and_the_next_run_converges(
+    repo: Repo, tmp_path: Path
+) -> None:
+    server = tmp_path / "bare.git"
+    repo.git("clone", "-q", "--bare", str(repo.root), str(server))
+    clone = Repo(tmp_path / "clone", repo.config, clone=str(server))
+    revision = clone.git("rev-parse", "HEAD")
+    for folder in (clone.root / ".git", server):
+        held = folder / "refs/tags/v1.lock"  # as a git leaves it that was killed
+        held.parent.mkdir(parents=True, exist_ok=True)
+        held.touch()
+        with pytest.raises(Temporary, match=r"(?s)v1\.lock.*another git runs"):
+            Git(clone.root).create_tag("v1", revision, "text", push=True)
+        held.unlink()
+        assert not clone.git("ls-remote", "--tags", "origin")
+    assert Git(clone.root).create_tag("v1", revision, "text", push=True).revision == revision
 
 
 @pytest.mark.parametrize("name", ["-d", "a b", "a..b", "", "x.lock", "a\nb"])
