@@ -200,8 +200,10 @@ class TagReader:
             details = [self._other_version(place) for place in existing if self._is_selected(place)]
             more = f", and so on ({len(details)} charts)" if len(details) > _SHOWN else ""
             reason = f"{', '.join(details[:_SHOWN])}{more}"
+            failure = self._names.has_version(tag.name)
+            if len(details) > 1 and not failure:  # a tag of another kind
+                reason = f"it names none of the {len(details)} charts there; {details[0]}"
             if details:
-                failure = self._names.has_version(tag.name)
                 yield self._unmatched(tag, loose, reason, failure=failure)
             return
         outside = [place for place in self._charts.outside(root) if self._is_selected(place)]
