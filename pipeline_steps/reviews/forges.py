@@ -6,10 +6,10 @@ from __future__ import annotations
 
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import ClassVar, Generic, NamedTuple, Protocol, TypeVar
 
-from pipeline_steps.reviews.review import REMOVED, Review
+from pipeline_steps.reviews.review import REMOVED, Review, Word
 from pipeline_steps.services import rest
 from pipeline_steps.toolbox import http
 from pipeline_steps.toolbox.errors import Conflict, MachineError, UsageError
@@ -78,6 +78,28 @@ def merged_revision(
     if merged is None and not is_open:
         raise Conflict(f"the {kind.name} is closed", where=review.url, advice="reopen it")
     return merged or ""
+
+
+#: Word → state of a commit status on GitHub and Gitea.
+STATUS_STATES: Mapping[Word, str] = {
+    "positive": "success",
+    "negative": "failure",
+    "incomplete": "pending",
+    "started": "pending",
+}
+_WORDS: Mapping[str, Word] = {"success": "positive", "failure": "negative", "error": "negative"}
+#: Begins the description of an open status that says "started"; another one is incomplete.
+STARTED = "started: "
+
+
+def word_of_status(state: str, description: str | None) -> Word | None:
+    """What a commit status of ours says, on GitHub and Gitea; None for a state that we never set."""
+    return open_word(description) if state == "pending" else _WORDS.get(state)
+
+
+def open_word(description: str | None) -> Word:
+    """What a status says whose end is still to come."""
+    return "started" if (description or "").startswith(STARTED) else "incomplete"
 
 
 class Comment(Protocol):

@@ -6,21 +6,11 @@ from collections.abc import Iterator, Mapping
 
 import msgspec
 
-from pipeline_steps.reviews.forges import VerdictComments
+from pipeline_steps.reviews.forges import STARTED, STATUS_STATES, VerdictComments, word_of_status
 from pipeline_steps.reviews.review import Verdict, Word
 from pipeline_steps.services.gitea import Gitea
 from pipeline_steps.services.rest import segment
 from pipeline_steps.toolbox.errors import MachineError
-
-STATES: Mapping[Word, str] = {
-    "positive": "success",
-    "negative": "failure",
-    "incomplete": "pending",
-    "started": "pending",
-}
-_WORDS: Mapping[str, Word] = {"success": "positive", "failure": "negative", "error": "negative"}
-#: Begins the description of a pending status that says "started"; another one is incomplete.
-_STARTED = "started: "
 
 
 class _Person(msgspec.Struct):
@@ -56,10 +46,10 @@ class Statuses:
 
         Raises MachineError when it is not shown then.
         """
-        begins = verdict.summary.startswith(_STARTED)
-        started = _STARTED if verdict.word == "started" and not begins else ""
+        begins = verdict.summary.startswith(STARTED)
+        started = STARTED if verdict.word == "started" and not begins else ""
         fields = {
-            "state": STATES[verdict.word],
+            "state": STATUS_STATES[verdict.word],
             "context": self._name,
             "description": f"{started}{verdict.summary}",
             "target_url": verdict.url,
@@ -98,9 +88,7 @@ class Statuses:
         status = self._status(revision)
         if status is None or status.creator is None or status.creator.login != self._gitea.login:
             return None
-        if status.status == "pending":
-            return "started" if status.description.startswith(_STARTED) else "incomplete"
-        return _WORDS.get(status.status)
+        return word_of_status(status.status, status.description)
 
 
 class Comments(VerdictComments[_Comment]):

@@ -13,7 +13,7 @@ from typing import Any, Literal
 
 import msgspec
 
-from pipeline_steps.reviews.forges import VerdictComments
+from pipeline_steps.reviews.forges import STARTED, STATUS_STATES, VerdictComments, word_of_status
 from pipeline_steps.reviews.review import Finding, Verdict, Word
 from pipeline_steps.services.github import Github, decode
 from pipeline_steps.services.rest import segment
@@ -26,15 +26,6 @@ _CHECKS: Mapping[Word, tuple[str, str | None]] = {
     "incomplete": ("in_progress", None),
     "started": ("in_progress", None),
 }
-_STATES: Mapping[Word, str] = {
-    "positive": "success",
-    "negative": "failure",
-    "incomplete": "pending",
-    "started": "pending",
-}
-_WORDS: Mapping[str, Word] = {"success": "positive", "failure": "negative", "error": "negative"}
-#: Begins the description of a pending status that says "started"; another one is incomplete.
-_STARTED = "started: "
 _LONGEST_DESCRIPTION = 140
 _RIGHT = "pull_requests, write"
 #: Begins the id that our check runs carry: a job of a workflow makes runs of the same app, and may
@@ -124,9 +115,7 @@ class Verdicts:
         status = self._status(revision)
         if status is None or not self.account.wrote(status.creator):
             return None
-        if status.state == "pending":
-            return "started" if (status.description or "").startswith(_STARTED) else "incomplete"
-        return _WORDS.get(status.state)
+        return word_of_status(status.state, status.description)
 
     def _set_check(self, verdict: Verdict) -> tuple[bool, str]:
         identity = f"{_OURS}:{verdict.word}:{_digest(verdict)}"
@@ -194,8 +183,8 @@ class Verdicts:
         return max(own_runs, key=lambda run: run.id, default=None)
 
     def _set_status(self, verdict: Verdict) -> tuple[bool, str]:
-        started = _STARTED if verdict.word == "started" else ""
-        state = _STATES[verdict.word]
+        started = STARTED if verdict.word == "started" else ""
+        state = STATUS_STATES[verdict.word]
         description = f"{started}{verdict.summary}"[:_LONGEST_DESCRIPTION]
         target = f"{self._github.web}/{self._github.repository}/commit/{verdict.revision}"
         if self._shows(verdict, state, description):

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 
 import msgspec
 
-from pipeline_steps.reviews.forges import VerdictComments
+from pipeline_steps.reviews.forges import STARTED, VerdictComments, open_word
 from pipeline_steps.reviews.review import Verdict, Word
 from pipeline_steps.services.gitlab import Gitlab, decode, error_message
 from pipeline_steps.services.rest import segment
@@ -20,8 +20,6 @@ _STATES: Mapping[Word, str] = {
     "started": "running",
 }
 _WORDS: Mapping[str, Word] = {"success": "positive", "failed": "negative"}
-#: Begins the description of a running status that says "started"; another one is incomplete.
-_STARTED = "started: "
 _RIGHT = "the scope api, its account the role Developer; a job token is not enough"
 
 
@@ -55,7 +53,7 @@ class Statuses:
         nothing that it could be set on. Raises MachineError when GitLab does not show it then.
         """
         state = _STATES[verdict.word]
-        started = _STARTED if verdict.word == "started" else ""
+        started = STARTED if verdict.word == "started" else ""
         shown = (state, f"{started}{verdict.summary}"[:255], verdict.url)
         latest = self._latest(verdict.revision)
         if latest and _shown(latest) == shown:
@@ -108,7 +106,7 @@ class Statuses:
         if latest is None:
             return None
         if latest.status in ("running", "pending"):
-            return "started" if (latest.description or "").startswith(_STARTED) else "incomplete"
+            return open_word(latest.description)
         return _WORDS.get(latest.status)
 
     def _latest(self, revision: str) -> _Status | None:

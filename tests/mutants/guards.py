@@ -532,7 +532,7 @@ MUTANTS = (
     ),
     Mutant(
         "incomplete-passes",
-        _in("reviews/github_verdicts"),
+        _in("reviews/forges"),
         '    "incomplete": "pending",\n',
         '    "incomplete": "success",\n',
         (
