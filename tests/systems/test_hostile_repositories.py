@@ -468,7 +468,7 @@ def test_a_file_of_a_branch_that_swells(branch: Branch, name: str, cap: int) -> 
     output = measured(branch.url, SIGNED)
     assert (
         output.startswith("EvidenceError")
-        and f"a file has 314572800 bytes, more than {cap * 2**20}" in output
+        and f"a file of the branch has 314572800 bytes, more than {cap * 2**20}" in output
     )
 
 

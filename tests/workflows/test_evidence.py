@@ -429,7 +429,7 @@ def test_a_failed_program_record_stops_the_release(server: Server) -> None:
         (
             ("--name", "a/b", "--subject", "common", "--", "true"),
             2,
-            "--name 'a/b': lower-case letters",
+            "--name 'a/b' cannot be the name of a record (use lower-case letters",
         ),
         (("--name", "scan", "--subject", "comon", "--", "true"), 2, "there is no chart 'comon'"),
         (

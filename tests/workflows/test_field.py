@@ -573,7 +573,7 @@ CASES = [
         4,
         ("no repository here has a version of wbe",),
     ),
-    Case("run what does not exist", lambda field: ["run", "privat"], 2, ("privat: no such work",)),
+    Case("run what does not exist", lambda field: ["run", "privat"], 2, ("privat is no workflow",)),
     Case("audit a chart that is not there", audit_unknown_chart, 4, ("missing file: wbe",)),
     Case(
         "copy an index with bad entries",

@@ -203,7 +203,7 @@ def test_who_may_not(public: Public) -> None:
     project.approve(proposal)
     before = project.tip("trunk")
     line = f"chmod 644 $LP_CREDENTIALS_FILE; pipeline-steps merge --review {branch}"
-    assert "others may read this token" in public.run(line, 7)
+    assert "other accounts may read this token" in public.run(line, 7)
     line = f"unset LP_CREDENTIALS_FILE; pipeline-steps merge --review {branch}"
     assert "no token for Launchpad" in public.run(line, 7)
     assert project.tip("trunk") == before and proposal.status == "Approved"
