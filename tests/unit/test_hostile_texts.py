@@ -202,7 +202,7 @@ def test_what_only_looks_like_a_number_is_none(digits: str) -> None:
     assert (external.peg, external.revision) == (None, None)
     assert http.number({"x-total-count": digits}, "x-total-count") is None
     text = f"FROM a AS b\nCOPY --from={digits} x y\n"
-    with pytest.raises(ConfigurationError, match="Dockerfile:2: not an image"):
+    with pytest.raises(ConfigurationError, match="Dockerfile:2: this is not an image"):
         dockerfile.parse(text.encode(), "Dockerfile", args={})
 
 
