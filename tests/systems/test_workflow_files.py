@@ -130,12 +130,28 @@ def test_a_pull_request_is_tested_with_the_accounts_of_reviews(forge: Forge) -> 
     assert SECRET not in run.log
 
 
-def test_a_fork_is_tested_in_a_sandbox_and_reports_also_when_it_fails(tmp_path: Path) -> None:
+def fork_run(tmp_path: Path, exits: dict[str, int]) -> Forge:
+    """A fork's pull request that fails; `sudo`, which changes the runner, is noted only."""
     forge = Forge(tmp_path)
-    forge.recorder = Recorder(tmp_path / "failing", {"integration_test": 8})
+    forge.recorder = Recorder(tmp_path / "failing", exits)
+    sudo = forge.recorder.bin / "sudo"
+    sudo.write_text(f'#!/bin/sh\necho "$@" >> {tmp_path}/sudo\n')
+    sudo.chmod(0o755)
     payload = pull_request(fork=True)
     run = forge.run("github-pull-request.yml", "pull_request", payload, ref="refs/pull/7/merge")
     assert run.code != 0
+    return forge
+
+
+def test_a_fork_without_a_sandbox_is_not_built_with_the_configured_channels(tmp_path: Path) -> None:
+    forge = fork_run(tmp_path, {"sandbox": 7})
+    assert forge.recorder.lines == ["sandbox up", "report --output .pipeline/report"]
+
+
+def test_a_fork_is_tested_in_a_sandbox_and_reports_also_when_it_fails(tmp_path: Path) -> None:
+    forge = fork_run(tmp_path, {"integration_test": 8})
+    installed = (tmp_path / "sudo").read_text().splitlines()
+    assert installed == ["apt-get update", "apt-get install --yes docker-registry"]
     assert forge.recorder.lines[0] == "sandbox up"
     assert forge.recorder.lines[-1] == "report --output .pipeline/report", "nothing is sent"
     assert not any("GITHUB_TOKEN" in call.environment for call in forge.recorder.calls)
