@@ -48,7 +48,9 @@ WHOLE = 3600.0
 _FAILURES: tuple[tuple[str, type[MachineError | Temporary], str], ...] = (
     (
         r"Authentication failed|could not read (Username|Password)|terminal prompts disabled|Permission denied"
-        r"|Host key verification failed|error: 40[13]|returned error: 40[13]|access denied|prohibited|not permitted",
+        r"|Host key verification failed|error: 40[13]|returned error: 40[13]|access denied|prohibited|not permitted"
+        r"|Permission to .* denied|marked as read only|have permission|Unable to negotiate with|no matching host key"
+        r"|Too many authentication failures",
         AccessRefused,
         "check the credentials git uses for this remote (credential helper, GIT_ASKPASS, SSH "
         "agent) and their rights",
@@ -60,10 +62,22 @@ _FAILURES: tuple[tuple[str, type[MachineError | Temporary], str], ...] = (
         "check the remote's address and that this machine reaches it",
     ),
     (
+        r"bad line length character",
+        MachineError,
+        "the server's login shell writes text of its own: make it silent where no terminal asks",
+    ),
+    (
         r"timed out|Connection reset|early EOF|remote end hung up|returned error: (429|5\d\d)"
-        r"|Could not read from remote repository|expected flush|unexpected disconnect|protocol error",
+        r"|expected flush|unexpected disconnect|protocol error|Connection( to \S+)? closed|Broken pipe"
+        r"|\A(Cloning into .*\n|warning: .*\n)*fatal: Could not read from remote repository",
         Temporary,
         "run again",
+    ),
+    (
+        # Beside other words than those above it is how each refusal of a server behind ssh ends.
+        r"Could not read from remote repository",
+        AccessRefused,
+        "check the remote's address, and that the SSH key git uses there may do this",
     ),
     (
         r"tell me who you are|empty ident name",
@@ -156,7 +170,7 @@ def failure(root: Path, completed: process.Completed) -> PipelineError:
             advice=f"git config --global --add safe.directory {root}",
         )
     # Before it come progress and hints; tail also redacts URLs with logins.
-    output_tail = completed.tail(8)  # a lock is told in seven
+    output_tail = completed.tail(12)  # GitLab refuses in nine
     problem = f"git {completed.argv[1]} failed with exit code {completed.code}: {output_tail}"
     for pattern, error, advice in _FAILURES:
         if re.search(pattern, output_tail, re.IGNORECASE):

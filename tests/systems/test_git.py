@@ -480,6 +480,54 @@ def test_a_refused_push_is_an_error_with_what_the_server_said(repo: Repo, tmp_pa
     assert caught.value.exit_code == 7
 
 
+GITLAB = """\
+remote:
+remote: ========================================================================
+remote:
+remote: ERROR: The project you were looking for could not be found or you don't have permission to view it.
+
+remote:
+remote: ========================================================================
+remote:"""
+
+
+@pytest.mark.parametrize(
+    ("words", "code"),
+    [
+        ("ERROR: Permission to o/r.git denied to somebody.", 7),
+        ("ERROR: The key you are authenticating with has been marked as read only.", 7),
+        (GITLAB, 7),
+        ("Unable to negotiate with 192.0.2.1 port 22: no matching host key type found.", 7),
+        ("Received disconnect from 192.0.2.1 port 22:2: Too many authentication failures", 7),
+        ("Permission denied (publickey).\nConnection closed by 192.0.2.1 port 22", 7),
+        ("Your plan has ended.", 7),
+        ("kex_exchange_identification: Connection closed by remote host", 75),
+        ("client_loop: send disconnect: Broken pipe", 75),
+        ("Warning: Permanently added '192.0.2.1' (ED25519) to the list of known hosts.", 75),
+        ("", 75),
+    ],
+)
+def test_what_ssh_says_before_git_decides_whether_to_run_again(
+    repo: Repo, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, words: str, code: int
+) -> None:
+    told = tmp_path / "told"
+    told.write_text(f"{words}\n" if words else "")
+    monkeypatch.setenv("GIT_SSH_COMMAND", f"cat {told} >&2; exit 255; #")
+    with pytest.raises(PipelineError) as caught:
+        git_program.output(repo.root, "ls-remote", "ssh://git.example.com/r", remote=True)
+    assert caught.value.exit_code == code
+    assert isinstance(caught.value, AccessRefused if code == 7 else Temporary)
+    assert all(line in str(caught.value) for line in words.splitlines() if "ERROR" in line)
+
+
+def test_a_login_banner_is_nothing_to_run_again(
+    repo: Repo, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("GIT_SSH_COMMAND", "echo Welcome; #")
+    with pytest.raises(MachineError, match="make it silent"):
+        git_program.output(repo.root, "ls-remote", "ssh://git.example.com/r", remote=True)
+
+
 def test_a_lock_that_somebody_holds_is_told_and_the_next_run_converges(
     repo: Repo, tmp_path: Path
 ) -> None:
