@@ -48,6 +48,13 @@ def refuse_unapproved(
         try:
             there = open_checkout(config, version.tag.revision)
             chart = there.chart(version.name)
+            # `charts` of today finds what is packaged, and may find another chart of this name.
+            if (chart.path, chart.version) != (version.folder, version.version):
+                return (
+                    f"{version} of {version.folder or '.'} would be packaged, and pipeline.yaml at "
+                    f"the tag has {chart.name} {chart.version} in {chart.path or '.'}: only that "
+                    "can be approved; correct --charts, or release it with a new version"
+                )
             require_for_release(there, chart, config, state, names, record=not plan)
         except (NotApproved, ConfigurationError, EvidenceError, UsageError) as error:
             return str(error)

@@ -11,14 +11,18 @@ from pathlib import Path
 import pytest
 
 from pipeline_steps.charts.dependencies import MissingArchive
+from pipeline_steps.config import config_file
+from pipeline_steps.regeneration.approved import refuse_unapproved
 from pipeline_steps.regeneration.charts import Charts
 from pipeline_steps.regeneration.ledger import KeptVersion, Ledger
 from pipeline_steps.regeneration.repackaging import without_repeated_failures
 from pipeline_steps.regeneration.repository_contents import VersionFilter
+from pipeline_steps.regeneration.tag_versions import Version
 from pipeline_steps.sources.git_objects import Objects
 from pipeline_steps.sources.kinds import is_url
 from pipeline_steps.sources.source import Tag
 from pipeline_steps.sources.tree import StoredTree, node_at
+from pipeline_steps.state.state import State
 from pipeline_steps.toolbox import files
 from pipeline_steps.toolbox.errors import (
     AccessRefused,
@@ -284,3 +288,32 @@ def test_a_chart_that_a_registry_refuses_is_no_other_chart() -> None:
         with pytest.raises(Unreachable) as caught:
             fetch_once(MissingArchive("", name, "1.0.0", "oci://dead.example/c"))
         assert name in str(caught.value)
+
+
+def test_approvals_of_one_chart_release_no_other_of_its_name(tmp_path: Path) -> None:
+    """The tag's own pipeline.yaml lists another folder than the patterns of today find."""
+    repo = Repo(tmp_path / "checkout", tmp_path / "gitconfig")
+    production = f"file://{tmp_path}/production"
+    more = (
+        f'channels: {{production: {{charts: "{production}", requires: [approval.code]}}}}\n'
+        "approvals: {code: {}}\n"
+        "review: {gerrit: {url: 'http://127.0.0.1:9', project: charts}}\n"
+    )
+    repo.put("charts/hello/Chart.yaml", chart("hello"))
+    repo.put("pipeline.yaml", f"charts: [{{path: charts/hello}}]\n{more}")
+    repo.put("charts/evil/Chart.yaml", chart("hello", "2.0.0"))
+    revision = repo.commit()
+    config = config_file.load(environ={}, start=repo.root)
+    refuse = refuse_unapproved(
+        [production], config, State(tmp_path / "state.jsonl"), source=None, plan=True
+    )
+    assert refuse is not None
+    evil = Version(
+        "hello",
+        "2.0.0",
+        Tag("hello-2.0.0", revision, "", "2026-01-01T00:00:00Z"),
+        "charts/evil",
+        (),
+    )
+    for version in (evil, evil._replace(version="1.0.0"), evil._replace(folder="charts/hello")):
+        assert f"{version} of {version.folder} would be packaged" in refuse(version)
