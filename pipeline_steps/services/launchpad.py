@@ -135,7 +135,7 @@ class Launchpad:
             raise ToolMissing(
                 f"launchpadlib cannot be imported: {error}",
                 where=self.root,
-                advice="pip install 'pipeline_steps[launchpad]'",
+                advice="install the extra from a clone: pip install '/where/the/clone/is[launchpad]'",
             ) from error
         if self._path:
             credentials = Credentials.from_string(read_token(Path(self._path)).text)

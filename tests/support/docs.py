@@ -102,7 +102,6 @@ ELSEWHERE = {
     "pipeline-steps deploy hello-team-a --undo": _DEPLOYS,
     "pipeline-steps run direct --deployment hello-team-a": _DEPLOYS,
     "pipeline-steps run direct --deployment hello-team-a --channels configured": _DEPLOYS,
-    "pipeline-steps sandbox up --kubeconfig ~/.kube/config": "tests/workflows/test_demo.py::environment",
     "pipeline-steps sandbox up --kubeconfig FILE --context NAME": "tests/workflows/test_demo.py::environment",
     "pipeline-steps sandbox up --kubeconfig FILE [--context NAME]": "tests/workflows/test_demo.py::environment",
     "pipeline-steps sandbox up --maker none": _UP_AND_DOWN,
@@ -161,6 +160,7 @@ NOT_RUN = {
     "make mutants": "minutes; a lane of `make test` runs a sample",
     "make bench": "minutes; its figures are about the machine",
     "FUZZ=50000 .venv/bin/pytest tests/unit/test_fuzz.py": "minutes; test_fuzz.py runs with fewer inputs",
+    "python3 -m venv ~/venv && . ~/venv/bin/activate": "it writes into the home of whoever runs the tests",
     "pip install /where/this/clone/is": "tools/environment.py installs the clone for every test",
     "mvn -q package -f apps/invoicer": "Maven is an example; tests of `generated` files write them",
 }

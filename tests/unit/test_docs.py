@@ -10,9 +10,11 @@ import shlex
 from pathlib import Path
 
 import pytest
+import yaml
 
 from pipeline_steps.__main__ import main
 from pipeline_steps.commands import command_names
+from pipeline_steps.config import config_file
 from pipeline_steps.config.config_file import load
 from tests.support.docs import IDS, PAGES, ROOT, lines, scripts
 from tests.support.gits import Repo, chart
@@ -172,6 +174,17 @@ def test_configuration_on_the_page_loads(page: Path, tmp_path: Path) -> None:
     for block in re.findall(r"```yaml\n(charts:.*?)```", page.read_text(), re.DOTALL):
         (tmp_path / "pipeline.yaml").write_text(block)
         assert load((), environ={}, start=tmp_path).charts
+
+
+@pytest.mark.parametrize("page", PAGES, ids=IDS)
+def test_a_site_file_on_the_page_loads_without_a_variable_set(page: Path, tmp_path: Path) -> None:
+    (tmp_path / "pipeline.yaml").write_text("charts: [{path: charts/*}]\n")
+    site = tmp_path / "site.yaml"
+    for block in re.findall(r"```yaml\n(.*?)```", page.read_text(), re.DOTALL):
+        sections = yaml.safe_load(block)
+        if isinstance(sections, dict) and sections.keys() <= set(config_file.TRUSTED_SECTIONS):
+            site.write_text(block)
+            load((), environ={config_file.SITE_VARIABLE: str(site)}, start=tmp_path)
 
 
 def test_what_make_says_it_can_it_can() -> None:
