@@ -10,8 +10,8 @@ from urllib.parse import urlsplit
 
 from pipeline_steps.auth.hosts import Host, entry_for
 from pipeline_steps.repositories.https import HttpsRepository
-from pipeline_steps.toolbox.errors import EvidenceError, PipelineError, Unreachable
-from pipeline_steps.toolbox.http import safe_url
+from pipeline_steps.toolbox.errors import EvidenceError, PipelineError, Temporary, Unreachable
+from pipeline_steps.toolbox.http import is_valid_url, safe_url
 
 
 class OtherHosts:
@@ -30,8 +30,11 @@ class OtherHosts:
 
     def read(self, url: str) -> bytes | None:
         """The file at an http(s) URL, None when there is none. Raises EvidenceError for a URL that
-        must not be asked, MachineError or Temporary when the host cannot give it.
+        must not or cannot be asked, MachineError or Temporary when the host cannot give it.
         """
+        if not is_valid_url(url):
+            advice = "have its publisher write the URL in ASCII, with a port below 65536"
+            raise EvidenceError("this is not a valid URL", where=safe_url(url), advice=advice)
         parts = urlsplit(url)
         origin = f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}"
         plain = parts.scheme == "http"
@@ -47,7 +50,7 @@ class OtherHosts:
                 self._opened[origin] = HttpsRepository(origin, self._hosts)
         try:
             return self._opened[origin].read(url)
-        except Unreachable as error:
+        except (Unreachable, Temporary) as error:  # it took its whole time-out already
             with self._lock:
                 self._failures[origin] = error.fresh()
             raise

@@ -40,6 +40,7 @@ from pipeline_steps.toolbox.errors import (
     Interrupted,
     MachineError,
     PipelineError,
+    Temporary,
     Unreachable,
 )
 from pipeline_steps.workspace.content import FORMAT_1
@@ -308,7 +309,7 @@ def without_repeated_failures(
                 raise failure
         try:
             return fetch(dependency)
-        except Unreachable as error:
+        except (Unreachable, Temporary) as error:
             # One time-out for a host that is gone, not one for each of hundreds of versions.
             failures[host] = error.fresh()
             raise

@@ -29,6 +29,8 @@ from pipeline_steps.toolbox.errors import (
     ConfigurationError,
     EvidenceError,
     MachineError,
+    PipelineError,
+    Temporary,
     Unreachable,
 )
 from pipeline_steps.workspace.tags import TaggedRelease, TagPattern, read_trailers, write_trailers
@@ -252,19 +254,22 @@ def test_is_url_rejects_paths(text: str) -> None:
     assert not is_url(text)
 
 
-def test_a_host_that_does_not_answer_is_asked_once_and_the_others_still() -> None:
+@pytest.mark.parametrize("error", [Unreachable, Temporary])
+def test_a_host_that_does_not_answer_is_asked_once_and_the_others_still(
+    error: type[PipelineError],
+) -> None:
     asked: list[str] = []
 
     def fetch(dependency: MissingArchive) -> bytes:
         asked.append(dependency.repository)
         if "dead" in dependency.repository:
-            raise Unreachable("does not answer", where=dependency.repository)
+            raise error("does not answer", where=dependency.repository)
         return b"archive"
 
     fetch_once = without_repeated_failures(fetch)
     for url in ("https://dead.example/a", "https://dead.example/b", "https://good.example/a"):
         for version in ("1.0.0", "1.1.0"):
-            with contextlib.suppress(Unreachable):
+            with contextlib.suppress(error):
                 fetch_once(MissingArchive("", "web", version, url))
     assert asked == ["https://dead.example/a", *["https://good.example/a"] * 2]
 

@@ -12,6 +12,7 @@ import http.server
 import io
 import json
 import re
+import socket
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -21,12 +22,13 @@ import msgspec
 import pytest
 
 from pipeline_steps.audit import audit
-from pipeline_steps.audits import indexed, inspection
+from pipeline_steps.audits import indexed, inspection, other_hosts
 from pipeline_steps.audits.production import report_text
 from pipeline_steps.charts import archive
 from pipeline_steps.config.language import Config, Release
 from pipeline_steps.oci.manifest import OCI_MANIFEST
 from pipeline_steps.oci.registry import connect
+from pipeline_steps.repositories.https import HttpsRepository
 from pipeline_steps.repositories.kinds import open_repository, open_writable
 from pipeline_steps.repositories.oci import CONTENT, build_push
 from pipeline_steps.state.state import State
@@ -450,6 +452,30 @@ def browsed(folder: Path) -> Iterator[str]:
 class Quiet(http.server.SimpleHTTPRequestHandler):
     def log_message(self, *args: Any) -> None:
         pass
+
+
+def test_audit_asks_a_host_once_that_gives_no_answer_in_time(
+    tmp_path: Path, audited: Audited, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    within = functools.partial(HttpsRepository, timeout=0.2, budget=0)
+    monkeypatch.setattr(other_hosts, "HttpsRepository", within)
+    folder = Folder(tmp_path / "charts")
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        origin = f"http://127.0.0.1:{silent.getsockname()[1]}"
+        for version in ("1.0.0", "1.1.0"):
+            open_writable(folder.url, {}).publish(packed(version=version))
+            (folder.folder / f"hello-{version}.tgz").unlink()
+        index = (folder.folder / INDEX).read_text()
+        (folder.folder / INDEX).write_text(index.replace("- hello-", f"- {origin}/hello-"))
+        inspected = inspection.inspect(folder.url, audited.config, audited.state, (), 1)
+        assert [finding.kind for finding in inspected.findings] == ["cannot be reached"] * 2
+        silent.settimeout(0)
+        connections = 0
+        with contextlib.suppress(BlockingIOError):
+            while True:
+                silent.accept()[0].close()
+                connections += 1
+        assert connections == 1
 
 
 def test_audit_fix_refuses_a_read_only_repository(tmp_path: Path, audited: Audited) -> None:

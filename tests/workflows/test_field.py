@@ -389,6 +389,8 @@ def archives_of_releases(field: Field) -> Sequence[str]:
     return ["audit", field.old(
         entries=f"  dead:\n{entry(dead, 'http://127.0.0.1:9/dead-1.0.0.tgz')}"
         f"  gone:\n{entry(gone, f'{host}/gone-1.0.0.tgz')}"
+        f"  name:\n{entry(packed('name', '1.0.0'), 'https://exämple.com/name-1.0.0.tgz')}"
+        f"  port:\n{entry(packed('port', '1.0.0'), 'https://example.com:99999/port-1.0.0.tgz')}"
         f"  sound:\n{entry(sound, f'{host}/sound-1.0.0.tgz')}",
     )]  # fmt: skip
 
@@ -662,7 +664,9 @@ CASES = [
         (
             "cannot be reached: dead 1.0.0: http://127.0.0.1:9/dead",
             "missing file: gone 1.0.0: there is no file http",
-            "2 things are wrong",
+            "cannot be reached: name 1.0.0: https://exämple.com/name-1.0.0.tgz: this is not a valid",
+            "cannot be reached: port 1.0.0: https://example.com:99999/port-1.0.0.tgz: this is not a",
+            "4 things are wrong",
         ),
     ),
     Case("audit archives in a folder below", packages_below, 0, ("nothing is wrong",)),
