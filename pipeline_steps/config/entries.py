@@ -5,6 +5,7 @@ No file is read here.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -69,14 +70,26 @@ def entries_by_folder(document: Document, chart_folders: Sequence[str]) -> dict[
     """
     entries_of: dict[str, list[RawEntry]] = {folder: [] for folder in chart_folders}
     for entry in document.value.get("charts", []):
-        patterns = [
-            paths.glob_pattern(paths.relative_path(part))
-            for part in paths.expand_braces(entry["path"])
-        ]
+        patterns = _patterns(entry)
         for folder in chart_folders:
             if any(pattern.fullmatch(folder) for pattern in patterns):
                 entries_of[folder].append(entry)
     return {folder: merge_entries(entries) for folder, entries in entries_of.items()}
+
+
+def lists_folder(document: Document, folder: str) -> bool:
+    """Whether a pipeline.yaml has an entry about the chart in `folder`, if only its path."""
+    return any(
+        pattern.fullmatch(folder)
+        for entry in document.value.get("charts", [])
+        for pattern in _patterns(entry)
+    )
+
+
+def _patterns(entry: RawEntry) -> list[re.Pattern[str]]:
+    return [
+        paths.glob_pattern(paths.relative_path(part)) for part in paths.expand_braces(entry["path"])
+    ]
 
 
 def merge_entries(entries: Iterable[RawEntry]) -> RawEntry:

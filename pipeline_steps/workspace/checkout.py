@@ -251,14 +251,19 @@ class Checkout:
             return True
 
     def entries_text(self, name: str) -> str:
-        """What pipeline.yaml says of a chart, of what it packs and of its images, one value a line;
-        "" of a chart that is not there or cannot be read.
+        """What pipeline.yaml says of a chart, of what it packs and of its images, and which folder
+        the chart is, one value a line; "" of a chart that is not there or cannot be read.
         """
         try:
             closure = self._content_reader.chart(self.chart_folder(name))
         except ConfigurationError:
             return ""
-        entries_of = {"charts": closure.charts, "images": closure.images}
+        # The folder, too: another entry, or none but its path, makes other files the chart.
+        entries_of = {
+            "folder": closure.folder,
+            "charts": closure.charts,
+            "images": closure.images,
+        }
         return json.dumps(entries_of, indent=1, sort_keys=True, default=str) + "\n"
 
     def mainline_position(self, chart: Chart) -> int:
@@ -313,7 +318,13 @@ class Checkout:
 
     @functools.cached_property
     def _config_history(self) -> ConfigHistory:
-        return ConfigHistory(self.source, self.folder, self.config_path, self._chart_folders)
+        return ConfigHistory(
+            self.source,
+            self.folder,
+            self.config_path,
+            self._stored_config.document,
+            self._chart_folders,
+        )
 
     @property
     def own_tests_and_check(self) -> tuple[ChartTests, Check]:

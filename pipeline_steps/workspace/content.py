@@ -45,13 +45,15 @@ _MODES = {False: "0644", True: "0755"}
 class Closure(NamedTuple):
     """The files a content is made of, the paths that hold them, and the entries about it.
 
-    charts: folder → merged entry without its path. images: name → entry.
+    charts: folder → merged entry without its path. images: name → entry. folder: the chart's own,
+    None of an image.
     """
 
     files: tuple[str, ...]
     paths: tuple[str, ...]
     charts: Entries
     images: Entries
+    folder: str | None = None
 
 
 class ImageInputs(NamedTuple):
@@ -172,7 +174,8 @@ class ContentReader:
         folders = (folder, *self.subcharts(folder))
         charts = {f: self._charts[f] for f in folders if self._charts.get(f)}
         images = {name: self._images[name] for name in self.images(folder)}
-        return self._closure(self.chart_places(folder), charts, images)
+        closure = self._closure(self.chart_places(folder), charts, images)
+        return closure._replace(folder=folder)
 
     def chart_places(self, folder: str) -> tuple[str, ...]:
         """The folders and files that hold the closure of the chart in `folder`, sorted."""

@@ -23,20 +23,27 @@ class ConfigHistory:
     Args:
         folder: of pipeline.yaml, relative to the source's root.
         path: of pipeline.yaml below it.
+        document: pipeline.yaml of the checkout, without overlays.
         chart_folders: every folder of the checkout that has a Chart.yaml.
     """
 
     def __init__(
-        self, source: Source, folder: str, path: str, chart_folders: Sequence[str]
+        self,
+        source: Source,
+        folder: str,
+        path: str,
+        document: Document,
+        chart_folders: Sequence[str],
     ) -> None:
         self._source = source
         self._folder = folder
         self._path = path
+        self._here = document
         self._chart_folders = chart_folders
 
     def has_same_entries(self, closure: Closure, revision: str) -> bool:
         """Whether pipeline.yaml at a revision has the same entries about a closure."""
-        return has_same_entries(closure, self._document(revision), self._chart_folders)
+        return has_same_entries(closure, self._here, self._document(revision), self._chart_folders)
 
     def _document(self, revision: str) -> Document | None:
         try:

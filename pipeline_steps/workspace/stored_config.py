@@ -127,13 +127,19 @@ class StoredConfig:
 
 
 def has_same_entries(
-    closure: Closure, document: Document | None, chart_folders: Sequence[str]
+    closure: Closure, here: Document, document: Document | None, chart_folders: Sequence[str]
 ) -> bool:
-    """Whether another state of pipeline.yaml has the same entries about a closure; None: it cannot
-    be read.
+    """Whether another state of pipeline.yaml has the same entries about a closure as the one here;
+    None: it cannot be read.
     """
     # Unreadable there is not the same: a change must not hide behind an error.
     if document is None:
+        return False
+    # An entry may have no key but its path: which folder is the chart is all that it says.
+    folder = closure.folder
+    if folder is not None and entries.lists_folder(here, folder) != entries.lists_folder(
+        document, folder
+    ):
         return False
     by_folder = entries.entries_by_folder(document, chart_folders)
     charts = {folder: by_folder[folder] for folder in closure.paths if by_folder.get(folder)}

@@ -118,6 +118,15 @@ def edited(world: World, base: str, number: int) -> str:
     return world.commit({VALUES: text.replace(f"key{number}: {number}\n", f"key{number}: new\n")})
 
 
+def test_an_entry_that_makes_another_folder_the_chart_is_a_change_of_it(world: World) -> None:
+    """Its files lay there, unlisted, when nobody was asked about them."""
+    world.begin()
+    world.commit({"alt/web/Chart.yaml": chart("web"), "alt/web/values.yaml": "evil: true\n"})
+    switch = world.commit({"pipeline.yaml": "charts: [{path: alt/*}]\n"})
+    newest = world.asked()[0].changes[0]
+    assert (newest.revision, newest.paths) == (switch, ("pipeline.yaml",))
+
+
 # A review that brings the chart, or more of what it is made of
 
 

@@ -153,6 +153,14 @@ def test_only_the_entries_about_a_chart_are_its_content(
     assert {name for name, value in opened(repo).charts.items() if value.modified} == affected
 
 
+def test_another_folder_that_is_the_chart_modifies_it(repo: Repo) -> None:
+    repo.put("alt/common/Chart.yaml", chart("common", "0.2.0"))
+    repo.put("pipeline.yaml", "charts: [{path: charts/common}]\n")
+    repo.commit()
+    repo.put("pipeline.yaml", "charts: [{path: alt/*}]\n")
+    assert opened(repo).chart("common").modified == ("pipeline.yaml",)
+
+
 def test_an_overlay_and_the_environment_change_no_content(repo: Repo, tmp_path: Path) -> None:
     before = contents(repo)
     overlay = tmp_path / "overlay.yaml"

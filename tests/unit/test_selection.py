@@ -70,6 +70,17 @@ def test_sections_that_hold_for_all_charts_affect_all_where_they_change_keys(
     assert set(selection.affected(opened(repo), base)) == set(charts)
 
 
+def test_an_entry_that_makes_another_folder_the_chart_affects_it(repo: Repo) -> None:
+    for version in ("1.0.0", "1.1.0"):
+        repo.put(f"versions/{version}/Chart.yaml", chart("hello", version))
+    repo.put("pipeline.yaml", PIPELINE + "  - path: versions/1.0.0\n")
+    repo.commit()
+    base = repo.git("rev-parse", "HEAD")
+    repo.put("pipeline.yaml", PIPELINE + "  - path: versions/1.1.0\n")
+    repo.commit()
+    assert selection.affected(opened(repo), base) == ("hello",)
+
+
 def outcome(repo: Repo, name: str, result: str = "passed", supersedes: tuple[str, ...] = ()) -> str:
     """Record a check and a snapshot of the chart as it stands and what its test came to; the id of
     the latter.
