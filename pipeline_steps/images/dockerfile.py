@@ -209,6 +209,8 @@ class _Stages:
         self._args = args
         self._build_stage = build_stage.lower() if build_stage else None
         self._globals: dict[str, str] = {}
+        #: Arguments whose values depend on the platform that BuildKit builds for.
+        self._of_platform: set[str] = set()
         self._stages: list[str] = []
         self._bases: dict[str, Base] = {}
         self._past_build_stage = False
@@ -263,10 +265,12 @@ class _Stages:
                 unset = None if _PLATFORM.search(value) else ""
                 try:
                     self._globals[key] = shell_words.expand(
-                        value, self._globals, self._escape, unset=unset
+                        value, self._globals, self._escape, unset=unset, unknown=self._of_platform
                     )
+                    self._of_platform.discard(key)
                 except Unset:
-                    continue
+                    self._globals.pop(key, None)
+                    self._of_platform.add(key)
                 except Unreadable as error:
                     raise self._error(instruction, f"cannot read ARG {part}: {error}") from error
 
@@ -293,7 +297,9 @@ class _Stages:
 
     def _image(self, written: str, instruction: Instruction) -> None:
         try:
-            name = shell_words.expand(written, self._globals, self._escape)
+            name = shell_words.expand(
+                written, self._globals, self._escape, unknown=self._of_platform
+            )
         except Unset as error:
             if self._is_platform_stage(written):
                 return
@@ -322,8 +328,10 @@ class _Stages:
 
     def _with_empty(self, written: str, instruction: Instruction, error: Unset) -> str:
         """The name with nothing for what has no value, as BuildKit builds it with a warning."""
-        name = shell_words.expand(written, self._globals, self._escape, unset="")
-        with contextlib.suppress(ConfigurationError):
+        with contextlib.suppress(ConfigurationError, Unset):
+            name = shell_words.expand(
+                written, self._globals, self._escape, unset="", unknown=self._of_platform
+            )
             if not _PLATFORM.search(written) and Reference.familiar(name):
                 return name
         raise self._error(

@@ -7,7 +7,7 @@ Dockerfile reference. Python's shlex knows no variables, and string.Template no 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 
 from pipeline_steps.toolbox import wildcards
 
@@ -46,25 +46,37 @@ def split(text: str, escape: str = "\\") -> list[str]:
 
 
 def expand(
-    text: str, variables: Mapping[str, str], escape: str = "\\", *, unset: str | None = None
+    text: str,
+    variables: Mapping[str, str],
+    escape: str = "\\",
+    *,
+    unset: str | None = None,
+    unknown: Collection[str] = (),
 ) -> str:
     """A word without its quotes, variables replaced. unset: stands for a variable without a value;
-    None: that is an error. Raises Unreadable, Unset.
+    None: that is an error. unknown: variables whose values only the build knows: none stands for
+    them. Raises Unreadable, Unset.
 
     >>> expand('${R:-"registry.example.com"}/$N', {"N": "web"})
     'registry.example.com/web'
     >>> expand("${T%-*}", {"T": "1.2-alpine"}), expand("${T#*-}", {"T": "1.2-alpine"})
     ('1.2', 'alpine')
     """
-    return _Reader(text, variables, escape, unset).word("")
+    return _Reader(text, variables, escape, unset, unknown).word("")
 
 
 class _Reader:
     def __init__(
-        self, text: str, variables: Mapping[str, str], escape: str, unset: str | None
+        self,
+        text: str,
+        variables: Mapping[str, str],
+        escape: str,
+        unset: str | None,
+        unknown: Collection[str],
     ) -> None:
         self._text = text
         self._unset = unset
+        self._unknown = unknown
         self._variables = variables
         self._escape = escape
         self._position = 0
@@ -130,6 +142,8 @@ class _Reader:
                 raise Unreadable(f"{self._text} has ${{ without the name of a variable")
             return "$"
         self._position = name.end()
+        if name[0] in self._unknown and not self._unneeded:
+            raise Unset(f"{name[0]} has no value before the build, whose platform decides it")
         value = self._variables.get(name[0], "" if self._unneeded else None)
         return self._given(name[0], value) if not braced else self._braced(name[0], value)
 

@@ -54,6 +54,7 @@ def bases(text: str, target: str | None = None, **args: str) -> list[str]:
         ("FROM\tr.example.com/a:1\nCOPY\t--from=r.example.com/b:1\t/ /", ["r.example.com/a:1", "r.example.com/b:1"]),
         # As BuildKit builds them, with a warning.
         ("ARG S\nFROM r.example.com/a:1$S", ["r.example.com/a:1"]),
+        ("ARG A=$TARGETARCH\nARG A=2\nFROM r.example.com/a:1$A", ["r.example.com/a:12"]),
         ("ARG V=1${S}\nFROM r.example.com/a:$V", ["r.example.com/a:1"]),
         ("ARG A=\nARG V=${A:-3}\nFROM r.example.com/a:${V:-$NONE}", ["r.example.com/a:3"]),
     ],
@@ -66,6 +67,8 @@ def test_args_and_target_decide() -> None:
     text = "ARG V=1\nFROM r.example.com/a:$V AS one\nFROM r.example.com/b:1 AS two\nCOPY --from=r.example.com/c:1 / /"
     assert bases(text, V="7") == ["r.example.com/a:7", "r.example.com/b:1", "r.example.com/c:1"]
     assert bases(text, target="ONE") == ["r.example.com/a:1"]
+    depends = "ARG A=$TARGETARCH\nARG V=1$A\nFROM r.example.com/a:$V"
+    assert bases(depends, V="7") == ["r.example.com/a:7"]
 
 
 def test_the_recorded_digest_is_what_is_built() -> None:
@@ -87,6 +90,11 @@ def test_the_recorded_digest_is_what_is_built() -> None:
         ("ARG V\nFROM r.example.com/a:$V", ":2", "has no value"),
         ("FROM r.example.com/a:1$TARGETARCH", ":1", "has no value"),
         ("ARG V=1$TARGETARCH\nFROM r.example.com/a:$V", ":2", "has no value"),
+        ("ARG A=$TARGETARCH\nARG V=1$A\nFROM r.example.com/a:$V", ":3", "has no value"),
+        ("ARG A=$TARGETARCH\nFROM r.example.com/a:1$A", ":2", "has no value"),
+        ("ARG A=$TARGETARCH\nFROM r.example.com/a:1$S$A", ":2", "has no value"),
+        ("ARG A=$TARGETARCH\nFROM r.example.com/a:${A:-1}", ":2", "has no value"),
+        ("ARG A=1\nARG A=$TARGETARCH\nFROM r.example.com/a:$A", ":3", "has no value"),
         ("FROM a b", ":1", "cannot read FROM a b"),
         ('FROM "r.example.com/a:1', ":1", "no closing"),
         ("FROM r.example.com/a:${V", ":1", "no end"),
