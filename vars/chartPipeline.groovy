@@ -17,6 +17,7 @@
  *   buildkit      address of a BuildKit to build images with, where agents have no engine: tcp://buildkitd.ci:1234
  *   shards        parts that run integration_test at once, each on an agent; 1 if not given
  *   minutes       for the whole build; 90 if not given
+ *   approve       false: a release asks for no approval, for a configuration without `approvals`; true if not given
  *   gerrit        [server:, project:, branches:] for the Gerrit Trigger plugin; leave it out for other triggers
  */
 def call(Map settings) {
@@ -49,7 +50,7 @@ def call(Map settings) {
 private void build(Map settings, Map job) {
     if (job.kind == 'review') {
         stage('Start') { withAccounts([job.review]) { sh 'pipeline-steps report --started' } }
-    } else if (job.kind == 'release') {
+    } else if (asksApproval(settings, job)) {
         // First: what a tag brings runs nothing here before somebody has approved it.
         stage('Approve') { withAccounts([job.review, job.production]) { sh 'pipeline-steps approval' } }
     }
@@ -57,8 +58,20 @@ private void build(Map settings, Map job) {
     stage('Build') { sh 'pipeline-steps build_image && pipeline-steps snapshot' }
     stage('Test') { test(settings, job) }
     if (job.kind == 'release') {
-        stage('Release') { withAccounts([job.review, job.production]) { sh 'pipeline-steps promote' } }
+        stage('Release') {
+            withAccounts([job.review, job.production]) {
+                if (asksApproval(settings, job)) {
+                    // Again: one may be withdrawn by now, and promote asks only for those that production requires.
+                    sh 'pipeline-steps approval'
+                }
+                sh 'pipeline-steps promote'
+            }
+        }
     }
+}
+
+private boolean asksApproval(Map settings, Map job) {
+    return job.kind == 'release' && settings.approve != false
 }
 
 /** integration_test, in parts on several agents when there are shards; what they find comes back in .pipeline/. */
@@ -163,7 +176,12 @@ private void prepared(Map settings, Map job, Closure body) {
     deleteDir()
     Map source = checkout(sourceOf(job.kind))
     // no Python of the checkout under test is imported
-    List variables = ['PYTHONSAFEPATH=1', "GIT_COMMIT=${source.GIT_COMMIT}"]
+    List variables = ['PYTHONSAFEPATH=1']
+    for (name in ['GIT_COMMIT', 'SVN_REVISION']) { // a checkout returns its own, and sets neither
+        if (source[name]) {
+            variables << "${name}=${source[name]}".toString()
+        }
+    }
     if (settings.buildkit) {
         variables += ["BUILDKIT=${settings.buildkit}", 'BUILDX_BUILDER=pipeline-steps', "BUILDX_CONFIG=${env.WORKSPACE_TMP}/buildx"]
     }

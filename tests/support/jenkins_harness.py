@@ -79,6 +79,7 @@ def run_jenkinsfile(
     url: str,
     login: str = "",
     branch: str = "main",
+    subversion: bool = False,
     library: Path | None = ROOT / "vars",
     timeout: float = 600,
 ) -> JenkinsBuild:
@@ -90,10 +91,14 @@ def run_jenkinsfile(
         credentials: id → a login, a secret file or a secret text.
         url, login, branch: the repository that Jenkins reads the Jenkinsfile from, the id of its
             credentials, and the branch.
+        subversion: url is that of a branch there, without a login.
         library: folder of the shared library's vars.
     """
     folder.mkdir(parents=True, exist_ok=True)
     remote = {"url": url, "credentialsId": login or None}
+    scm: dict[str, Any] = {"branches": [{"name": branch}], "userRemoteConfigs": [remote]}
+    if subversion:
+        scm = {"$class": "SubversionSCM", "locations": [{"remote": url}]}
     request = folder / "request.json"
     request.write_text(
         json.dumps(
@@ -103,7 +108,7 @@ def run_jenkinsfile(
                 "folder": str(folder),
                 "environment": {"JOB_NAME": job, **environment},
                 "credentials": {name: _credential(value) for name, value in credentials.items()},
-                "scm": {"branches": [{"name": branch}], "userRemoteConfigs": [remote]},
+                "scm": scm,
                 "approver": "release-manager",
             }
         )

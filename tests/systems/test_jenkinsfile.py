@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from tests.support import svns
 from tests.support.ci_recorder import Recorder, hostile_refs, hostile_texts
 from tests.support.gits import Repo
 from tests.support.jenkins_harness import (
@@ -74,6 +75,7 @@ class Jenkins:
         *,
         jenkinsfile: Path = ROOT / "Jenkinsfile.example",
         credentials: Mapping[str, Any] | None = None,
+        svn: str = "",
     ) -> JenkinsBuild:
         environment = {
             "PATH": f"{self.recorder.bin}:{os.environ['PATH']}",
@@ -91,7 +93,8 @@ class Jenkins:
             job=job,
             environment=environment,
             credentials=credentials,
-            url=f"file://{self.repository.root}",
+            url=svn or f"file://{self.repository.root}",
+            subversion=bool(svn),
         )
 
     def seen(self) -> list[str]:
@@ -150,6 +153,30 @@ def test_the_mainline_is_built_at_what_the_submit_made_of_it(jenkins: Jenkins) -
     assert "GERRIT_PSW" not in jenkins.recorder.calls[0].environment
 
 
+def test_the_mainline_in_subversion_is_told_its_own_revision(jenkins: Jenkins) -> None:
+    repository = jenkins.folder / "svn"
+    svns.svn("create", str(repository), program="svnadmin")
+    trunk = f"{repository.as_uri()}/trunk"
+    svns.svn("import", "-q", "-m", "charts", str(jenkins.repository.root / "charts"), trunk)
+    build = jenkins.run("mainline/charts", {}, svn=trunk)
+    assert build.result == "SUCCESS", build.log
+    given = jenkins.recorder.calls[0].environment
+    assert given["SVN_REVISION"] == "1"
+    assert "GIT_COMMIT" not in given, "the text null would win over it"
+
+
+def test_a_release_without_approvals_asks_for_none_where_the_file_says_so(jenkins: Jenkins) -> None:
+    text = (ROOT / "Jenkinsfile.example").read_text()
+    jenkinsfile = jenkins.folder / "Jenkinsfile"
+    jenkinsfile.write_text(text.replace("  shards: 4,\n", "  approve: false,\n"))
+    jenkins.repository.git("tag", "hello-1.4.0", jenkins.main)
+    event = ref_updated("refs/tags/hello-1.4.0", jenkins.main)
+    build = jenkins.run("release/charts", event, jenkinsfile=jenkinsfile)
+    assert build.result == "SUCCESS", build.log
+    steps = ["check", "build_image", "snapshot", "integration_test --retry-infrastructure 2"]
+    assert jenkins.recorder.lines == [*steps, "promote", "report"]
+
+
 def test_a_tag_is_approved_and_promoted_with_the_accounts_of_releases(jenkins: Jenkins) -> None:
     jenkins.repository.git("tag", "-a", "-m", "release", "hello-1.4.0", jenkins.main)
     tag_object = jenkins.repository.git("rev-parse", "refs/tags/hello-1.4.0")
@@ -157,7 +184,7 @@ def test_a_tag_is_approved_and_promoted_with_the_accounts_of_releases(jenkins: J
     assert build.result == "SUCCESS", build.log
     steps = ["approval", "check", "build_image", "snapshot"]
     tests = ["integration_test --retry-infrastructure 2"] * 4
-    assert jenkins.recorder.lines == [*steps, *tests, "promote", "report"]
+    assert jenkins.recorder.lines == [*steps, *tests, "approval", "promote", "report"]
     assert logins_seen(jenkins, "PROD_PSW") == {"approval", "promote"}
     assert logins_seen(jenkins, "GERRIT_PSW") == {"approval", "promote", "report"}
     promote = jenkins.recorder.calls[-2]

@@ -280,6 +280,7 @@ class Steps {
     /** What the git plugin does: fetch the refspecs and tags, check out the first branch as a detached commit. */
     static Map checkout(Object given) {
         Map scm = given as Map
+        if (scm.$class == 'SubversionSCM') return subversion(scm.locations[0].remote.toString())
         Map remote = scm.userRemoteConfigs[0]
         Map login = remote.credentialsId ? credential(remote.credentialsId.toString()) : [:]
         File askpass = new File(Build.request.folder, 'askpass.sh')
@@ -306,6 +307,17 @@ class Steps {
         if (commit == null) throw new Failed("Couldn't find any revision to build: ${wanted}")
         git('checkout', '--quiet', '--force', '--detach', commit)
         [GIT_COMMIT: commit, GIT_URL: remote.url.toString(), GIT_BRANCH: 'detached']
+    }
+
+    /** What the Subversion plugin does: check out, and return variables of its own. */
+    static Map subversion(String url) {
+        Closure svn = { Object... words ->
+            List ended = Build.execute(['svn', '--non-interactive', *words*.toString()], true)
+            if (ended[0] != 0) throw new Failed("svn ${words[0]} returned ${ended[0]}")
+            ended[1].trim()
+        }
+        svn('checkout', '--quiet', url, '.')
+        [SVN_URL: url, SVN_REVISION: svn('info', '--show-item', 'revision')]
     }
 
     static Set<String> matching(File folder, String pattern) {
