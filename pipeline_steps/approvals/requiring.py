@@ -67,7 +67,7 @@ def require_for_release(
     """
     if not names:
         return ()
-    system = _review_system(config, checkout, names[0])
+    system = review_system(config, checkout, names[0])
     is_released = released_versions(config, chart.name, state)
     changes = mainline(checkout, chart, last_release(checkout, chart, is_released))
     coverage = Coverage(checkout, chart.name, system, changes.places)
@@ -95,7 +95,7 @@ def require_for_review(
     built.
     """
     assert build.review
-    system = _review_system(config, checkout, names[0])
+    system = review_system(config, checkout, names[0])
     review = system.review(build.review)
     coverage = Coverage(checkout, chart.name, system, chart.history_paths)
     built = build.head or checkout.revision
@@ -140,7 +140,12 @@ def _refuse_superseded(review: Review, built: str) -> None:
         raise NotApproved("the review is closed", where=review.url, advice="reopen it")
 
 
-def _review_system(config: Config, checkout: Checkout, name: str) -> ReviewSystem:
+def review_system(config: Config, checkout: Checkout, name: str) -> ReviewSystem:
+    """The review system that the approval `name` is asked of; no request is sent yet.
+
+    Raises ConfigurationError when none is configured, or as `open_review_system`; UsageError for a
+    source without reviews.
+    """
     reviewable(checkout)
     system = open_review_system(config, checkout.source.remote_url)
     if system is None:

@@ -4,11 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from pipeline_steps.approvals.requiring import require_for_release, required_names
+from pipeline_steps.approvals.requiring import (
+    require_for_release,
+    required_names,
+    review_system,
+)
 from pipeline_steps.config.language import Config, as_tuple
 from pipeline_steps.regeneration.tag_versions import Version
+from pipeline_steps.repositories.kinds import place_of
 from pipeline_steps.state.state import State
-from pipeline_steps.testing.requirements import APPROVAL
+from pipeline_steps.testing.requirements import APPROVAL, approval_rule
 from pipeline_steps.toolbox.errors import (
     ConfigurationError,
     EvidenceError,
@@ -28,13 +33,14 @@ def refuse_unapproved(
     repositories are not production's, or it requires none.
 
     The answers are recorded, but with `plan`. Raises UsageError for a source that is not the
-    checkout of pipeline.yaml: its reviews are not known. The refusals raise what
-    `require_for_release` does, but for NotApproved and what is wrong with a tag alone.
+    checkout of pipeline.yaml: its reviews are not known; ConfigurationError or UsageError where
+    nothing could be approved, whatever the tag. The refusals raise what `require_for_release`
+    does, but for NotApproved and what is wrong with a tag alone.
     """
     production = config.channels.production
     names = required_names(production.requires)
-    places = {url.rstrip("/") for url in as_tuple(production.charts)}
-    if not names or not places & {url.rstrip("/") for url in urls}:
+    places = {place_of(url) for url in as_tuple(production.charts)}
+    if not names or places.isdisjoint(map(place_of, urls)):
         return None
     if source is not None:
         raise UsageError(
@@ -43,6 +49,10 @@ def refuse_unapproved(
             where=f"--source {source}",
             advice="leave --source away there, or fill another repository (--to)",
         )
+    # Now: at a tag such an error would look like one of the tag.
+    review_system(config, open_checkout(config), names[0])
+    for name in names:
+        approval_rule(config, name)
 
     def refuse(version: Version) -> str:
         try:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import os
+import posixpath
 from collections.abc import Callable, Iterable, Mapping
+from urllib.parse import unquote, urlsplit
 
 from pipeline_steps.auth.hosts import Host
 from pipeline_steps.repositories.chartmuseum import ChartmuseumRepository
 from pipeline_steps.repositories.directory import DirectoryRepository
-from pipeline_steps.repositories.git_pages import GitPagesRepository
-from pipeline_steps.repositories.github_releases import GithubReleasesRepository
+from pipeline_steps.repositories.git_pages import BRANCH, GitPagesRepository
+from pipeline_steps.repositories.github_releases import SCHEME, GithubReleasesRepository
 from pipeline_steps.repositories.https import HttpsRepository
 from pipeline_steps.repositories.oci import OciRepository
 from pipeline_steps.repositories.repository import Repository, Writable
@@ -31,6 +34,8 @@ _READABLE: Mapping[str, Callable[[str, _Hosts], Repository]] = {
     "https://": HttpsRepository,
     "http://": HttpsRepository,
 }
+#: Ports that URLs need not write.
+_PORTS = {"https": 443, "http": 80, "ssh": 22, "oci": 443}
 _WRITABLE_URLS = (
     "oci://host/path, file:///folder, git+https://host/path#branch, github-releases:owner/repo or "
     "chartmuseum+https://host"
@@ -76,3 +81,32 @@ def open_repository_of(reference: str, urls: Iterable[str], hosts: _Hosts) -> Re
     # The longest, as one repository may lie below another (oci://host/charts and
     # oci://host/charts/dev).
     return repository_of_prefix[max(prefixes, key=len)] if prefixes else None
+
+
+def place_of(url: str) -> tuple[object, ...]:
+    """What the URL of a repository stands for, to compare: equal ones are one repository, however
+    their URLs are written. Other names of one host, and what a server redirects, are not known.
+
+    >>> place_of("file://localhost/srv/./charts/") == place_of("file:///srv/charts")
+    True
+    >>> place_of("git+ssh://git@Example.com/o/Repo.git") == place_of(
+    ...     "git+ssh://example.com:22/o/repo#gh-pages"
+    ... )
+    True
+    """
+    if url.startswith(SCHEME):  # no case counts in the names of GitHub
+        return SCHEME, url.removeprefix(SCHEME).casefold()
+    kind = next((kind for kind in ("git", "chartmuseum") if url.startswith(f"{kind}+")), "")
+    try:
+        parts = urlsplit(url.removeprefix(f"{kind}+"))
+        host, port = parts.hostname, parts.port or _PORTS.get(parts.scheme)
+    except ValueError:  # of no repository: who opens it says so
+        return (url,)
+    path = posixpath.normpath(f"/{unquote(parts.path).strip('/')}")
+    if parts.scheme == "file":
+        host, path = None, os.path.realpath(path)
+    if kind != "git":
+        return kind, parts.scheme, host, port, path
+    # Servers know a repository with and without .git, and most of them in any case.
+    path = path.removesuffix(".git").rstrip("/")
+    return kind, host, port, path.casefold() if host else path, parts.fragment or BRANCH

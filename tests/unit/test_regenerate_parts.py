@@ -12,6 +12,7 @@ import pytest
 
 from pipeline_steps.charts.dependencies import MissingArchive
 from pipeline_steps.config import config_file
+from pipeline_steps.config.language import Config
 from pipeline_steps.regeneration.approved import refuse_unapproved
 from pipeline_steps.regeneration.charts import Charts
 from pipeline_steps.regeneration.ledger import KeptVersion, Ledger
@@ -295,20 +296,48 @@ def test_a_chart_that_a_registry_refuses_is_no_other_chart() -> None:
         assert name in str(caught.value)
 
 
+def config_with_approvals(folder: Path, charts: str, more: str) -> tuple[Repo, Config]:
+    """A checkout whose production requires approvals. charts: its URL. more: of pipeline.yaml."""
+    repo = Repo(folder / "checkout", folder / "gitconfig")
+    repo.put("charts/hello/Chart.yaml", chart("hello"))
+    production = f"{{charts: '{charts}', requires: [approval.code]}}"
+    repo.put(
+        "pipeline.yaml",
+        f"charts: [{{path: charts/hello}}]\nchannels: {{production: {production}}}\n"
+        f"approvals: {{code: {{}}}}\n{more}",
+    )
+    repo.commit()
+    return repo, config_file.load(environ={}, start=repo.root)
+
+
+@pytest.mark.parametrize(
+    ("configured", "filled"),
+    [
+        ("file:///srv/charts", "file://localhost/srv//charts/"),
+        ("github-releases:owner/repo", "github-releases:Owner/Repo"),
+        ("oci://registry.example.com/charts", "oci://Registry.example.com:443/charts"),
+        ("git+https://example.com/o/r", "git+https://example.com/o/r.git#gh-pages"),
+        ("chartmuseum+http://127.0.0.1/c", "chartmuseum+http://127.0.0.1:80/c/"),
+    ],
+)
+def test_where_nothing_can_be_approved_production_is_not_filled_however_its_url_is_written(
+    tmp_path: Path, configured: str, filled: str
+) -> None:
+    _, config = config_with_approvals(tmp_path, configured, "")
+    state = State(tmp_path / "state.jsonl")
+    with pytest.raises(ConfigurationError, match="no review system is configured"):
+        refuse_unapproved([filled], config, state, source=None, plan=True)
+    other = f"{configured}2"
+    assert refuse_unapproved([other], config, state, source=None, plan=True) is None
+
+
 def test_approvals_of_one_chart_release_no_other_of_its_name(tmp_path: Path) -> None:
     """The tag's own pipeline.yaml lists another folder than the patterns of today find."""
-    repo = Repo(tmp_path / "checkout", tmp_path / "gitconfig")
     production = f"file://{tmp_path}/production"
-    more = (
-        f'channels: {{production: {{charts: "{production}", requires: [approval.code]}}}}\n'
-        "approvals: {code: {}}\n"
-        "review: {gerrit: {url: 'http://127.0.0.1:9', project: charts}}\n"
-    )
-    repo.put("charts/hello/Chart.yaml", chart("hello"))
-    repo.put("pipeline.yaml", f"charts: [{{path: charts/hello}}]\n{more}")
+    review = "review: {gerrit: {url: 'http://127.0.0.1:9', project: charts}}\n"
+    repo, config = config_with_approvals(tmp_path, production, review)
     repo.put("charts/evil/Chart.yaml", chart("hello", "2.0.0"))
     revision = repo.commit()
-    config = config_file.load(environ={}, start=repo.root)
     refuse = refuse_unapproved(
         [production], config, State(tmp_path / "state.jsonl"), source=None, plan=True
     )
