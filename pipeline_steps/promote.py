@@ -81,7 +81,7 @@ def promote(
         ChartFailed: the release would render differently from what was tested.
     """
     if apply:
-        raise NotYet("promote --apply")
+        raise NotYet("promote --apply", advice="leave --apply out: promote makes the plan anew")
     production = WritableChannel(config, "production")
     checkout, release_tag = open_at_tag(name, tag, config, state)
     proof = require_releasable(checkout, name, config, state, record=not plan)

@@ -8,10 +8,11 @@
 Reads the records of check, build_image, snapshot and integration_test for the content of each
 selected chart. Writes report.md, report.html, report.xml and gl-code-quality-report.json into
 .pipeline/report, and a record.
-Where `review` names a review system, the verdict goes to exactly the revision that was tested: never
-to one that has a newer one, which is said. A review system that does not answer gets it from the
-next run; until then the exit code is 75 or 7. With --output the files are written there, and nothing
-is sent. A bad verdict is no failure of this step: it exits with 0 and says negative or incomplete.
+Where `review` names a review system, the verdict goes to exactly the revision that was tested; if a
+newer revision exists, nothing is sent and the step reports that. A review system that does not
+answer gets it from the next run; until then the exit code is 75 or 7. With --output the files are
+written there, and nothing is sent. A bad verdict is no failure of this step: it exits with 0 and
+says negative or incomplete.
 
 With --unbelieved, in a workflow that GitHub or Gitea starts after the build of a fork, the review is
 told what that build says in its state files, as incomplete: it could write anything there.
@@ -47,12 +48,15 @@ STEP = Step(
     keywords=("plan",),
     options=(
         Option("started", "flag", "say that the tests have begun; no verdict yet"),
-        Option("output", "path", "write the files into this folder, and send nothing"),
+        Option(
+            "output", "path", "write the files into this folder, and send nothing", value="FOLDER"
+        ),
         Option(
             "unbelieved",
             "path",
             "tell what the build of a fork handed over in this folder; incomplete whatever it says",
             from_environment=False,
+            value="FOLDER",
         ),
     ),
     doctor_needs=("review verdict",),

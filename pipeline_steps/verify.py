@@ -75,12 +75,15 @@ def verify(
         links = chain.links(chart, state, config.hosts)
         attempt.parameters["links"] = [str(link) for link in links]
         broken = [link.what for link in links if link.status != "holds"]
+        is_changed = any(link.status == "changed" for link in links)
         if broken:
             problem = f"{len(broken)} of {len(links)} links do not hold: {'; '.join(broken[:3])}"
             raise EvidenceError(
                 problem,
                 where=chart.reference,
-                advice="configure `evidence`, or fetch its records with pipeline-steps state pull",
+                advice="see who changed it, and release a higher version"
+                if is_changed
+                else "configure `evidence`, or fetch its records with pipeline-steps state pull",
             )
         return attempt.passed({"chart": chart.reference, "tar": chart.archive.tar_digest})
 

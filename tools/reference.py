@@ -150,6 +150,10 @@ def steps() -> str:
 
 def commands() -> str:
     parts = [HEAD, "# Commands\n"]
+    parts.append(
+        "Options that steps have, too, mean the same here and are not repeated"
+        " ([common options](steps.md#common-options)); `--help` lists all of a command.\n"
+    )
     for command in command_names.COMMANDS:
         parts.append(f"## {command.name}\n")
         if not command.module:
@@ -276,7 +280,8 @@ the branch that it goes to and its newest revision, where the CI knows nothing o
 ## What programs get
 
 helm, git, docker and the like are started without a shell, by absolute entries of PATH only, and
-see only these variables, all `LC_*`, and what the step itself sets for them:
+see only these variables, all `LC_*`, and what the step itself sets for them. git also gets
+`GIT_CONFIG_COUNT`, `GIT_CONFIG_KEY_n` and `GIT_CONFIG_VALUE_n`, brz `BRZ_SSH`, svn `SVN_SSH`:
 """,
             "\n".join(f"- `{name}`" for name in sorted(process.INHERITED)),
             "",

@@ -27,7 +27,8 @@ class Host(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """
 
     username: str | None = None
-    """The account; without one, docker's, helm's and git's own logins are used.
+    """The account; without one, docker's, helm's and svn's own logins are used, and git's for
+    repositories at `git+https://`. In the checkout git and brz use their own logins always.
     Example: `username: "${PROD_USR}"`"""
 
     password: str | None = None

@@ -30,6 +30,7 @@ _LARGEST_TAR = tar.LARGEST_TOTAL + tar.MOST_MEMBERS * 3 * tar.BLOCK
 LEVEL = 6
 #: Bytes that are decompressed at a time.
 _CHUNK = 2**18
+REFUSED_ADVICE = "have it packaged again, by helm package; nothing of it was used"
 
 
 class Files(dict[str, bytes]):
@@ -211,9 +212,7 @@ def _check_nested_archives(
         bytes_left -= sum(map(len, inner.values())) + tar.BLOCK
         if bytes_left < 0 or depth > tar.DEEPEST:
             problem = "archives lie in archives, too many or too deep"
-            raise error(
-                f"this archive is refused: {problem}", where=where, advice="nothing of it was used"
-            )
+            raise error(f"this archive is refused: {problem}", where=where, advice=REFUSED_ADVICE)
         bytes_left = _check_nested_archives(inner, _join(where, name), error, bytes_left, depth + 1)
     return bytes_left
 
@@ -237,9 +236,7 @@ def unpack_with_digest(
     """
 
     def refuse(reason: str) -> PipelineError:
-        return error(
-            f"this archive is refused: {reason}", where=where, advice="nothing of it was used"
-        )
+        return error(f"this archive is refused: {reason}", where=where, advice=REFUSED_ADVICE)
 
     digest = hashlib.sha256()
     files: dict[str, bytes] = {}
@@ -311,9 +308,7 @@ def decompress(
     """
 
     def refuse(reason: str) -> PipelineError:
-        return error(
-            f"this archive is refused: {reason}", where=where, advice="nothing of it was used"
-        )
+        return error(f"this archive is refused: {reason}", where=where, advice=REFUSED_ADVICE)
 
     if len(tgz) > LARGEST:
         raise refuse(f"it has {len(tgz)} bytes, more than {LARGEST}")

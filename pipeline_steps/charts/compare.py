@@ -25,7 +25,7 @@ _SOURCE = re.compile(r"# Source: (\S.*)")
 #: How often the tested chart is rendered again before a difference counts against the derived one:
 #: a template with two equally likely results shows both of them with probability 31/32.
 RENDERED_AGAIN = 4
-ADVICE = "a template must not depend on the version or on where images come from"
+ADVICE = "change the template: it must not depend on the version or on where images come from"
 Pairs = Iterable[tuple[str, str]]
 
 

@@ -77,7 +77,9 @@ def check(data: bytes, where: str, error: type[PipelineError] = ConfigurationErr
     except CycleError as cycle:
         place = f"{where}#{cycle.args[1][0]}"
         raise error(
-            "it refers to itself in a circle", where=place, advice="helm refuses it, too"
+            "it refers to itself in a circle",
+            where=place,
+            advice="break the circle: helm refuses it, too",
         ) from cycle
 
 

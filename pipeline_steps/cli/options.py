@@ -18,6 +18,8 @@ from pipeline_steps.toolbox.redact import printable
 #: texts, paths: repeatable. word: typed without a name, may be left out.
 Kind = Literal["flag", "text", "texts", "number", "path", "paths", "seconds", "shard", "word"]
 REPEATABLE = frozenset({"texts", "paths"})
+#: What --help calls the value of an option, by kind; others have a NAME.
+_VALUES = {"path": "FILE", "paths": "FILE", "number": "N", "seconds": "TIME", "shard": "I/N"}
 
 
 class Option(NamedTuple):
@@ -25,7 +27,8 @@ class Option(NamedTuple):
 
     from_environment: may a variable set it? Never what forces, repairs, releases or proves: a
     variable that was left behind must not do that.
-    short: one letter that stands for the name, "" for none.
+    short: one letter that stands for the name, "" for none. value: what --help calls its value,
+    "" for the word of its kind.
     """
 
     name: str
@@ -33,6 +36,7 @@ class Option(NamedTuple):
     help: str
     from_environment: bool = True
     short: str = ""
+    value: str = ""
 
     @property
     def key(self) -> str:
@@ -167,9 +171,7 @@ def _add_option(parser: argparse.ArgumentParser, option: Option) -> None:
         )
         return
     action: Any = "append" if option.kind in REPEATABLE else _Once
-    metavar = {"path": "FILE", "paths": "FILE", "number": "N", "seconds": "TIME"}.get(
-        option.kind, "NAME"
-    )
+    metavar = option.value or _VALUES.get(option.kind, "NAME")
     parser.add_argument(*flags, dest=option.key, action=action, metavar=metavar, help=option.help)
 
 

@@ -21,7 +21,6 @@ from pipeline_steps.toolbox import process
 from pipeline_steps.toolbox.errors import AccessRefused, ConfigurationError, MachineError
 from pipeline_steps.toolbox.redact import redact, register
 
-ADVICE = "see what pipeline-steps doctor --for integration_test says"
 #: A plugin that needs longer waits for somebody to type.
 PLUGIN_SECONDS = 60.0
 
@@ -94,7 +93,7 @@ def _document(kubeconfig: Path) -> Mapping[str, Any]:
         raise MachineError(
             f"this account cannot read the kubeconfig: {error.strerror}",
             where=str(kubeconfig),
-            advice=ADVICE,
+            advice="let this account read it, or name another kubeconfig",
         )
     try:
         document = yaml.load(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
@@ -190,7 +189,7 @@ def _read_file(kubeconfig: Path, name: str, key: str) -> bytes:
         raise MachineError(
             f"this account cannot read {key} of {kubeconfig}: {error.strerror}",
             where=str(path),
-            advice=ADVICE,
+            advice="let this account read it, or correct the name in the kubeconfig",
         )
 
 

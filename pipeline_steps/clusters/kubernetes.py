@@ -22,7 +22,7 @@ import urllib3
 from urllib3.exceptions import HTTPError, InsecureRequestWarning, ReadTimeoutError, SSLError
 
 from pipeline_steps.clusters import kubeconfig
-from pipeline_steps.clusters.kubeconfig import ADVICE, Connection
+from pipeline_steps.clusters.kubeconfig import Connection
 from pipeline_steps.toolbox import http, json_reader, retry, scratch
 from pipeline_steps.toolbox.errors import (
     AccessRefused,
@@ -192,7 +192,7 @@ class Api:
         return MachineError(
             "the server does not answer like a Kubernetes API server",
             where=self.connection.server,
-            advice=ADVICE,
+            advice="correct the server's address in the kubeconfig: something else answers there",
         )
 
     def _refusal(self, error: ApiException) -> PipelineError:
@@ -208,7 +208,8 @@ class Api:
                 retry_after=http.retry_after(urllib3.HTTPHeaderDict(error.headers or {})),
             )
         kinds: Mapping[int, type[PipelineError]] = {404: NotFound, 409: Conflict, 410: Expired}
-        return kinds.get(status, MachineError)(message, where=where, advice=ADVICE)
+        advice = "correct what the answer names, or ask whoever runs the cluster"
+        return kinds.get(status, MachineError)(message, where=where, advice=advice)
 
     def _trouble(self, error: HTTPError) -> PipelineError:
         cause = getattr(error, "reason", None) or error
@@ -220,7 +221,7 @@ class Api:
             return MachineError(
                 f"the certificate of the API server is not trusted: {cause}",
                 where=where,
-                advice=ADVICE,
+                advice="name the authority that signed it in the kubeconfig",
             )
         # urllib3 puts the pool's and the connection's repr in front of what the system said.
         reason = str(cause).rpartition(": ")[2][:300]
@@ -229,7 +230,9 @@ class Api:
                 f"the cluster's API server does not answer any more: {reason}", where=where
             )
         return Unreachable(
-            f"the cluster's API server does not answer: {reason}", where=where, advice=ADVICE
+            f"the cluster's API server does not answer: {reason}",
+            where=where,
+            advice="check the address in the kubeconfig, and that this machine reaches it",
         )
 
 

@@ -36,7 +36,7 @@ STEPS = (
     _step("build_image", "build and push the images of the selected charts"),
     _step("snapshot", "package each chart with its images' digests and publish it"),
     _step("integration_test", "install and test each snapshot in a cluster"),
-    _step("report", "write the verdict: page and JUnit"),
+    _step("report", "tell the review the verdict; page and JUnit"),
     _step("approval", "pass only when this content is approved"),
     _step("merge", "merge exactly the reviewed revision"),
     _step("tag_release", "tag the tested content for release"),

@@ -324,7 +324,10 @@ def named_steps(words: Sequence[str]) -> list[str]:
                 f"{name} is no workflow or step", advice="pipeline-steps list shows all"
             )
         if name not in STEPS:
-            raise NotYet(f"{name} (part of run {' '.join(words)})")
+            raise NotYet(
+                f"{name} (part of run {' '.join(words)})",
+                advice="run the other steps: this version has no such one",
+            )
     return names
 
 

@@ -38,7 +38,10 @@ COMMAND = Command(
             "pull-from", "text", "up: this machine's address as the cluster of --kubeconfig sees it"
         ),
         Option(
-            "folder", "path", "where the sandbox keeps everything; default: below XDG_STATE_HOME"
+            "folder",
+            "path",
+            "where the sandbox keeps everything; default: below XDG_STATE_HOME",
+            value="FOLDER",
         ),
         QUIET,
         VERBOSE,

@@ -10,9 +10,9 @@ people and scripts.
 
 show: what was done, with its outputs or why it did not pass, in the width of the terminal, digests
 by their first 12 digits (--json has them whole); --graph: a tree of what used what.
-html: one page that loads nothing, by default .pipeline/state.html, of each chart the content first
-that is checked out (with --state: the newest record); its path on stdout. Both say which of several
-records steps use, by the configuration here; whether a channel still has its outputs says verify.
+html: one page that loads nothing, by default .pipeline/state.html; the content that is checked out
+comes first for each chart (with --state: the newest record); its path on stdout. Both say which of
+several records the steps use with this configuration; verify says whether a channel still has them.
 get: one value on stdout, of what is checked out, from the evidence stores where it was made
 elsewhere. verify: ids, uses, contradictions, tags, every output that no record supersedes. join:
 adds the records of other files to this checkout's, copied line by line. pull: adds what the

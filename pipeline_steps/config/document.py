@@ -67,7 +67,7 @@ def parse(data: bytes, name: str) -> Document:
         raise ConfigurationError(
             "the file is empty",
             where=name,
-            advice="it needs charts: and channels:; see pipeline-steps init",
+            advice="name the charts: charts: [{path: charts/*}]; pipeline-steps init writes a first one",
         )
     if not isinstance(root, yaml_reader.Mapping):
         raise ConfigurationError(

@@ -432,8 +432,8 @@ class Deployment(Settings, frozen=True):
     """Whether `helm test` runs after the install. Example: `test: false`"""
 
     on_failure: Literal["rollback", "keep"] = "rollback"
-    """What happens when it does not get ready or its tests fail: back to the revision before, of a
-    first one none, or keep it for people to look at. Example: `on_failure: keep`"""
+    """What happens when it does not get ready or its tests fail: back to the revision before (a first
+    install is removed), or keep it for people to look at. Example: `on_failure: keep`"""
 
 
 class Language(Settings, frozen=True):

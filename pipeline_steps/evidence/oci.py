@@ -76,7 +76,7 @@ class OciStore:
             raise EvidenceError(
                 "the artifact is not a record",
                 where=where,
-                advice="let nothing else push below this path",
+                advice="remove this tag, and let nothing else push below this path",
             )
         # Lines longer than MAX_EMBEDDED are in the blob only.
         line = _embedded(config) or self._registry.blob(self._records, str(config.get("digest")))

@@ -141,9 +141,10 @@ class Stores:
                 f"the record {record.id[:19]} of {record.step} is not in the evidence store: "
                 f"{error.what}"
             )
+            remedy = f"{error.advice}; " if error.advice else ""
             advice = (
-                f"it is in {folder}; the next step of this content puts it there, once "
-                "the store answers"
+                f"{remedy}it is in {folder}, and the next step of this content puts it there, once "
+                "the store takes it"
             )
             self._write_error = type(error)(
                 message, where=error.where or self._write.url, advice=advice

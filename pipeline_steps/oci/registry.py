@@ -494,5 +494,6 @@ def _digest_mismatch(url: str, expected: str, actual: str) -> PipelineError:
     return MachineError(
         f"the registry's answer has digest {actual}, expected {expected}",
         where=http.safe_url(url),
-        advice="the registry or something on the way to it changes content: nothing of it was used",
+        advice="run it again; if it stays, see what on the way to the registry changes content: nothing "
+        "of it was used",
     )

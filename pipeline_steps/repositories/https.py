@@ -18,6 +18,8 @@ from pipeline_steps.repositories.web import Web
 from pipeline_steps.toolbox import http
 from pipeline_steps.toolbox.errors import EvidenceError
 
+_ARCHIVE_ADVICE = "have its publisher correct archive or index; nothing of it was used"
+
 
 class HttpsRepository(IndexReader):
     """`url` is https://host/path with an index.yaml (http:// for hosts with plain_http and this
@@ -58,7 +60,7 @@ class HttpsRepository(IndexReader):
         place = self._web.place(entry.urls[0], f"{name} {version}")
         read_archive = functools.partial(self._get, place)
         return IndexedArchive(
-            entry, place, http.safe_url(place), read_archive, advice="nothing of it was used"
+            entry, place, http.safe_url(place), read_archive, advice=_ARCHIVE_ADVICE
         )
 
     def _get(self, url: str) -> bytes | None:

@@ -208,9 +208,9 @@ class Github(rest.Client):
             raise kind_of_error(
                 f"GitHub refuses the query: {words[:500]}",
                 where=http.safe_url(answer.url),
-                advice="the token needs the right to do this, or the query what this GitHub offers"
+                advice="give the token the right that GitHub names"
                 if forbidden
-                else "check the version of this GitHub",
+                else "see what GitHub's words name; an older GitHub Enterprise may not offer it",
             )
         try:
             return msgspec.convert(content.data, kind)

@@ -93,7 +93,9 @@ class Gitlab(rest.Client):
         self.url = url.rstrip("/")
         if not _PATH.fullmatch(project):
             raise ConfigurationError(
-                "this is not a project of GitLab", where=project, advice="write group/name"
+                "this is not a project of GitLab",
+                where=project,
+                advice="write group/name in review.gitlab.project",
             )
         entry = rest.server_settings(self.url, hosts)
         self.project = project

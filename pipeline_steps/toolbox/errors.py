@@ -75,12 +75,14 @@ class ConfigurationError(PipelineError):
 class NotYet(ConfigurationError):
     """The configuration language has this feature, but this version does not implement it."""
 
-    def __init__(self, feature: str, *, where: str = "") -> None:
-        super().__init__(
-            f"{feature}: not yet",
-            where=where,
-            advice="this version accepts the key but cannot do it",
-        )
+    def __init__(
+        self,
+        feature: str,
+        *,
+        where: str = "",
+        advice: str = "leave the key out: this version accepts it but cannot do it",
+    ) -> None:
+        super().__init__(f"{feature}: not yet", where=where, advice=advice)
 
 
 class EvidenceError(PipelineError):

@@ -11,6 +11,7 @@ from typing import Any, get_type_hints
 import pytest
 
 import pipeline_steps
+from pipeline_steps.__main__ import main
 from pipeline_steps.cli.options import COMMON, Kind, Shard
 from pipeline_steps.commands import command_names, run
 from pipeline_steps.commands.steps import STEPS
@@ -52,6 +53,17 @@ def test_a_step_has_one_value_and_a_function_of_its_name(name: str) -> None:
     called = rf"(pipeline-steps |python -m pipeline_steps\.){name}\b"
     assert re.search(called, step.documentation or "")
     assert module.main(["--help"]) == 0
+
+
+def test_help_says_what_kind_of_value_an_option_takes(capsys: pytest.CaptureFixture[str]) -> None:
+    expected = {
+        "report": ("--output FOLDER", "--unbelieved FOLDER", "--shard I/N"),
+        "sandbox": ("--folder FOLDER", "--kubeconfig FILE"),
+    }
+    for name, options in expected.items():
+        assert main([name, "--help"]) == 0
+        text = capsys.readouterr().out
+        assert [option for option in options if f"  {option}" not in text] == []
 
 
 @pytest.mark.parametrize("name", STEPS)

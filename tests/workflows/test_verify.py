@@ -102,6 +102,7 @@ def test_verify_refuses_an_exchanged_archive(released: Line, tmp_path: Path) -> 
     assert completed.stdout.splitlines()[-1].startswith(
         "changed  promote of common 1.0.0 recorded the tar sha256:"
     )
+    assert "(see who changed it, and release a higher version)" in completed.stderr
 
 
 def test_verify_compares_the_digest_in_the_reference(released: Line, chart: str) -> None:
