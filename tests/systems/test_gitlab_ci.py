@@ -84,6 +84,16 @@ def test_a_tag_is_built_tested_in_shards_and_promoted(
     assert SECRET not in ran.stdout + ran.stderr
 
 
+def test_the_component_asks_for_no_approval_where_its_input_says_so(tmp_path: Path) -> None:
+    gitlab = GitLab(tmp_path, component=True)
+    inputs = COMPONENT.replace("shards: 2", "shards: 1, approve: false")
+    gitlab.repository.put(".gitlab-ci.yml", inputs)
+    ran = gitlab.run(CI_COMMIT_TAG="hello-1.4.0")
+    assert ran.returncode == 0, ran.stdout + ran.stderr
+    lines = [line.split()[0] for line in gitlab.recorder.lines]
+    assert lines == ["check", "build_image", "snapshot", "integration_test", "promote", "report"]
+
+
 def test_what_nobody_approved_runs_nothing_of_a_tag(tmp_path: Path) -> None:
     gitlab = GitLab(tmp_path, component=False)
     gitlab.recorder = Recorder(tmp_path / "refusing", {"approval": 6})
@@ -120,6 +130,11 @@ def test_the_component_has_the_jobs_of_the_file_that_is_copied() -> None:
     copied = yaml.safe_load((ROOT / "examples/gitlab-ci.yml").read_text())
     head, _, text = (ROOT / "templates/pipeline/template.yml").read_text().partition("\n---\n")
     inputs = yaml.safe_load(head)["spec"]["inputs"]
+    assert inputs.pop("approve")["default"] is True
+    asking = ("if $[[ inputs.approve ]]; then ", "; fi", ' && "$[[ inputs.approve ]]" == "true"')
+    for words in asking:
+        assert text.count(words) == 1
+        text = text.replace(words, "")
     for name, given in {name: each["default"] for name, each in inputs.items()}.items():
         text = text.replace(f"$[[ inputs.{name} ]]", "4" if name == "shards" else given)
     component = yaml.safe_load(text)
