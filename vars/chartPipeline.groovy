@@ -11,7 +11,8 @@
  *                 files: [NAME: id of a secret file], texts: [NAME: id of a secret text]. Those of `review` are there
  *                 for report, approval and promote, those of `production` for approval and promote: never while
  *                 commands, Dockerfiles and tests of the checkout run
- *   image         the tool image, run by docker on an agent with the label; dockerArgs: its options there
+ *   image         the tool image, run by docker on an agent with the label; dockerArgs: its options there,
+ *                 in place of the engine's socket; with --group-add where a group may use that
  *   podYaml       instead of image: a pod of the kubernetes plugin with a container `pipeline-steps`
  *   label         of agents; without image and podYaml they have the programs themselves
  *   buildkit      address of a BuildKit to build images with, where agents have no engine: tcp://buildkitd.ci:1234
