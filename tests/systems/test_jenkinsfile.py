@@ -375,7 +375,13 @@ def test_the_declarative_example_runs_its_stages_and_releases_only_tags(jenkins:
     tag = ref_updated("refs/tags/hello-1.4.0", jenkins.main)
     build = jenkins.run("charts", tag, jenkinsfile=DECLARATIVE, credentials=CREDENTIALS)
     steps = ["check", "build_image", "snapshot", "integration_test --retry-infrastructure 2"]
-    assert jenkins.recorder.lines[len(before) :] == ["approval", *steps, "promote", "report"]
+    assert jenkins.recorder.lines[len(before) :] == [
+        "approval",
+        *steps,
+        "approval",
+        "promote",
+        "report",
+    ]
     assert jenkins.recorder.calls[-2].environment["PROD_PSW"] == f"{SECRET}-production"
     assert logins_seen(jenkins, "PROD_PSW") == {"approval", "promote"}
     assert logins_seen(jenkins, "GERRIT_PSW") == {"approval", "promote", "report"}
