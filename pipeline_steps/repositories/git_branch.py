@@ -181,7 +181,7 @@ class GitBranch:
             fetched = self._call(
                 "fetch", *_FETCH, "--depth=1", _REMOTE, f"+{ref}:{_TIP}", remote=True
             )
-            messages = fetched.stderr.decode(errors="replace").lower().splitlines()
+            messages = fetched.stderr.decode(errors="replace").lower().split("\n")
             # Exit code 128 as for every failure; a whole line is compared, as a server may send any
             # text.
             if f"fatal: couldn't find remote ref {ref}".lower() in messages:

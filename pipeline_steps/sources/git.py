@@ -223,7 +223,7 @@ class Git:
             self.root, "rev-list", "--no-walk=unsorted", "--format=%s", *revisions, "--"
         )
         # Of each commit a line with its id comes first.
-        return shown.decode("utf-8", "replace").splitlines()[1::2]
+        return shown.decode("utf-8", "replace").split("\n")[1::2]
 
     def fetch_tip(self, branch: str) -> str:
         """Fetch the remote's branch, and no tags."""
@@ -247,11 +247,9 @@ class Git:
         if name == "HEAD" or re.search(r"[\^~:@{?*\[\\\s]|^-|\.\.", name):
             return ""
         ref = f"refs/remotes/{self._remote()}/{name}"
-        listed = program.output(
-            self.root, "for-each-ref", "--format=%(refname) %(objectname)", ref
-        ).decode()
+        listed = program.output(self.root, "for-each-ref", "--format=%(refname) %(objectname)", ref)
         # for-each-ref matches whole folders of refs, too: only the very name counts.
-        return dict(line.split(" ") for line in listed.splitlines()).get(ref, "")
+        return dict(program.pairs(listed, " ")).get(ref, "")
 
     def changed(self, base: str, revision: str, folder: str) -> tuple[str, ...]:
         """Paths below `folder`, relative to it, that differ between two commits."""
@@ -317,8 +315,7 @@ class Git:
         """Tag → when its commit was made, in seconds since 1970, for tags without a time of their
         own: git's first tags named no tagger.
         """
-        listed = program.output(self.root, *_TIMES).decode("utf-8", "surrogateescape")
-        return dict(line.split(" ") for line in listed.splitlines())
+        return dict(program.pairs(program.output(self.root, *_TIMES), " "))
 
     def create_tag(self, name: str, revision: str, message: str, *, push: bool) -> Tag:
         """Create an annotated tag; the same tag again is success.
@@ -405,10 +402,8 @@ class Git:
         that it names.
         """
         ref = f"refs/tags/{name}"
-        listed = program.output(
-            self.root, "ls-remote", remote, ref, f"{ref}^{{}}", remote=True
-        ).decode()
-        return {line.split("\t")[1]: line.split("\t")[0] for line in listed.splitlines()}
+        listed = program.output(self.root, "ls-remote", remote, ref, f"{ref}^{{}}", remote=True)
+        return {name: identity for identity, name in program.pairs(listed, "\t")}
 
     def _refuse_other_commit(self, name: str, commit: str, existing: str, where: str) -> None:
         if existing and existing != commit:

@@ -185,6 +185,15 @@ def nul_separated(data: bytes) -> list[str]:
     return [name.decode("utf-8", "surrogateescape") for name in data.split(b"\0") if name]
 
 
+def pairs(data: bytes, separator: str) -> list[tuple[str, str]]:
+    """The two parts of each line that has a separator. A line ends at LF alone, as names of
+    references may have other separators of lines, like U+2028.
+    """
+    lines = data.decode("utf-8", "surrogateescape").split("\n")
+    parted = (line.partition(separator) for line in lines)
+    return [(first, second) for first, found, second in parted if found]
+
+
 def quoted_lines(names: Iterable[str]) -> bytes:
     """One name per line, quoted as git reads them from --stdin-paths; names may contain line
     ends.

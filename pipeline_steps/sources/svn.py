@@ -475,7 +475,7 @@ def _merged(text: str, branch: str) -> list[tuple[int, int]]:
     >>> _merged("/branches/x:3\\n/trunk:5-7,9*", "trunk")
     [(5, 7), (9, 9)]
     """
-    for line in text.splitlines():
+    for line in text.split("\n"):
         path, _, ranges = line.rpartition(":")
         if path.strip("/") == branch:
             numbers = [each.strip().rstrip("*").split("-") for each in ranges.split(",")]

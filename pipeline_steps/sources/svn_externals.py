@@ -41,7 +41,7 @@ def parse(text: str) -> list[External]:
     >>> [each[:4] for each in parse("^/lib/trunk@7 lib\\n# old\\nold -r 3 http://svn.example.com/x")]
     [('lib', '^/lib/trunk', 7, None), ('old', 'http://svn.example.com/x', 3, 3)]
     """
-    lines = (line.strip() for line in text.splitlines())
+    lines = (line.strip() for line in re.split(r"[\r\n]+", text))
     return [_parse_line(line) for line in lines if line and not line.startswith("#")]
 
 

@@ -411,7 +411,20 @@ def test_a_tag_with_a_strange_time_is_read(repo: Repo, tagger: str, created: str
         cwd=repo.root, input=text, capture_output=True, check=True, text=True,
     )  # fmt: skip
     repo.git("update-ref", "refs/tags/v1", hashed.stdout.strip())
-    assert Git(repo.root).tags() == {"v1": Tag("v1", head, "old", created)}
+    names = ("of\x85two", "of\u2028lines")
+    for name in names:
+        repo.git("tag", name)
+    tags = Git(repo.root).tags()
+    assert tags.keys() == {"v1", *names} and tags["v1"] == Tag("v1", head, "old", created)
+
+
+def test_a_subject_ends_where_its_line_ends(repo: Repo) -> None:
+    subjects = ["one\u2028and more", "two\x0cpages", "three"]
+    commits = []
+    for subject in subjects:
+        repo.git("commit", "-q", "--allow-empty", "-m", subject)
+        commits.append(repo.git("rev-parse", "HEAD"))
+    assert Git(repo.root).subjects(commits) == subjects
 
 
 def test_two_pushes_of_one_tag_leave_one_tag(repo: Repo, tmp_path: Path) -> None:
