@@ -22,20 +22,8 @@ from pipeline_steps.audits.findings import (
 from pipeline_steps.audits.records import RecordedVersion, RecordedVersions, matches_record
 from pipeline_steps.charts import version as versions_of
 from pipeline_steps.charts.metadata import CREATED
-from pipeline_steps.repositories import index, index_rows
+from pipeline_steps.repositories import index
 from pipeline_steps.repositories.index_rows import Row
-from pipeline_steps.toolbox.errors import EvidenceError
-
-
-def index_digests(data: bytes | None, where: str) -> list[str]:
-    """The digests of archives in an index; none when it cannot be read."""
-    try:
-        return (
-            [row.digest for row in index_rows.read_rows(data, where) if row.digest] if data else []
-        )
-    except EvidenceError:
-        return []
-
 
 #: With a finding of these kinds it is not clear what the entries of a chart mean: none is repaired.
 _UNCLEAR = frozenset({"unreadable entry", "duplicate version"})
