@@ -258,7 +258,7 @@ class GithubReviews:
     def _targeted_at(self, review: Review) -> str:
         """When a pull request got its target; "" where it always had it."""
         path = f"/issues/{review.id}/timeline"
-        events = self._github.pages(path, _Event, right="pull requests, read")
+        events = self._github.pages(path, _Event, right="pull_requests, read")
         times = (each.created_at for each in events if each.event in _RETARGETED)
         return max(map(clock.rfc3339_of, times), default="")
 
