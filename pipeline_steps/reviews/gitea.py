@@ -417,7 +417,7 @@ class GiteaReviews:
     def publish_release_of(self, tag: Tag, archive: Archive) -> str:
         """See PublishesReleases."""
         files = {archive.file_name: archive.tgz}
-        return self.releases.publish(tag.name, f"{archive.name} {archive.version}", "", files)
+        return self.releases.publish(tag, f"{archive.name} {archive.version}", "", files)
 
 
 class _NotYetMergeable(Conflict):

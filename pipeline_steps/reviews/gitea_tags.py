@@ -6,9 +6,10 @@ from collections.abc import Mapping
 
 import msgspec
 
-from pipeline_steps.reviews.review import REMOVED
+from pipeline_steps.reviews.review import REMOVED, require_same_commit
 from pipeline_steps.services.gitea import Gitea, decode
 from pipeline_steps.services.rest import segment
+from pipeline_steps.sources.source import Tag
 from pipeline_steps.toolbox.errors import AccessRefused, Conflict, MachineError, UsageError
 
 
@@ -16,6 +17,16 @@ class _Rights(msgspec.Struct):
     """Of the account."""
 
     permissions: dict[str, bool] = {}
+
+
+class _Commit(msgspec.Struct):
+    sha: str
+
+
+class _Tag(msgspec.Struct):
+    """commit: what an annotated tag names, too."""
+
+    commit: _Commit
 
 
 class _Asset(msgspec.Struct):
@@ -46,26 +57,29 @@ class TagReleases:
                 advice="give it write access, and the token the scope write:repository",
             )
 
-    def publish(self, tag: str, title: str, text: str, files: Mapping[str, bytes]) -> str:
+    def publish(self, tag: Tag, title: str, text: str, files: Mapping[str, bytes]) -> str:
         """Make the release of a tag that is there, with these files (name → bytes); its page.
 
         What is there already stays: only files that are missing are added.
 
         Raises:
             UsageError: the server does not have the tag. Gitea would make one at another revision.
-            Conflict: the release has a file of this name with other bytes.
+            Conflict: the tag names another commit there, or the release has a file of this name
+                with other bytes.
         """
-        if self._gitea.call("GET", f"/tags/{segment(tag)}", allowed=(404,)).status == 404:
+        answer = self._gitea.call("GET", f"/tags/{segment(tag.name)}", allowed=(404,))
+        if answer.status == 404:
             self._gitea.require_visible()
             raise UsageError(
-                f"there is no tag {tag}", where=self._page, advice="push the tag first"
+                f"there is no tag {tag.name}", where=self._page, advice="push the tag first"
             )
-        release = self._release(tag)
+        require_same_commit(tag, decode(answer, _Tag).commit.sha, self._page)
+        release = self._release(tag.name)
         if release is None:
-            fields = {"tag_name": tag, "name": title, "body": text}
+            fields = {"tag_name": tag.name, "name": title, "body": text}
             # 409: another build was first; then it is there
             self._gitea.call("POST", "/releases", body=fields, allowed=(409,), idempotent=True)
-            release = self._release(tag)
+            release = self._release(tag.name)
         if release is None:
             raise MachineError(
                 "Gitea took the release and does not show it", where=self._page, advice=REMOVED

@@ -13,6 +13,7 @@ from pipeline_steps.charts import archive as archives
 from pipeline_steps.charts import version as versions
 from pipeline_steps.charts.archive import Archive
 from pipeline_steps.repositories.github_assets import Asset, Release, ReleaseRequest, Releases
+from pipeline_steps.reviews.review import require_same_commit
 from pipeline_steps.services.github import Github, decode
 from pipeline_steps.sources.source import Tag
 from pipeline_steps.toolbox.errors import AccessRefused, Conflict, MachineError, UsageError
@@ -25,6 +26,19 @@ class _Rights(msgspec.Struct):
     """Of the account; an app's are not told."""
 
     permissions: dict[str, bool] = {}
+
+
+class _Object(msgspec.Struct):
+    """Of git: a commit, or a tag, which names another object."""
+
+    type: str
+    sha: str
+
+
+class _Reference(msgspec.Struct):
+    """A tag by name, or the object of an annotated one."""
+
+    object: _Object
 
 
 class TagReleases:
@@ -55,14 +69,17 @@ class TagReleases:
 
         Raises:
             UsageError: GitHub does not have the tag. It would make one.
-            Conflict: the release has another chart of this name.
+            Conflict: the tag names another commit there, or the release has another chart of this
+                name.
         """
         path = f"/git/ref/tags/{quote(tag.name)}"
-        if self._github.call("GET", path, allowed=(404,)).status == 404:
+        answer = self._github.call("GET", path, allowed=(404,))
+        if answer.status == 404:
             self._github.require_visible()
             raise UsageError(
                 f"there is no tag {tag.name}", where=self._page, advice="push the tag first"
             )
+        self._require_commit(tag, decode(answer, _Reference).object)
         request = ReleaseRequest(
             tag=tag.name,
             target=tag.revision,
@@ -75,6 +92,11 @@ class TagReleases:
         self._releases.sweep({tag.name})
         self._require_archive(release, archive)
         return release.html_url
+
+    def _require_commit(self, tag: Tag, tagged: _Object) -> None:
+        while tagged.type == "tag":
+            tagged = self._github.get(f"/git/tags/{tagged.sha}", _Reference).object
+        require_same_commit(tag, tagged.sha, self._page)
 
     def _require_archive(self, release: Release, archive: Archive) -> None:
         asset = release.asset(archive.file_name)

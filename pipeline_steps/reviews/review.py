@@ -13,6 +13,7 @@ from typing import Literal, NamedTuple, Protocol, runtime_checkable
 from pipeline_steps.charts.archive import Archive
 from pipeline_steps.config.language import Approval
 from pipeline_steps.sources.source import Tag
+from pipeline_steps.toolbox.errors import Conflict
 
 #: What to do when a system took something and does not show it.
 REMOVED = "another account or program may have removed it: run the step again"
@@ -229,6 +230,18 @@ class PublishesReleases(ReviewSystem, Protocol):
         Raises UsageError when the server does not have the tag, Conflict when the release has
         another chart of this name.
         """
+
+
+def require_same_commit(tag: Tag, commit: str, page: str) -> None:
+    """Raise Conflict where a tag of this name names another commit in the repository of `page`:
+    the checkout is of another repository.
+    """
+    if commit != tag.revision:
+        raise Conflict(
+            f"the tag {tag.name} names {commit[:12]} there, and {tag.revision[:12]} in the checkout",
+            where=page,
+            advice="name in review.*.repository the repository that the tag is pushed to",
+        )
 
 
 @runtime_checkable

@@ -508,7 +508,7 @@ MUTANTS = (
     Mutant(
         "release-without-its-tag",
         _in("reviews/github_tags"),
-        '        if self._github.call("GET", path, allowed=(404,)).status == 404:\n',
+        "        if answer.status == 404:\n",
         "        if False:\n",
         (f"{REVIEWS}::test_a_pushed_tag_becomes_one_release_with_the_chart[github]",),
     ),

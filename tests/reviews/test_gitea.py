@@ -19,6 +19,7 @@ from pipeline_steps.auth.hosts import Host
 from pipeline_steps.config.language import Approval, GiteaReview
 from pipeline_steps.reviews.gitea import GiteaReviews
 from pipeline_steps.reviews.review import Review, Verdict, Vote, Word
+from pipeline_steps.sources.source import Tag
 from pipeline_steps.toolbox.errors import (
     AccessRefused,
     Conflict,
@@ -391,29 +392,31 @@ def test_a_rejection_blocks_the_merge_of_a_protected_branch(repository: Reposito
 def test_a_release_is_made_at_a_pushed_tag_and_completed(repository: Repository) -> None:
     system = reviews(repository)
     files = {"hello-1.0.0.tgz": b"\x1f\x8b" + bytes(range(256)) * 40}
+    tag = Tag("hello-1.0.0", repository.checkout.git("rev-parse", "HEAD"), "", "")
     with pytest.raises(UsageError, match="push the tag first"):
-        system.releases.publish("hello-1.0.0", "hello 1.0.0", "First.", files)
+        system.releases.publish(tag, "hello 1.0.0", "First.", files)
     assert repository.call("GET", "/tags", "core") == [], "none was made"
     repository.checkout.git("tag", "-a", "-m", "Release hello 1.0.0", "hello-1.0.0")
     repository.checkout.git("push", "-q", "origin", "hello-1.0.0")
-    page = system.releases.publish("hello-1.0.0", "hello 1.0.0", "First.", {})
+    page = system.releases.publish(tag, "hello 1.0.0", "First.", {})
     assert page == f"{repository.forge.url}/{repository.name}/releases/tag/hello-1.0.0"
     for _ in range(2):  # the second finds all there
-        assert system.releases.publish("hello-1.0.0", "hello 1.0.0", "First.", files) == page
+        assert system.releases.publish(tag, "hello 1.0.0", "First.", files) == page
     (release,) = repository.call("GET", "/releases", "core")
     assert (release["name"], release["body"], release["draft"]) == ("hello 1.0.0", "First.", False)
     (asset,) = release["assets"]
     assert fetch(asset["browser_download_url"]) == files["hello-1.0.0.tgz"]
     with pytest.raises(Conflict, match="with other bytes"):
-        system.releases.publish("hello-1.0.0", "hello 1.0.0", "First.", {"hello-1.0.0.tgz": b"x"})
+        system.releases.publish(tag, "hello 1.0.0", "First.", {"hello-1.0.0.tgz": b"x"})
 
 
 def test_the_files_of_a_private_repository_are_compared_too(forge: Forge, tmp_path: Path) -> None:
     repository = forge.repository(tmp_path, private=True)
     repository.checkout.git("tag", "v1")
     repository.checkout.git("push", "-q", "origin", "v1")
+    tag = Tag("v1", repository.checkout.git("rev-parse", "HEAD"), "", "")
     for _ in range(2):
-        reviews(repository).releases.publish("v1", "One", "", {"a+b.tgz": b"bytes"})
+        reviews(repository).releases.publish(tag, "One", "", {"a+b.tgz": b"bytes"})
 
 
 # Teams

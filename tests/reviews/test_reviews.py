@@ -357,6 +357,9 @@ def test_a_pushed_tag_becomes_one_release_with_the_chart(world: Releasing) -> No
     with pytest.raises(UsageError, match="push the tag first"):
         system.publish_release_of(Tag("absent", world.tip(), "", ""), chart)
     tag = world.tag("hello-1.0.0")
+    elsewhere = tag._replace(revision="0123456789" * 4)
+    with pytest.raises(Conflict, match=f"names {tag.revision[:12]} there, and 012345678901 in"):
+        system.publish_release_of(elsewhere, chart)
     pages = {system.publish_release_of(tag, chart) for _ in range(2)}
     assert len(pages) == 1 and pages.pop().endswith("/releases/tag/hello-1.0.0")
     other = packed(more="description: another\n")

@@ -635,6 +635,13 @@ def _ref(hub: Github, repository: Repository, request: Request, match: re.Match[
     return Answer(200, {"ref": ref, "object": {"type": "commit", "sha": repository.refs[ref]}})
 
 
+@route("GET", "/git/tags/([0-9a-f]{40})")
+def _tag(hub: Github, repository: Repository, request: Request, match: re.Match[str]) -> Answer:
+    data = repository.reviews.git.git("cat-file", "tag", match[1])
+    named = dict(line.split(" ", 1) for line in data.splitlines()[:2])
+    return Answer(200, {"object": {"type": named["type"], "sha": named["object"]}})
+
+
 @route("POST", "/git/refs")
 def _new_ref(hub: Github, repository: Repository, request: Request, match: re.Match[str]) -> Answer:
     fields = hub.fields(request, {"ref": str, "sha": str})
