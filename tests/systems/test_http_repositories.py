@@ -448,7 +448,8 @@ def test_removed_version(attacked: Attacked, tmp_path: Path) -> None:
     assert attacked.open().find("hello", "1.0.0") is None
     url = f"http://{attacked.museum.host}"
     with pytest.raises(
-        ConfigurationError, match=r"hello 1\.0\.0 is not in the repository \(it has 0\.9\.0\)"
+        ConfigurationError,
+        match=r"hello 1\.0\.0 is not in the repository \(take one that it has: 0\.9\.0\)",
     ):
         fetcher({}, tmp_path)(MissingArchive("", "hello", "1.0.0", url))
 
