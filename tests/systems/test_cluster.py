@@ -388,7 +388,9 @@ def test_no_answer_wrong_login_and_unknown_authority_are_told_apart(
     (tmp_path / "broken").write_text(kubeconfig_text.replace(server, "https://127.0.0.1:9"))
     with pytest.raises(MachineError, match=r"the cluster's API server does not answer.*") as caught:
         project.test()
-    assert "https://127.0.0.1:9" in str(caught.value) and "doctor" in str(caught.value)
+    assert "https://127.0.0.1:9" in str(caught.value) and "this machine reaches it" in str(
+        caught.value
+    )
     token = kubeconfig.load(node.kubeconfig, node.context).token
     assert token
     (tmp_path / "broken").write_text(kubeconfig_text.replace(token, "wrong"))
