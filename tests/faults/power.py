@@ -12,6 +12,7 @@ from __future__ import annotations
 import functools
 import hashlib
 import itertools
+import os
 import re
 import shutil
 from collections.abc import Iterator, Sequence
@@ -468,7 +469,15 @@ def disk(world: World) -> Disk:
 
 
 def lay(world: World, disk: Disk) -> None:
-    """Make our places hold exactly this disk, recorded in the same world."""
+    """Make our places hold exactly this disk, recorded in the same world. Files that are as before
+    keep their times: the key of a selection has those of modified files.
+    """
+    before = {
+        path: (path.read_bytes(), path.stat())
+        for place in world.places
+        for path in place.rglob("*")
+        if path.is_file()
+    }
     for place in world.places:
         shutil.rmtree(place, ignore_errors=True)
     for name, data in sorted(disk.items()):
@@ -479,6 +488,9 @@ def lay(world: World, disk: Disk) -> None:
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_bytes(data)
             path.chmod(0o600 if path.suffix == ".jsonl" else 0o644)
+            old_data, status = before.get(path, (None, None))
+            if status and old_data == data:
+                os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
 
 
 def _fingerprint(disk: Disk) -> int:
