@@ -18,6 +18,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections import deque
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -56,12 +57,15 @@ BUILT_PROGRAMS = (*systems.ENGINE_PROGRAMS, "crane", *DEFINITION_PROGRAMS)
 
 
 class LaneResult(NamedTuple):
-    """How a lane ended. seconds: of wall time. failures: the tests that pytest says failed."""
+    """How a lane ended. seconds: of wall time. failures: the tests that pytest says failed.
+    reasons: where it failed, pytest's lines of what was expected, or else the end of its output.
+    """
 
     name: str
     passed: bool
     seconds: float
     failures: tuple[str, ...] = ()
+    reasons: tuple[str, ...] = ()
 
 
 class Lane(NamedTuple):
@@ -102,6 +106,8 @@ LANES = (
         ),
     ),
 )
+#: Lines that say at the end why a lane failed: whoever reads only the end of a long log needs them.
+MAX_REASONS = 40
 #: Those of `make check`: two, for their tests compute more than they wait.
 CHECK = Group(("lint", "unit", "contract"), 2)
 #: Three, for much of their time is waiting for a registry, a cluster or a review system.
@@ -252,6 +258,8 @@ def run_lane(lane: Lane, variables: dict[str, str], *, marked: bool) -> LaneResu
     start = time.monotonic()
     codes = []
     failures = []
+    expectations = []
+    last_lines: deque[str] = deque(maxlen=MAX_REASONS)
     for words in lane.commands:
         command = [str(environment.VENV / "bin" / words[0]), *words[1:]]
         output = subprocess.PIPE if marked or "pytest" in words else None
@@ -268,18 +276,23 @@ def run_lane(lane: Lane, variables: dict[str, str], *, marked: bool) -> LaneResu
                 say(f"{lane.name} | {line.rstrip()}" if marked else line.rstrip())
                 if line.startswith(("FAILED tests/", "ERROR tests/")):
                     failures.append(line.split(" - ")[0].strip())
+                if line.startswith("E  "):
+                    expectations.append(line.rstrip())
+                last_lines.append(line.rstrip())
         codes.append(process.returncode)
-    return LaneResult(lane.name, not any(codes), time.monotonic() - start, tuple(failures))
+    reasons = tuple(expectations[:MAX_REASONS] or last_lines) if any(codes) else ()
+    seconds = time.monotonic() - start
+    return LaneResult(lane.name, not any(codes), seconds, tuple(failures), reasons)
 
 
 def verdict(results: list[LaneResult], began: float) -> int:
-    """Say how each lane ended, how long it took, and which tests failed; 0 or 1."""
+    """Say how each lane ended, how long it took, which tests failed, and why; 0 or 1."""
     say("")
     for result in results:
-        for failure in result.failures:
-            say(failure)
-    for name, passed, seconds, _ in results:
-        say(f"{name:20} {'passed' if passed else 'FAILED':7} {seconds:7.1f} s")
+        for line in (*result.failures, *(f"{result.name} | {line}" for line in result.reasons)):
+            say(line)
+    for result in results:
+        say(f"{result.name:20} {'passed' if result.passed else 'FAILED':7} {result.seconds:7.1f} s")
     failed = [result.name for result in results if not result.passed]
     say(f"{', '.join(failed) + ' failed' if failed else 'all passed'}, {seconds_since(began)}")
     return 1 if failed else 0
