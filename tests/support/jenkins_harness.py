@@ -30,6 +30,10 @@ ROOT = Path(__file__).resolve().parents[2]
 SOURCES = Path(__file__).resolve().parent / "jenkins"
 GROOVY = Path("/usr/share/groovy/lib")
 GUAVA = Path("/usr/share/java/guava.jar")
+#: How git asks for a login, which the checkout has in two variables.
+ASKPASS = """#!/bin/sh
+case "$1" in Username*) echo "$ASKPASS_USR";; *) echo "$ASKPASS_PSW";; esac
+"""
 
 
 class Login(NamedTuple):
@@ -99,6 +103,10 @@ def run_jenkinsfile(
     scm: dict[str, Any] = {"branches": [{"name": branch}], "userRemoteConfigs": [remote]}
     if subversion:
         scm = {"$class": "SubversionSCM", "locations": [{"remote": url}]}
+    # Written before any shard runs: Linux executes no file that another thread has open for writing.
+    askpass = folder / "askpass.sh"
+    askpass.write_text(ASKPASS)
+    askpass.chmod(0o755)
     request = folder / "request.json"
     request.write_text(
         json.dumps(
@@ -106,6 +114,7 @@ def run_jenkinsfile(
                 "jenkinsfile": str(jenkinsfile),
                 "library": str(library) if library else None,
                 "folder": str(folder),
+                "askpass": str(askpass),
                 "environment": {"JOB_NAME": job, **environment},
                 "credentials": {name: _credential(value) for name, value in credentials.items()},
                 "scm": scm,

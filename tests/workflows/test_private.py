@@ -230,7 +230,9 @@ def test_a_change_becomes_a_release_that_helm_pulls(world: World) -> None:
     stored = world.paths(world.snapshots, SNAPSHOTS)
     assert {"reviews/hello", "reviews/charts/hello"} <= set(stored)
     assert any(path.startswith("reviews/evidence/") for path in stored)
-    assert {each["result"] for each in records(build, "integration_test")} == {"passed"}
+    tested = {each["result"] for each in records(build, "integration_test")}
+    # A busy cluster is asked again, and both attempts are on record.
+    assert tested - {"infrastructure"} == {"passed"}
     [made] = records(build, "build_image")
     # 7 the verdict on exactly that patch set.
     assert project.votes(change) == {"ci": 1}

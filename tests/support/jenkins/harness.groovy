@@ -283,10 +283,7 @@ class Steps {
         if (scm.$class == 'SubversionSCM') return subversion(scm.locations[0].remote.toString())
         Map remote = scm.userRemoteConfigs[0]
         Map login = remote.credentialsId ? credential(remote.credentialsId.toString()) : [:]
-        File askpass = new File(Build.request.folder, 'askpass.sh')
-        askpass.text = '#!/bin/sh\ncase "$1" in Username*) echo "$ASKPASS_USR";; *) echo "$ASKPASS_PSW";; esac\n'
-        askpass.executable = true
-        Map env = [GIT_ASKPASS: askpass.path, GIT_TERMINAL_PROMPT: '0', ASKPASS_USR: login.username ?: '', ASKPASS_PSW: login.password ?: '']
+        Map env = [GIT_ASKPASS: Build.request.askpass, GIT_TERMINAL_PROMPT: '0', ASKPASS_USR: login.username ?: '', ASKPASS_PSW: login.password ?: '']
         Closure git = { Object... words ->
             List ended = Build.execute(['git', *words*.toString()], true, env)
             if (ended[0] != 0) throw new Failed("git ${words[0]} returned ${ended[0]}")
