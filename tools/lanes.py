@@ -106,8 +106,9 @@ LANES = (
         ),
     ),
 )
-#: Lines that say at the end why a lane failed: whoever reads only the end of a long log needs them.
-MAX_REASONS = 40
+#: Lines that say at the end why a lane failed, the first and the last of longer ones, and their
+#: characters: whoever reads only the end of a long log needs them.
+FIRST_REASONS, LAST_REASONS, REASON_WIDTH = 6, 12, 200
 #: Those of `make check`: two, for their tests compute more than they wait.
 CHECK = Group(("lint", "unit", "contract"), 2)
 #: Three, for much of their time is waiting for a registry, a cluster or a review system.
@@ -259,7 +260,7 @@ def run_lane(lane: Lane, variables: dict[str, str], *, marked: bool) -> LaneResu
     codes = []
     failures = []
     expectations = []
-    last_lines: deque[str] = deque(maxlen=MAX_REASONS)
+    last_lines: deque[str] = deque(maxlen=LAST_REASONS)
     for words in lane.commands:
         command = [str(environment.VENV / "bin" / words[0]), *words[1:]]
         output = subprocess.PIPE if marked or "pytest" in words else None
@@ -280,9 +281,16 @@ def run_lane(lane: Lane, variables: dict[str, str], *, marked: bool) -> LaneResu
                     expectations.append(line.rstrip())
                 last_lines.append(line.rstrip())
         codes.append(process.returncode)
-    reasons = tuple(expectations[:MAX_REASONS] or last_lines) if any(codes) else ()
+    reasons = shortened(expectations or list(last_lines)) if any(codes) else ()
     seconds = time.monotonic() - start
     return LaneResult(lane.name, not any(codes), seconds, tuple(failures), reasons)
+
+
+def shortened(lines: list[str]) -> tuple[str, ...]:
+    """Lines for the end of the output, each on one screen line or two."""
+    if len(lines) > FIRST_REASONS + LAST_REASONS:
+        lines = [*lines[:FIRST_REASONS], "…", *lines[-LAST_REASONS:]]
+    return tuple(line[:REASON_WIDTH] for line in lines)
 
 
 def verdict(results: list[LaneResult], began: float) -> int:
