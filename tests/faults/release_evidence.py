@@ -168,7 +168,9 @@ def contradiction(line: Line) -> str:
 def approval_that_nobody_can_be_asked_for(line: Line) -> str:
     line.configure(", requires: [check, integration_test, approval.code]")
     line.repo.commit()
-    return refused(release(line), 2, "no review system is configured")
+    # Where reviews exist, the system is missing; Subversion has none at all.
+    reason = "no review system is configured" if line.system != "svn" else "svn has no reviews"
+    return refused(release(line), 2, reason)
 
 
 def tag_made_by_hand(line: Line) -> str:
