@@ -69,7 +69,10 @@ def up(folder: Path, registries: list[str]) -> dict[str, Any]:
             clear(folder)
             running = start(folder, programs)
         running["registries"] = components.allow_plain_http(folder, registries)
-        (folder / "node.json").write_text(json.dumps(running, indent=2) + "\n")
+        # At once: others read it without the lock, and half of it says that no node runs.
+        aside = folder / "node.json.new"
+        aside.write_text(json.dumps(running, indent=2) + "\n")
+        aside.replace(folder / "node.json")
         return running
 
 
