@@ -7,7 +7,6 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -366,6 +365,11 @@ def test_snapshot_plan_writes_nothing(line: Line) -> None:
     assert open_repository(line.oci, {}).versions("hello") == []
 
 
+def computed(times: os.times_result) -> float:
+    """Seconds of processor time that ended children took."""
+    return times.children_user + times.children_system
+
+
 def test_snapshot_without_changes_ends_quickly(line: Line) -> None:
     line.built()
     line.snapshot()
@@ -378,11 +382,12 @@ def test_snapshot_without_changes_ends_quickly(line: Line) -> None:
     environment["PYTHONPATH"] = str(Path(__file__).parents[2])
     times = []
     for _ in range(3):
-        start = time.monotonic()
+        before = os.times()
         completed = subprocess.run(
             command, cwd=line.repo.root, env=environment, capture_output=True, text=True
         )
-        times.append(time.monotonic() - start)
+        # What it computes, itself and its children: how long it waits is up to the machine's load.
+        times.append(computed(os.times()) - computed(before))
         assert completed.returncode == 0, completed.stderr
         assert "hello: already done" in completed.stderr
     assert min(times) < 1.5, times
