@@ -168,7 +168,8 @@ def free_ports(count: int) -> list[int]:
     connections.
     """
     ports: list[int] = []
-    for port in random.sample(range(20000, 30000), 1000):
+    # Never the same ones in two processes, whatever seeds their `random`.
+    for port in random.SystemRandom().sample(range(20000, 30000), 1000):
         with socket.socket() as probe, contextlib.suppress(OSError):
             probe.bind(("", port))
             ports.append(port)

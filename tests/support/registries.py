@@ -21,6 +21,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 from urllib.parse import parse_qs, urlsplit
 
+from tools.machine import free_ports
+
 
 class Running(NamedTuple):
     """A registry that answers. host: 127.0.0.1:port; folder: its storage."""
@@ -189,9 +191,8 @@ def _url64(data: bytes) -> str:
 
 
 def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    """A port nobody listens on, and that no outgoing connection gets before somebody does."""
+    return free_ports(1)[0]
 
 
 def wait_for(address: str, port: int, process: subprocess.Popen[bytes], log: Path) -> None:
