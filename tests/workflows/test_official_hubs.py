@@ -191,6 +191,17 @@ include:
 """
 
 
+#: What GitLab's server says to a push of a protected tag: git/tag access checks of its source,
+#: lib/gitlab/checks/tag_check.rb.
+PROTECTED_TAGS = """\
+#!/bin/sh
+case $1 in refs/tags/*)
+    echo "GitLab: You are not allowed to create this tag as it is protected." >&2
+    exit 1
+esac
+"""
+
+
 class Checkout:
     """A checkout, of CI or of a person, whose steps share what they record."""
 
@@ -344,6 +355,14 @@ def test_a_chart_goes_from_a_merge_request_on_gitlab_to_a_release(on_gitlab: OnG
     said = by_core.run("run", "official", "--chart", "names", "--channels", "configured")
     assert "✓ approval" in said, said
     assert "stopped before tag_release; go on with: pipeline-steps run official" in said, said
+    # nobody whom its protected tags do not name
+    hook = project.git.folder / "hooks/update"
+    hook.write_text(PROTECTED_TAGS)
+    hook.chmod(0o755)
+    refusal = by_core.run("tag_release", "--chart", "names", code=7)
+    assert "You are not allowed to create this tag as it is protected." in refusal
+    assert project.git.git("tag", "--list") == ""
+    hook.unlink()
     by_core.run("tag_release", "--chart", "names")
     release = on_gitlab.run("tag", "refs/tags/names-0.1.0", CI_COMMIT_TAG="names-0.1.0")
     assert release.returncode == 0, release.stdout + release.stderr
