@@ -106,8 +106,8 @@ LANES = (
         ),
     ),
 )
-#: Lines that say at the end why a lane failed, the first and the last of longer ones, and their
-#: characters: whoever reads only the end of a long log needs them.
+#: Of the lines that say why a lane failed, so many of the first and of the last are repeated at the
+#: end, cut to so many characters: whoever reads only the end of a long log needs them.
 FIRST_REASONS, LAST_REASONS, REASON_WIDTH = 6, 12, 200
 #: Those of `make check`: two, for their tests compute more than they wait.
 CHECK = Group(("lint", "unit", "contract"), 2)
@@ -287,7 +287,7 @@ def run_lane(lane: Lane, variables: dict[str, str], *, marked: bool) -> LaneResu
 
 
 def shortened(lines: list[str]) -> tuple[str, ...]:
-    """Lines for the end of the output, each on one screen line or two."""
+    """The first and last of many lines, each cut to REASON_WIDTH."""
     if len(lines) > FIRST_REASONS + LAST_REASONS:
         lines = [*lines[:FIRST_REASONS], "…", *lines[-LAST_REASONS:]]
     return tuple(line[:REASON_WIDTH] for line in lines)

@@ -69,10 +69,10 @@ def up(folder: Path, registries: list[str]) -> dict[str, Any]:
             clear(folder)
             running = start(folder, programs)
         running["registries"] = components.allow_plain_http(folder, registries)
-        # At once: others read it without the lock, and half of it says that no node runs.
-        aside = folder / "node.json.new"
-        aside.write_text(json.dumps(running, indent=2) + "\n")
-        aside.replace(folder / "node.json")
+        # Replaced as a whole: others read it without the lock, and take half a file for no node.
+        new_file = folder / "node.json.new"
+        new_file.write_text(json.dumps(running, indent=2) + "\n")
+        new_file.replace(folder / "node.json")
         return running
 
 
