@@ -78,10 +78,11 @@ def worker_pool(
                 problem, advice="run again with fewer --jobs, or give it more memory"
             ) from error
         finally:
-            our_end.close()
             # Python before 3.11.5 waits until tasks are read that nobody is left to read
-            # (python/cpython#94777).
+            # (python/cpython#94777). Closed before the workers end: then a thread of the pool closes
+            # it, too, and when both do so at once, that thread can wait for ever.
             pool._call_queue._reader.close()  # type: ignore[attr-defined]
+            our_end.close()
             pool.shutdown(cancel_futures=True)
 
 

@@ -5,9 +5,12 @@ import pickle
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
+from multiprocessing.connection import Connection
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -102,6 +105,24 @@ def test_a_killed_worker_is_the_machines_fault_and_says_what_to_do() -> None:
     ):
         list(map_tasks([1, 15, *range(12)]))
     assert time.monotonic() - began < 10
+
+
+@processes_only
+def test_the_end_of_a_pool_closes_no_file_twice(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two threads of it may close one file. A close that takes long makes them meet, which a busy
+    machine does once in hundreds of runs.
+    """
+
+    def close_slowly(connection: Any) -> None:
+        os.close(connection.fileno())  # EBADF for the second of two
+        time.sleep(0.3)
+
+    unhandled: list[object] = []
+    monkeypatch.setattr(threading, "excepthook", unhandled.append)
+    with worker_pool(Square, 1, 2) as map_tasks:
+        assert list(map_tasks([1])) == [0]
+        monkeypatch.setattr(Connection, "_close", close_slowly)
+    assert unhandled == []
 
 
 @processes_only
