@@ -43,7 +43,7 @@ from pipeline_steps.config.language import TEST_DEFAULTS, ChartTests, Language
 from pipeline_steps.state.record import VERDICTS, Record
 from pipeline_steps.toolbox import process
 from pipeline_steps.toolbox.errors import ORDER
-from tools import review_table
+from tools import error_table, review_table
 from tools.machine import say
 
 COMMANDS = {
@@ -118,6 +118,7 @@ def pages() -> dict[str, str]:
         "steps.md": steps(),
         "commands.md": commands(),
         "exit-codes.md": exit_codes(),
+        "errors.md": f"{HEAD}\n{error_table.page()}",
         "configuration.md": configuration(),
         "records.md": records(),
         "environment.md": environment(),

@@ -4,6 +4,7 @@ what pages say of records, exit codes and versions is what the code does.
 
 from __future__ import annotations
 
+import ast
 import json
 import re
 import typing
@@ -17,7 +18,7 @@ from pipeline_steps.charts import version as versions
 from pipeline_steps.state.record import Record
 from pipeline_steps.toolbox import errors
 from pipeline_steps.workspace import tags
-from tools import reference
+from tools import error_table, reference
 
 ROOT = Path(__file__).resolve().parents[2]
 FOLDERS = ("pipeline_steps", "tests", "tools", "benchmarks", "docs", "examples", "vars", ".ci")
@@ -85,6 +86,32 @@ def test_every_result_and_exit_code_is_explained() -> None:
     codes = {kind.exit_code for kind in classes[1:] if kind is not errors.Interrupted}
     assert {int(code) for code in reference.CODES if code.isdigit()} == {0, 3, *codes}
     assert set(errors.ORDER) < {0, 3, *codes}
+
+
+def test_an_error_is_listed_with_the_text_of_the_branch_that_it_is_raised_in() -> None:
+    code = """
+ADVICE = "run it again"
+def read(file):
+    if file.missing:
+        problem = f"{file.name} is missing"
+        raise UsageError(problem, advice="write it")
+    elif file.large:
+        problem = "too large"
+    else:
+        problem = f"{file.name} is " + ("empty" if file.empty else "broken")
+    raise UsageError(problem, advice=ADVICE)
+"""
+    texts = [
+        (
+            error_table.template(call.args[0], names),
+            error_table.template(call.keywords[0].value, names),
+        )
+        for call, names in error_table.calls(ast.parse(code).body, {})
+    ]
+    assert texts == [
+        ("{file.name} is missing", "write it"),
+        ("too large / {file.name} is empty / broken", "run it again"),
+    ]
 
 
 @pytest.mark.parametrize(
