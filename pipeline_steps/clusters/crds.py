@@ -14,14 +14,13 @@ import yaml
 
 from pipeline_steps.charts.compare import split_documents
 from pipeline_steps.clusters.kubernetes import Api, Object
+from pipeline_steps.toolbox import yaml_reader
 from pipeline_steps.toolbox.clock import Deadline
 from pipeline_steps.toolbox.errors import ChartFailed, Conflict
 
 KIND = "CustomResourceDefinition"
 #: Between two looks whether the API server serves a new kind.
 PAUSE = 0.2
-#: Values of a definition, aliases counted as what they stand for; etcd takes no object of so many.
-MOST = 500_000
 
 
 class _Loader(yaml.CSafeLoader):
@@ -47,26 +46,13 @@ def definitions(manifests: str) -> list[Object]:
 
 def _object(text: str, template: str) -> object:
     try:
-        value = yaml.load(text, Loader=_Loader)
-        if _size(value, {}) > MOST:
-            raise ValueError("its aliases stand for too much")
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        return yaml_reader.load_bounded(text, _Loader)
+    except (yaml.YAMLError, ValueError) as error:
         raise ChartFailed(
             f"no CustomResourceDefinition that Kubernetes can read: {' '.join(str(error).split())}",
             where=template,
             advice="correct the file in the chart",
         ) from error
-    return value
-
-
-def _size(value: object, sizes: dict[int, int]) -> int:
-    """Values in a value, those behind aliases each time they are named."""
-    if not isinstance(value, (dict, list)):
-        return 1
-    if id(value) not in sizes:
-        items = [*value, *value.values()] if isinstance(value, dict) else value
-        sizes[id(value)] = 1 + sum(_size(item, sizes) for item in items)
-    return sizes[id(value)]
 
 
 def create_missing(api: Api, objects: Iterable[Object], deadline: Deadline) -> None:

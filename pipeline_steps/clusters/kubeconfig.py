@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 
 import yaml
 
-from pipeline_steps.toolbox import process
+from pipeline_steps.toolbox import process, yaml_reader
 from pipeline_steps.toolbox.errors import AccessRefused, ConfigurationError, MachineError
 from pipeline_steps.toolbox.redact import redact, register
 
@@ -96,8 +96,8 @@ def _document(kubeconfig: Path) -> Mapping[str, Any]:
             advice="let this account read it, or name another kubeconfig",
         )
     try:
-        document = yaml.load(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
-    except yaml.YAMLError as error:
+        document = yaml_reader.load_bounded(text)
+    except (yaml.YAMLError, ValueError) as error:
         raise ConfigurationError(
             f"the kubeconfig is not YAML: {error}",
             where=str(kubeconfig),

@@ -24,7 +24,7 @@ from pipeline_steps.charts.version import Version, parse_loosely
 from pipeline_steps.cli.command import Command, run_command
 from pipeline_steps.cli.options import QUIET, VERBOSE, Option
 from pipeline_steps.config.config_file import NAME
-from pipeline_steps.toolbox import files
+from pipeline_steps.toolbox import files, yaml_reader
 from pipeline_steps.toolbox.errors import Conflict, UsageError
 
 COMMAND = Command(
@@ -368,7 +368,7 @@ def _values(folder: Path) -> object:
 
 def _yaml_file(path: Path) -> object:
     try:
-        return yaml.safe_load(path.read_text())
+        return yaml_reader.load_bounded(path.read_bytes())
     except (OSError, ValueError, yaml.YAMLError):
         return None  # a chart need not have values; check says what is wrong with broken files
 

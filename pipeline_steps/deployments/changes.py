@@ -17,6 +17,7 @@ from pipeline_steps.charts import diff
 from pipeline_steps.charts.compare import split_documents
 from pipeline_steps.clusters.helm import Helm, Target, error_text, manifests
 from pipeline_steps.clusters.releases import Release
+from pipeline_steps.toolbox import yaml_reader
 from pipeline_steps.toolbox.errors import ChartFailed
 from pipeline_steps.toolbox.redact import redact
 
@@ -77,9 +78,9 @@ def hide_secrets(rendered: str, key: bytes) -> str:
 
 def _hidden_document(text: str, key: bytes) -> str:
     try:
-        value = yaml.load(text, Loader=yaml.CSafeLoader)
+        value = yaml_reader.load_bounded(text)
         hidden = _hidden(value, key)
-    except (yaml.YAMLError, RecursionError, ValueError):
+    except (yaml.YAMLError, ValueError):
         return f"unreadable: {_digest(text, key)}"
     return text if hidden == value else yaml.dump(hidden, Dumper=yaml.CSafeDumper)
 

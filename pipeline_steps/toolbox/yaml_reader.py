@@ -22,6 +22,9 @@ LARGEST = 5 * 1024 * 1024
 #: Keys and values of a document: each takes some 250 bytes of memory, and three bytes of text can
 #: make one.
 MOST = 500_000
+#: Levels of what `load_bounded` takes: Python walks through them by recursion, and libyaml's reader
+#: ends in a crash at some 50,000. Definitions of Kubernetes have less than 100.
+DEEPEST_LOADED = 300
 _STANDARD = "tag:yaml.org,2002:"
 _TAGS = frozenset(_STANDARD + name for name in "str int float bool null timestamp map seq".split())
 _RESOLVERS = yaml.resolver.Resolver.yaml_implicit_resolvers
@@ -150,6 +153,42 @@ def plain_value(node: Node | None) -> Any:
     if node.meaning == "bool":
         return node.value.lower() in ("true", "yes", "on", "y")
     return node.value
+
+
+def load_bounded(text: str | bytes, loader: type[Any] = yaml.CSafeLoader) -> Any:
+    """What PyYAML makes of one document: dicts, lists and scalars, for texts whose keys only others
+    interpret. Its size is looked at first, aliases counted as what they stand for: a few lines of
+    them, or of merged keys, would make PyYAML and whoever walks through its answer build without
+    end.
+
+    loader: which types scalars get. Raises yaml.YAMLError; ValueError for more than `MOST` values
+    or `DEEPEST_LOADED` levels, and for what Python takes for no number or date.
+    """
+    _require_bounded(iter(yaml.CSafeLoader(text).get_event, None))
+    return yaml.load(text, Loader=loader)
+
+
+def _require_bounded(events: Iterator[Any]) -> None:
+    """Raise ValueError for too many values or levels."""
+    count = 0
+    sizes: dict[str | None, int] = {}
+    starts: list[tuple[int, str | None]] = []
+    for event in events:
+        if isinstance(event, yaml.AliasEvent):
+            count += sizes.get(event.anchor, 1)  # PyYAML says which one has no anchor
+        elif type(event) in _ENDS:
+            start, anchor = starts.pop()
+            sizes[anchor] = count - start
+        elif isinstance(event, yaml.NodeEvent):
+            count += 1
+            sizes[event.anchor] = 1
+            if not isinstance(event, yaml.ScalarEvent):
+                sizes[event.anchor] = MOST  # an alias within it would have no end
+                starts.append((count - 1, event.anchor))
+        if count > MOST:
+            raise ValueError(f"it stands for more than {MOST} keys and values")
+        if len(starts) > DEEPEST_LOADED:
+            raise ValueError(f"it is nested deeper than {DEEPEST_LOADED} levels")
 
 
 def nearest_names(misspelt: str, names_allowed: Iterable[str], count: int = 3) -> str:

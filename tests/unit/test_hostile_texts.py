@@ -26,6 +26,7 @@ from pipeline_steps.auth.reference import Reference
 from pipeline_steps.charts import ignore as helmignore
 from pipeline_steps.cli import boundary
 from pipeline_steps.clusters import crds
+from pipeline_steps.deployments.changes import hide_secrets
 from pipeline_steps.images import dockerfile, image_layers
 from pipeline_steps.images import ignore as dockerignore
 from pipeline_steps.oci.manifest import OCI_MANIFEST
@@ -174,6 +175,12 @@ def test_a_nested_record_is_an_error_of_ours() -> None:
         record.decode(b'{"parameters": {"a": ' + b"[" * 20_000, where="state.jsonl:1")
 
 
+def repeated(twice: str) -> str:
+    """YAML of 40 lines that stands for 2**39 values. twice: the former line, {0}, two times."""
+    lines = (f"a{n}: &a{n} {twice.format(n - 1)}" for n in range(1, 40))
+    return "\n".join(["a0: &a0 {x: y}", *lines])
+
+
 def test_a_nested_error_body_of_gerrit_is_shown_as_text() -> None:
     answer = http.Response("POST", "https://example.com/", 409, {}, b")]}'" + b"[" * 20_000)
     assert gerrit.words(answer) == "[" * 500
@@ -181,13 +188,24 @@ def test_a_nested_error_body_of_gerrit_is_shown_as_text() -> None:
 
 @pytest.mark.parametrize(
     "text",
-    ["a: [", "a: " + "[" * 20_000, f"a: {'9' * 5000}", "a: &a [*a]", "a: !!python/name:os.system",
-     "\n".join(["a0: &a0 x", *(f"a{n}: &a{n} [*a{n - 1}, *a{n - 1}]" for n in range(1, 40))])],
-    ids=["cut", "nested", "5000 digits", "in itself", "a tag of Python", "2**39 values"],
+    ["a: [", "a: " + "[" * 200_000, f"a: {'9' * 5000}", "a: &a [*a]", "a: !!python/name:os.system",
+     repeated("[*a{0}, *a{0}]"), repeated("{{<<: [*a{0}, *a{0}]}}")],
+    ids=["cut", "nested", "5000 digits", "in itself", "a tag of Python", "2**39 values", "merged"],
 )  # fmt: skip
 def test_a_definition_that_is_no_yaml_is_the_charts_failure(text: str) -> None:
     with pytest.raises(ChartFailed, match=r"web/crds/a\.yaml: no CustomResourceDefinition"):
         crds.definitions(f"---\n# Source: web/crds/a.yaml\n{text}\n")
+
+
+@pytest.mark.parametrize(
+    "data", ["[" * 200_000, repeated("[*a{0}, *a{0}]"), repeated("{{<<: [*a{0}, *a{0}]}}"), "&a [*a]"],
+    ids=["nested", "2**39 values", "merged", "in itself"],
+)  # fmt: skip
+def test_a_secret_that_cannot_be_read_is_hidden_whole(data: str) -> None:
+    hidden = hide_secrets(
+        f"---\n# Source: web/a.yaml\nkind: Secret\ndata: s3cret\nmore:\n {data}\n", b"k"
+    )
+    assert "unreadable: hidden:" in hidden and "s3cret" not in hidden
 
 
 @pytest.mark.parametrize("date", ["2026-01-31", "2026-13-45", "0001-01-01T00:00:00+23:59"])
