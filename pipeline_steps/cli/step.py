@@ -22,7 +22,7 @@ from pipeline_steps.cli.command import (
 from pipeline_steps.cli.options import COMMON, Option
 from pipeline_steps.cli.selection import Selection, selected_charts
 from pipeline_steps.config.config_file import load
-from pipeline_steps.config.language import Config
+from pipeline_steps.config.language import Config, require_cluster
 from pipeline_steps.state.record import Record
 from pipeline_steps.state.state import State
 from pipeline_steps.toolbox import clock, files, junit
@@ -199,6 +199,9 @@ def call_step(
         "state": state,
         **{key: getattr(arguments, key) for key in options},
     }
+    # Whatever is selected: a test that is not needed would not ask for the cluster.
+    if keywords.get("cluster"):
+        require_cluster(config, keywords["cluster"])
     with share_checkouts():
         selection, unreadable = Selection((), ""), list[Outcome]()
         if step.subjects != "none":

@@ -36,7 +36,7 @@ from pipeline_steps.cli.step import STORE, Outcome, call_step, print_records
 from pipeline_steps.commands import command_names, run_summary
 from pipeline_steps.commands.steps import STEPS
 from pipeline_steps.config.config_file import load
-from pipeline_steps.config.language import Config
+from pipeline_steps.config.language import Config, require_cluster
 from pipeline_steps.deployments import place
 from pipeline_steps.proposals import checking_out
 from pipeline_steps.reporting.rendering import short
@@ -139,6 +139,8 @@ def plan_run(arguments: Namespace) -> RunPlan:
     named_steps(arguments.words)  # before a sandbox is asked for: a typing error needs none
     sandboxed = use_sandbox(arguments)
     config = load(arguments.config)
+    if arguments.cluster:
+        require_cluster(config, arguments.cluster)
     names = steps_to_run(arguments.words, config)
     merge_command = ""
     if arguments.proposal:

@@ -14,7 +14,7 @@ from typing import Any, Literal, TypeVar
 import msgspec
 
 from pipeline_steps.auth.hosts import Host
-from pipeline_steps.toolbox.errors import ConfigurationError
+from pipeline_steps.toolbox.errors import ConfigurationError, UsageError
 
 Value = TypeVar("Value")
 
@@ -563,6 +563,17 @@ def merge_tests(*layers: ChartTests) -> ChartTests:
 def as_tuple(value: str | tuple[str, ...]) -> tuple[str, ...]:
     """A setting that may be written as one text or as a list."""
     return (value,) if isinstance(value, str) else value
+
+
+def require_cluster(config: "Config", name: str) -> None:
+    """Raises UsageError when no cluster of this name is configured."""
+    if name not in config.clusters:
+        configured = ", ".join(sorted(config.clusters)) or "none"
+        raise UsageError(
+            f"there is no cluster {name} in the configuration (there are: {configured})",
+            advice="add it to `clusters` in pipeline.yaml; the cluster of the sandbox comes with "
+            '--config "$(pipeline-steps sandbox up)"',
+        )
 
 
 def fill_name_template(template: str, name: str, version: str) -> str:

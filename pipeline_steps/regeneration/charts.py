@@ -15,6 +15,8 @@ from pipeline_steps.toolbox.errors import ConfigurationError, PipelineError
 _KEPT = 10_000
 #: How many folders without a chart are remembered.
 _KEPT_FOLDERS = 200_000
+#: Links that one path may lead over, as in Linux.
+_LINKS = 40
 _FILES = ("file", "executable")
 
 
@@ -23,6 +25,13 @@ class Place(NamedTuple):
 
     folder: str
     id: str
+
+
+class _Link(NamedTuple):
+    """A symbolic link that the beginning of a pattern fits. rest: the parts of it that are left."""
+
+    folder: str
+    rest: tuple[str, ...]
 
 
 class Charts:
@@ -47,32 +56,83 @@ class Charts:
 
         name: only charts whose folder has this name; much faster in repositories of many charts.
         """
-        places = (
-            place for pattern in self._patterns for place in self._chart_places(root, pattern, name)
-        )
-        return {
-            place.folder: place
-            for place in places
-            if not name or place.folder.rpartition("/")[2] == name
-        }
+        return self._places_and_links(root, name)[0]
 
-    def _chart_places(self, folder: str, pattern: tuple[str, ...], name: str) -> Iterator[Place]:
+    def places_and_linked(self, root: str) -> tuple[dict[str, Place], dict[str, Place]]:
+        """The places of every chart, and link → place of each chart that a pattern fits by way of a
+        symbolic link alone.
+        """
+        places, links = self._places_and_links(root)
+        linked = {}
+        for link in links:
+            real = self._follow(root, link.folder)
+            if real is None:
+                continue
+            for place in self._matches(real.id, link.rest, ""):
+                folder = f"{real.folder}/{place.folder}".strip("/")
+                if isinstance(place, Place) and folder not in places:
+                    path = f"{link.folder}/{place.folder}".rstrip("/")
+                    linked[path] = Place(folder, place.id)
+        return places, linked
+
+    def _places_and_links(self, root: str, name: str = "") -> tuple[dict[str, Place], list[_Link]]:
+        places: dict[str, Place] = {}
+        links = []
+        for pattern in self._patterns:
+            for match in self._matches(root, pattern, name):
+                if isinstance(match, _Link):
+                    links.append(match)
+                elif not name or match.folder.rpartition("/")[2] == name:
+                    places.setdefault(match.folder, match)
+        return places, links
+
+    def _follow(self, root: str, path: str) -> Place | None:
+        """The folder that a path with links leads to; None when it is none below `root`."""
+        above = [Place("", root)]
+        parts, links = path.split("/")[::-1], 0
+        while parts:
+            part = parts.pop()
+            if part in ("", "."):
+                continue
+            if part == "..":
+                above.pop()
+            if not above:
+                return None
+            node = self._revisions.child(above[-1].id, part) if part != ".." else None
+            if node is not None and node.kind == "folder":
+                above.append(Place(f"{above[-1].folder}/{part}".lstrip("/"), node.id))
+            elif node is not None and node.kind == "link" and links < _LINKS:
+                links += 1
+                target = self._revisions.read([node.id])[node.id].decode(errors="surrogateescape")
+                if target.startswith("/"):
+                    return None
+                parts += target.split("/")[::-1]
+            elif part != "..":
+                return None
+        return above[-1]
+
+    def _matches(self, folder: str, pattern: tuple[str, ...], name: str) -> Iterator[Place | _Link]:
+        """The charts below a folder that a pattern fits, and the links that its beginning fits."""
         if not pattern:
             if self.yaml(folder) is not None:
                 yield Place("", folder)
             return
         first, rest = pattern[0], pattern[1:]
         if first == "**":
-            yield from self._chart_places(folder, rest, name)
+            yield from self._matches(folder, rest, name)
         matches = paths.glob_pattern("*" if first == "**" else first)
         # Asking for one name reads one row of a tree; listing it makes a value for each chart there
         # is.
         exact_name = name if not rest and first != "**" else ""
         literal = exact_name or (first if not paths.is_glob(first) else "")
         for node in self._named(folder, literal):
-            if node.kind == "folder" and matches.fullmatch(node.name):
-                for place in self._chart_places(node.id, pattern if first == "**" else rest, name):
-                    yield Place(f"{node.name}/{place.folder}".rstrip("/"), place.id)
+            if not matches.fullmatch(node.name):
+                continue
+            if node.kind == "link":
+                yield _Link(node.name, rest)
+            if node.kind == "folder":
+                for match in self._matches(node.id, pattern if first == "**" else rest, name):
+                    yield match._replace(folder=f"{node.name}/{match.folder}".rstrip("/"))
 
     def _named(self, folder: str, name: str) -> Iterable[Node]:
         """What a folder holds, or only what is called `name` where one is given."""

@@ -35,7 +35,7 @@ from pipeline_steps.regeneration.tag_versions import Settings, Unpackageable, Ve
 from pipeline_steps.repositories.fetch import cache_folder
 from pipeline_steps.repositories.repository import Indexed, Publication, Published, Writable
 from pipeline_steps.sources.kinds import open_tagged
-from pipeline_steps.sources.source import RemoteTags, Tag, Tagged
+from pipeline_steps.sources.source import RemoteTags, Tag, Tagged, without_login
 from pipeline_steps.state.state import State
 from pipeline_steps.toolbox import progress
 from pipeline_steps.toolbox.errors import (
@@ -51,7 +51,7 @@ from pipeline_steps.workspace.tags import TaggedRelease, TagPattern
 log = logging.getLogger(__name__)
 
 #: Increase when the same tag gives other archives than before: the ledger is then ignored.
-FORMAT = 2
+FORMAT = 3
 #: Tags and versions per task of a worker. Fewer versions than this are packaged in this process.
 _TAGS, _VERSIONS = 64, 16
 #: Tags that are shown as examples of those there are.
@@ -548,11 +548,12 @@ def regenerate(
         jobs=jobs,
         plan=plan,
     )
-    return run.run(_fitting_tags(repo, settings), again=again)
+    where = without_login(source) if source else str(config.root)
+    return run.run(_fitting_tags(repo, settings, where), again=again)
 
 
-def _fitting_tags(repo: Tagged, settings: Settings) -> list[Tag]:
-    """The tags that are meant. Raises UsageError when there are none."""
+def _fitting_tags(repo: Tagged, settings: Settings, where: str) -> list[Tag]:
+    """The tags that are meant. Raises UsageError when there are none. where: the source, in it."""
     names = TagPattern(settings.tags)
     tags = list(repo.tags(names.glob).values())
     if settings.charts:
@@ -569,7 +570,7 @@ def _fitting_tags(repo: Tagged, settings: Settings) -> list[Tag]:
         if other_tags
         else "the source has no tags here"
     )
-    raise UsageError(problem, where=str(repo.revisions.root), advice=f"{advice}; correct --tags")
+    raise UsageError(problem, where=where, advice=f"{advice}; correct --tags")
 
 
 def _with_text(repo: Tagged, tag: Tag) -> Tag:

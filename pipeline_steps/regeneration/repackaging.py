@@ -33,6 +33,7 @@ from pipeline_steps.regeneration.tag_versions import (
 from pipeline_steps.repositories.fetch import fetcher
 from pipeline_steps.sources.source import Entry, Tag
 from pipeline_steps.sources.tree import StoredTree, is_pipeline_output, walk_files
+from pipeline_steps.toolbox import http
 from pipeline_steps.toolbox.errors import (
     AccessRefused,
     ConfigurationError,
@@ -294,7 +295,9 @@ class Repackager:
 def without_repeated_failures(
     fetch: Callable[[MissingArchive], bytes],
 ) -> Callable[[MissingArchive], bytes]:
-    """`fetch`, but a host that does not answer is not asked again, nor a repository that refuses."""
+    """`fetch`, but a host that does not answer is not asked again, nor a repository that refuses.
+    A repository may name other hosts for its archives.
+    """
     failures: dict[str, PipelineError] = {}
 
     def fetch_once(dependency: MissingArchive) -> bytes:
@@ -304,14 +307,13 @@ def without_repeated_failures(
             repository = f"{repository.rstrip('/')}/{dependency.name}"
         for place in (host, repository):
             if place in failures:
-                failure = failures[place].fresh()
-                failure.where = repository
-                raise failure
+                raise http.asked_before(failures[place], repository)
         try:
-            return fetch(dependency)
+            with http.failing_hosts_asked_once(failures):
+                return fetch(dependency)
         except (Unreachable, Temporary) as error:
             # One time-out for a host that is gone, not one for each of hundreds of versions.
-            failures[host] = error.fresh()
+            failures.setdefault(urlsplit(error.where).netloc or host, error.fresh())
             raise
         except AccessRefused as error:
             failures[repository] = error.fresh()

@@ -119,9 +119,14 @@ class TagReader:
             if any(isinstance(item, Version) for item in near):
                 yield from near
                 return
-        places = self._charts.places(root)
+        places, linked = self._charts.places_and_linked(root)
         named_versions = self._named(tag, root, self._selected(places))
-        yield from named_versions or self._no_chart(tag, root, places)
+        named_links = [
+            self._linked(tag, link, place)
+            for link, place in self._selected(linked).items()
+            if fill_name_template(self._names.template, *self._charts.names(place)) == tag.name
+        ]
+        yield from [*named_versions, *named_links] or self._no_chart(tag, root, places)
 
     def _selected(self, places: Mapping[str, Place]) -> Mapping[str, Place]:
         """Those of the charts that were asked for."""
@@ -139,7 +144,7 @@ class TagReader:
 
     def _every_chart(self, tag: Tag, root: str) -> Iterator[Version | Unpackageable]:
         """Every chart there is at a tag that names none in particular."""
-        places = self._charts.places(root)
+        places, linked = self._charts.places_and_linked(root)
         readable = []
         for place in self._selected(places).values():
             try:
@@ -149,7 +154,9 @@ class TagReader:
             else:
                 readable.append(place)
         yield from self._versions(tag, root, readable)
-        if not places:
+        for link, place in self._selected(linked).items():
+            yield self._linked(tag, link, place)
+        if not places and not linked:
             yield from self._no_chart(tag, root, places)
 
     def _named(
@@ -178,6 +185,14 @@ class TagReader:
         """Whether a tag may be about a chart whose Chart.yaml does not say its name or version."""
         loose = self._names.parse_loosely(tag.name)
         return loose is not None and loose[0] in ("", self._chart_name(place))
+
+    def _linked(self, tag: Tag, link: str, place: Place) -> Unpackageable:
+        """A chart that a pattern fits by way of a link alone, which a checkout passes over, too."""
+        reason = (
+            f"{link} is a symbolic link, which --charts does not follow: the chart is "
+            f"{place.folder}, give a pattern that fits it"
+        )
+        return self._refused(tag, place, reason)
 
     def _refused(self, tag: Tag, place: Place, reason: str) -> Unpackageable:
         name, version = self._chart_name(place), self._charts.names(place)[1]

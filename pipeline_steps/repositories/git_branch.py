@@ -325,7 +325,7 @@ class GitBranch:
                 raise Temporary(
                     f"the branch was changed meanwhile ({refused[1]})", where=self.where
                 )
-            if refused:
+            if refused and "unpack" not in refused[1]:
                 advice = "check what this account may push, and the rules of the branch"
                 raise AccessRefused(
                     f"the server refuses the push: {pushed.tail(6)}",

@@ -474,5 +474,7 @@ def mirror(url: str, cache: Path, _hosts: Mapping[str, Host]) -> Git:
         arguments = (*_MIRRORED, "--", url, "+refs/tags/*:refs/tags/*")
         fetched = program.call(repository, "fetch", *arguments, remote=True, timeout=program.WHOLE)
         if not fetched.ok:
-            raise program.failure(repository, fetched)
+            error = program.failure(repository, fetched)
+            error.where = without_login(url)
+            raise error
     return Git(repository)

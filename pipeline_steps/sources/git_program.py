@@ -67,6 +67,21 @@ _FAILURES: tuple[tuple[str, type[MachineError | Temporary], str], ...] = (
         "the server's login shell writes text of its own: make it silent where no terminal asks",
     ),
     (
+        # Before those of a broken connection, with which a server ends that cannot read its own
+        # files. "possible repository corruption" alone it also says where its process was killed.
+        r"bad ((tree|commit|blob|tag) )?object|missing blob|unable to read (tree|[0-9a-f]{40})"
+        r"|object file \S+ is empty|(?<!possible repository )corrupt",
+        MachineError,
+        "the repository is damaged, the server's where git says so: git fsck in it names the "
+        "objects to restore from another clone",
+    ),
+    (
+        r"remote unpack failed|unpacker error|fsck error",
+        MachineError,
+        "one side refuses the objects or cannot store them: see its words, its disk and rights, "
+        "and fsckObjects in its configuration",
+    ),
+    (
         r"timed out|Connection reset|early EOF|remote end hung up|returned error: (429|5\d\d)"
         r"|expected flush|unexpected disconnect|protocol error|Connection( to \S+)? closed|Broken pipe"
         r"|\A(Cloning into .*\n|warning: .*\n)*fatal: Could not read from remote repository",
@@ -88,11 +103,6 @@ _FAILURES: tuple[tuple[str, type[MachineError | Temporary], str], ...] = (
         r"index\.lock|cannot lock ref|Unable to create .*\.lock|Another git process",
         Temporary,
         "another git runs there: run again, or remove the lock file where there is none",
-    ),
-    (
-        r"bad object|missing blob|unable to read tree|corrupt",
-        MachineError,
-        "the repository is damaged: git fsck",
     ),
 )
 

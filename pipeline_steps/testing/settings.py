@@ -15,7 +15,13 @@ import msgspec
 from pipeline_steps.auth.hosts import pulled
 from pipeline_steps.auth.reference import Reference
 from pipeline_steps.building.production_images import production_image_names
-from pipeline_steps.config.language import TEST_DEFAULTS, ChartTests, Config, merge_tests
+from pipeline_steps.config.language import (
+    TEST_DEFAULTS,
+    ChartTests,
+    Config,
+    merge_tests,
+    require_cluster,
+)
 from pipeline_steps.state.record import make_key
 from pipeline_steps.testing import helm_arguments
 from pipeline_steps.testing import scenario as scenario_rules
@@ -136,15 +142,8 @@ def cluster_names(
     Raises UsageError when there is none, or several to choose from: there is no default cluster.
     """
     names = (cluster,) if cluster else settings.clusters or tuple(config.clusters)
-    configured = ", ".join(sorted(config.clusters)) or "none"
     for name in names:
-        if name not in config.clusters:
-            raise UsageError(
-                f"there is no cluster {name} in the configuration (there are: {configured})",
-                advice="add it to `clusters` in pipeline.yaml; the cluster of the sandbox comes "
-                "with "
-                '--config "$(pipeline-steps sandbox up)"',
-            )
+        require_cluster(config, name)
     if not names:
         raise UsageError(
             f"there is no cluster to test {chart.name} on",
@@ -154,7 +153,7 @@ def cluster_names(
     # Guessing would test on whichever is named first, and a release might need another.
     if len(names) > 1 and not cluster and not settings.clusters:
         raise UsageError(
-            f"several clusters are configured ({configured})",
+            f"several clusters are configured ({', '.join(sorted(names))})",
             advice="name one with --cluster, or those that count with tests.clusters",
         )
     return names

@@ -17,7 +17,8 @@ import os
 import re
 import socket
 import ssl
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, MutableMapping
+from contextvars import ContextVar
 from datetime import datetime, timezone
 from email.utils import parsedate_to_datetime
 from pathlib import Path
@@ -54,6 +55,40 @@ _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 _NOBODY_THERE = frozenset({errno.ECONNREFUSED, errno.EHOSTUNREACH, errno.ENETUNREACH})
 #: Control characters, and what is not in Latin-1.
 _UNSENDABLE = re.compile(r"[^\x09\x20-\x7e\x80-\xff]")
+
+
+Failures = MutableMapping[str, PipelineError]
+_failures: ContextVar[Failures | None] = ContextVar("failures", default=None)
+
+
+@contextlib.contextmanager
+def failing_hosts_asked_once(failures: Failures) -> Iterator[None]:
+    """A block in which a host that gave no answer for the budget of a whole request is not asked
+    again: each further request to it raises the same error at once. Not for threads that are
+    started in it.
+
+    failures: host and port → error. Several blocks may share them.
+    """
+    token = _failures.set(failures)
+    try:
+        yield
+    finally:
+        _failures.reset(token)
+
+
+def asked_before(failure: PipelineError, where: str) -> PipelineError:
+    """The error of a host, for another URL of it that was not asked."""
+    error = failure.fresh()
+    error.where = where
+    error.what = f"{error.what} (asked once, and not again in this run)"
+    return error
+
+
+class _AskedBefore(Exception):
+    """Passes the retries by."""
+
+    def __init__(self, error: PipelineError) -> None:
+        self.error = error
 
 
 class Response(NamedTuple):
@@ -182,13 +217,25 @@ class Client:
         repeatable = method in IDEMPOTENT if idempotent is None else idempotent
         request = _Request(method, url, headers or {}, body, sink, cap)
         work = functools.partial(self._follow, request)
-        return retry.call(work, budget=budget if repeatable else 0)
+        try:
+            return retry.call(work, budget=budget if repeatable else 0)
+        except _AskedBefore as known:
+            raise known.error from None
+        except (Unreachable, Temporary) as error:
+            failures = _failures.get()
+            if failures is not None:
+                failures[urlsplit(error.where).netloc] = error.fresh()
+            raise
 
     def _follow(self, request: _Request) -> Response:
         """The answer at the end of all redirects. Raises the error of an answer that is worth a
         retry.
         """
+        failures = _failures.get() or {}
         for _ in range(6):
+            where = safe_url(request.url)
+            if failure := failures.get(urlsplit(where).netloc):
+                raise _AskedBefore(asked_before(failure, where))
             answer = self._exchange(request)
             target = answer.headers.get("location")
             redirected = answer.status in _REDIRECTS and request.method in ("GET", "HEAD")

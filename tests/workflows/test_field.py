@@ -180,6 +180,28 @@ def chart_elsewhere(field: Field, tags: str, tag: str) -> Sequence[str]:
     return field.regenerate(tags)
 
 
+def linked_charts(field: Field, tags: str, *words: str) -> Sequence[str]:
+    """A link to a chart that no pattern fits, one to a chart that a pattern fits, one to a folder
+    of charts, and links that lead nowhere.
+    """
+    field.chart("web", "1.0.0")
+    field.chart("far", "1.0.0", folder="elsewhere")
+    field.chart("deep", "1.0.0", folder="more/of/them")
+    for link, target in (
+        ("charts/far", "../elsewhere/far"),
+        ("charts/latest", "web"),
+        ("stable", "more/./of"),
+        ("charts/circle", "circle"),
+        ("charts/outside", "../../.."),
+        ("charts/etc", "/etc"),
+        ("charts/gone", "../gone"),
+        ("charts/README", "web/Chart.yaml"),
+    ):
+        field.repo.link(link, target)
+    field.tag("v1.0.0")
+    return [*field.regenerate(tags, "--charts", "stable/*/*"), *words]
+
+
 def folder_of_another_name(field: Field) -> Sequence[str]:
     field.text("web", chart("frontend", "1.0.0"))
     field.tag("web-1.0.0", "frontend-1.0.0")
@@ -236,6 +258,17 @@ def no_folder(field: Field) -> Sequence[str]:
     return field.regenerate("v*", charts="chart/*")
 
 
+def damaged_source(field: Field, file: str) -> Sequence[str]:
+    """A repository that has lost an object; it is fetched, as from a server."""
+    one_chart(field)
+    identity = field.repo.git("rev-parse", f"HEAD:{file}")
+    (field.repo.root / f".git/objects/{identity[:2]}/{identity[2:]}").unlink()
+    if not file:
+        return ["audit", f"git+{field.repo.root.as_uri()}#main"]
+    words = field.regenerate("{name}-{version}")
+    return [word.replace(str(field.repo.root), field.repo.root.as_uri(), 1) for word in words]
+
+
 def unknown_chart(field: Field) -> Sequence[str]:
     one_chart(field)
     return field.regenerate("{name}-{version}", "--chart", "wbe")
@@ -258,6 +291,20 @@ def dead_host(field: Field) -> Sequence[str]:
     field.chart("web", "1.0.0")
     field.tag("v1.0.0")
     return field.regenerate("v*")
+
+
+def dead_host_of_archives(field: Field) -> Sequence[str]:
+    """Dependencies of one repository, of which one has its archives on a host that is gone."""
+    gone, there = packed("gone", "1.0.0"), packed("there", "1.0.0")
+    field.old(there, entries=f"  gone:\n{entry(gone, 'http://127.0.0.1:9/gone-1.0.0.tgz')}"
+              f"  there:\n{entry(there)}")  # fmt: skip
+    url = field.serve("old")
+    field.chart("api", "1.0.0", more=own_url("gone", url))
+    field.chart("web", "1.0.0", more=own_url("there", url))
+    field.tag("v1.0.0")
+    field.chart("api", "1.1.0", more=own_url("gone", url))
+    field.tag("v1.1.0")
+    return field.regenerate("v*", "--jobs", "1")
 
 
 def own_url(name: str, of: str = "http://127.0.0.1:9/charts/") -> str:
@@ -288,6 +335,22 @@ def dependency_that_is_there(field: Field) -> Sequence[str]:
     field.chart("web", "1.0.0", more=own_url("base", url))
     field.tag("web-1.0.0")
     return field.regenerate("{name}-{version}", "--served-at", url)
+
+
+# -- names that are mistyped ----------------------------------------------------------------------
+
+
+def untested(field: Field, *words: str) -> Sequence[str]:
+    """A checkout with a chart that needs no cluster, and a cluster."""
+    field.chart("web", "1.0.0")
+    field.repo.put(
+        "pipeline.yaml",
+        "charts: [{path: charts/*, tests: {none: a library}}]\nclusters: {here: {kubeconfig: k}}\n"
+        f"channels: {{snapshot: {{charts: '{field.out.as_uri()}'}}}}\n",
+    )
+    field.repo.commit()
+    field.folder = field.repo.root
+    return words
 
 
 # -- repositories that are not there, or have lost their index ------------------------------------
@@ -575,6 +638,18 @@ CASES = [
         4,
         ("no repository here has a version of wbe",),
     ),
+    *(
+        Case(
+            f"a cluster that is not configured and not needed, {words}",
+            functools.partial(lambda field, words: untested(field, *words.split()), words=words),
+            2,
+            ("there is no cluster nope in the configuration (there are: here)",),
+        )
+        for words in (
+            "integration_test --cluster nope",
+            "run check --cluster nope --channels configured",
+        )
+    ),
     Case("run what does not exist", lambda field: ["run", "privat"], 2, ("privat is no workflow",)),
     Case("audit a chart that is not there", audit_unknown_chart, 4, ("missing file: wbe",)),
     Case(
@@ -739,6 +814,29 @@ CASES = [
         ("web 1.0.0 (web-1.0.0): other/web/Chart.yaml is there, and no pattern", "1 failed"),
         ("app-1.0.0.tgz",),
     ),
+    *(
+        Case(
+            f"charts that are there by a link, {tags}",
+            functools.partial(linked_charts, tags=tags),
+            8,
+            (
+                "far 1.0.0 (v1.0.0): charts/far is a symbolic link, which --charts does not follow:"
+                " the chart is elsewhere/far, give a pattern that fits it",
+                "deep 1.0.0 (v1.0.0): stable/them/deep is a symbolic link",
+                "1 published",
+                "2 failed",
+            ),
+            ("web-1.0.0.tgz",),
+        )
+        for tags in ("v*", "v{version}")
+    ),
+    Case(
+        "another chart is there by a link",
+        lambda field: linked_charts(field, "v*", "--chart", "web"),
+        0,
+        ("1 published",),
+        ("web-1.0.0.tgz",),
+    ),
     Case(
         "two patterns of tags",
         lambda field: [*field.regenerate("v{version}"), "--tags", "{name}-{version}"],
@@ -785,6 +883,15 @@ CASES = [
         no_folder,
         8,
         ("v1.0.0: there is no chart but charts/web", "none of 1 fitting tags stands for a chart"),
+    ),
+    *(
+        Case(
+            f"a server whose repository has lost {file or 'the top folder'}",
+            functools.partial(damaged_source, file=file),
+            7,
+            ("source", " failed with exit code 128", "the repository is damaged, the server's"),
+        )
+        for file in ("charts/web/Chart.yaml", "")
     ),
     Case("a chart that nobody has", unknown_chart, 2, ("no tag fits", "with the chart wbe")),
     Case(
@@ -838,6 +945,18 @@ CASES = [
         0,
         ("1 published",),
         ("base-1.0.0.tgz", "web-1.0.0.tgz"),
+    ),
+    Case(
+        "a repository with archives on a dead host, which is asked once",
+        dead_host_of_archives,
+        8,
+        (
+            "api 1.0.0 (v1.0.0): http://127.0.0.1:9/gone-1.0.0.tgz: the server does not answer",
+            "api 1.1.0 (v1.1.0): http://127.0.0.1:9/gone-1.0.0.tgz: the server does not answer: "
+            "Connection refused (asked once, and not again in this run)",
+            "2 failed",
+        ),
+        ("web-1.0.0.tgz",),
     ),
     Case(
         "a dead host",
