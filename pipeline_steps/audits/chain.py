@@ -26,8 +26,9 @@ from pipeline_steps.charts.version import from_tag, parse
 from pipeline_steps.config.language import Config
 from pipeline_steps.oci.completeness import find_stored, missing_digests
 from pipeline_steps.oci.registry import connect
-from pipeline_steps.repositories.kinds import open_repository_of
+from pipeline_steps.repositories.kinds import find_named, open_repository_of
 from pipeline_steps.repositories.oci import OciRepository
+from pipeline_steps.repositories.repository import Repository
 from pipeline_steps.state.record import Record
 from pipeline_steps.state.state import State
 from pipeline_steps.state.union import superseded
@@ -40,6 +41,10 @@ ADVICE = (
     "file:///folder/name-1.2.3.tgz"
 )
 _NOT_THERE = "correct the reference, or restore the chart"
+_NOT_NAMED = "the chart is not there, or the index of its repository does not name it"
+_PUBLISH_AGAIN = (
+    "correct the reference, or run promote of its tag again: it publishes the same bytes"
+)
 _OTHER_DIGEST = "see who replaced it, or correct the digest in the reference"
 
 
@@ -87,8 +92,23 @@ def fetch(reference: str, config: Config) -> PublishedChart:
                 where=str(path),
                 advice="give the file to this account, or run as the one that owns it",
             ) from error
-        return _published_chart(tgz, place, digest)
+        chart = _published_chart(tgz, place, digest)
+        repository = open_repository_of(place, channels.repository_urls(config), config.hosts)
+        if repository:
+            _require_named(repository, chart, place)
+        return chart
     return _fetch_from_repository(place, digest, config)
+
+
+def _require_named(repository: Repository, chart: PublishedChart, place: str) -> None:
+    """Raises EvidenceError unless the index of a folder names this very archive."""
+    archive = chart.archive
+    named = find_named(repository, archive.name, archive.version)
+    if named is None:
+        raise EvidenceError(_NOT_NAMED, where=place, advice=_PUBLISH_AGAIN)
+    if named.archive_digest != archive.digest:
+        problem = f"the index of the repository names {named.reference} for this version"
+        raise EvidenceError(problem, where=place, advice="see who replaced it")
 
 
 def _fetch_from_registry(reference: str, config: Config) -> PublishedChart:
@@ -133,10 +153,10 @@ def _fetch_from_repository(place: str, digest: str, config: Config) -> Published
             advice=ADVICE,
         )
     for name, version in _possible_versions(place):
-        published = repository.find(name, version)
+        published = find_named(repository, name, version)
         if published is not None:
             return _published_chart(published.archive.tgz, place, digest)
-    raise EvidenceError("the chart is not there", where=place, advice=_NOT_THERE)
+    raise EvidenceError(_NOT_NAMED, where=place, advice=_PUBLISH_AGAIN)
 
 
 def _possible_versions(place: str) -> Iterator[tuple[str, str]]:

@@ -15,22 +15,24 @@ from pipeline_steps.auth.hosts import Host
 from pipeline_steps.auth.reference import Reference
 from pipeline_steps.oci.completeness import find_stored
 from pipeline_steps.oci.registry import connect
-from pipeline_steps.repositories.kinds import open_repository_of
+from pipeline_steps.repositories.kinds import find_named, open_repository_of
 from pipeline_steps.repositories.repository import ArchiveGone
 from pipeline_steps.sources.source import Tag
 from pipeline_steps.state.record import Record
 from pipeline_steps.state.state import State
 from pipeline_steps.state.union import resolve, superseded
-from pipeline_steps.toolbox.errors import EvidenceError, PipelineError
+from pipeline_steps.toolbox.errors import EvidenceError, MachineError, PipelineError
 from pipeline_steps.toolbox.files import sha256
 
 
 class Finding(NamedTuple):
     """verdict: "holds", "changed" (both digests in `what`), "gone", "unresolved", "truncated",
-    "contradictory", "cannot be reached"."""
+    "contradictory", "cannot be reached" (with the error why), "not asked" (a repository that is not
+    configured)."""
 
     verdict: str
     what: str
+    error: PipelineError | None = None
 
 
 def verify_records(
@@ -66,6 +68,9 @@ def verify_records(
             continue
         for name, digest in record.evidence.items():
             yield _verify_evidence(state, name, digest, f"{_title(record)} evidence {name}")
+        # It publishes nothing: what it read is an output of the step that did.
+        if record.step == "verify":
+            continue
         for name, value in record.outputs.items():
             title = f"{_title(record)} {name} {value}"
             if "@sha256:" in value:
@@ -74,6 +79,10 @@ def verify_records(
                 )
             elif record.step == "tag_release" and name == "tag" and tags is not None:
                 yield _verify_tag(value, title, tags)
+
+
+def _not_reached(title: str, error: PipelineError) -> Finding:
+    return Finding("cannot be reached", f"{title}: {error}", error)
 
 
 def _title(record: Record) -> str:
@@ -120,7 +129,7 @@ def _verify_output(
         image = Reference.parse(value.removeprefix("oci://"))
         stored = find_stored(connect(image, hosts), image)
     except PipelineError as error:
-        return Finding("cannot be reached", f"{title}: {error}")
+        return _not_reached(title, error)
     if stored.lost:
         lost = (
             "" if stored.lost == [digest] else f": the registry has lost {', '.join(stored.lost)}"
@@ -150,16 +159,14 @@ def _verify_chart(
             if finding.verdict != "holds" or repository is None:
                 return finding
         if repository is None:
-            return Finding(
-                "cannot be reached", f"{title}: it is in no repository that is configured now"
-            )
-        published = repository.find(record.subject, str(record.parameters["version"]))
+            return Finding("not asked", f"{title}: it is in no repository that is configured now")
+        published = find_named(repository, record.subject, str(record.parameters.get("version")))
     except ArchiveGone as error:
         return Finding("gone", f"{title}: {error}")
     except EvidenceError as error:
         return Finding("changed", f"{title}: {error}")
     except PipelineError as error:
-        return Finding("cannot be reached", f"{title}: {error}")
+        return _not_reached(title, error)
     if published is None:
         return Finding("gone", f"{title}: the repository does not name it")
     return (
@@ -179,7 +186,7 @@ def _verify_evidence(state: State, name: str, digest: str, title: str) -> Findin
     except EvidenceError as error:
         return Finding("changed", f"{title}: {error}")
     except PipelineError as error:
-        return Finding("cannot be reached", f"{title}: {error}")
+        return _not_reached(title, error)
     if data is None:
         return finding
     actual = sha256(data)
@@ -196,7 +203,9 @@ def _verify_file(path: Path, digest: str, title: str) -> Finding:
     except FileNotFoundError:
         return Finding("gone", title)
     except OSError as error:
-        return Finding("cannot be reached", f"{title}: {error.strerror}")
+        advice = "give the file to this account, or run as the one that owns it"
+        problem = f"the file cannot be read: {error.strerror}"
+        return _not_reached(title, MachineError(problem, where=str(path), advice=advice))
     return (
         Finding("holds", title)
         if actual == digest

@@ -55,6 +55,7 @@ from pipeline_steps.toolbox.errors import (
     EvidenceError,
     PipelineError,
     UsageError,
+    worst,
 )
 from pipeline_steps.toolbox.redact import printable
 from pipeline_steps.workspace.checkout import open_checkout
@@ -266,7 +267,8 @@ def join(state: State, words: list[str], _arguments: Namespace) -> int:
 def verify(state: State, _words: list[str], arguments: Namespace) -> int:
     """Check ids, uses, contradictions, tags and every reachable output, with the layers of images.
 
-    Prints a line for each that does not hold, and the number of each verdict.
+    Prints a line for each that does not hold, and the number of each verdict. Raises EvidenceError
+    for what does not hold, else the worst error of what cannot be reached.
 
     What nobody can detect: a forger who recomputes ids
     (docs/explanation/trust.md#what-is-not-claimed).
@@ -278,8 +280,10 @@ def verify(state: State, _words: list[str], arguments: Namespace) -> int:
     )
     charts = [url for urls in channels for url in as_tuple(urls) if url]
     counts: dict[str, int] = {}
+    errors: list[PipelineError] = []
     for finding in verify_records(state, hosts, charts, _tags(config) if config else None):
         counts[finding.verdict] = counts.get(finding.verdict, 0) + 1
+        errors += [finding.error] if finding.error else []
         if finding.verdict != "holds":
             print(printable(f"{finding.verdict}: {finding.what}", lines=False))
     print(
@@ -290,6 +294,11 @@ def verify(state: State, _words: list[str], arguments: Namespace) -> int:
         raise EvidenceError(
             "the state has faults", where=str(state.folder), advice="see the lines above"
         )
+    code = worst([error.exit_code for error in errors])
+    # What cannot be read is not taken for whole.
+    for error in errors:
+        if error.exit_code == code:
+            raise error.fresh()
     return 0
 
 

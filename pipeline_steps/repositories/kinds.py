@@ -14,7 +14,7 @@ from pipeline_steps.repositories.git_pages import BRANCH, GitPagesRepository
 from pipeline_steps.repositories.github_releases import SCHEME, GithubReleasesRepository
 from pipeline_steps.repositories.https import HttpsRepository
 from pipeline_steps.repositories.oci import OciRepository
-from pipeline_steps.repositories.repository import Repository, Writable
+from pipeline_steps.repositories.repository import Indexed, Published, Repository, Writable
 from pipeline_steps.toolbox.errors import ConfigurationError
 
 _Hosts = Mapping[str, Host]
@@ -81,6 +81,16 @@ def open_repository_of(reference: str, urls: Iterable[str], hosts: _Hosts) -> Re
     # The longest, as one repository may lie below another (oci://host/charts and
     # oci://host/charts/dev).
     return repository_of_prefix[max(prefixes, key=len)] if prefixes else None
+
+
+def find_named(repository: Repository, name: str, version: str) -> Published | None:
+    """A version as `Repository.find` has it, None also where only the storage has it and the index
+    does not name it: helm then finds no such version.
+    """
+    published = repository.find(name, version)
+    if published and isinstance(repository, Indexed) and version not in repository.versions(name):
+        return None
+    return published
 
 
 def place_of(url: str) -> tuple[object, ...]:

@@ -88,6 +88,12 @@ def test_a_rolled_back_chartmuseum_is_noticed(line: Line, tmp_path: Path) -> Non
         (tmp_path / "common-1.0.0.tgz").unlink()
     assert "already done" in line.ok("promote").stderr
     assert "holds" in line.ok("state", "verify").stdout
+    line.museum.login = ("ci", "changed")
+    completed = line.run("state", "verify")
+    assert completed.returncode == 7 and "cannot be reached: promote of" in completed.stdout, (
+        "what cannot be read is not taken for whole"
+    )
+    line.museum.login = ("ci", "secret")
 
     line.museum.files, line.museum.index = before_promote
     completed = line.run("state", "verify")

@@ -6,23 +6,29 @@ import contextlib
 import json
 import shutil
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 import pytest
+import yaml
 
 from pipeline_steps.audits import chain
+from pipeline_steps.audits.state_records import verify_records
 from pipeline_steps.charts import archive
 from pipeline_steps.charts.rewrite import rewrite
 from pipeline_steps.config.config_file import load
-from pipeline_steps.config.language import Config
+from pipeline_steps.config.language import Channels, Config, ProductionChannel
 from pipeline_steps.oci.registry import Registry
 from pipeline_steps.repositories.kinds import open_repository, open_writable
 from pipeline_steps.state.record import encode
 from pipeline_steps.state.state import State
 from pipeline_steps.toolbox.errors import EvidenceError, UsageError
+from pipeline_steps.toolbox.files import sha256
+from tests.support.chartmuseum import chartmuseum
 from tests.support.charts import files, packed
+from tests.support.gits import Repo, bare
 from tests.support.images import push_base
 from tests.support.records import Story
 from tests.support.registries import registry
@@ -63,6 +69,8 @@ def test_verify_of_a_released_chart_holds_for_every_link(released: Line, chart: 
     ):
         assert words in completed.stdout
     assert "test " in completed.stdout and "check " in completed.stdout
+    # What verify read it did not publish.
+    assert released.ok("state", "verify").stdout.endswith(" holds\n")
 
 
 def test_verify_works_with_the_evidence_store_alone(
@@ -254,6 +262,160 @@ def test_a_chart_in_a_repository_of_pipeline_yaml_is_found(
         ):
             with pytest.raises(EvidenceError):
                 chain.fetch(wrong, config)
+
+
+class Files(NamedTuple):
+    """A repository with one chart, common 1.0.0. entries: of its index, written whole."""
+
+    url: str
+    entries: Callable[[], dict[str, Any]]
+    write_entries: Callable[[dict[str, Any]], object]
+    archive: Callable[[], bytes]
+    write_archive: Callable[[bytes | None], object]
+
+
+def _in_folder(url: str, folder: Path, written: Callable[[], object]) -> Files:
+    index, archive_path = folder / "index.yaml", folder / "common-1.0.0.tgz"
+
+    def write(path: Path, data: bytes | None) -> None:
+        path.unlink() if data is None else path.write_bytes(data)
+        written()
+
+    return Files(
+        url,
+        lambda: dict(yaml.safe_load(index.read_text())["entries"]),
+        lambda entries: write(
+            index, yaml.safe_dump({"apiVersion": "v1", "entries": entries}).encode()
+        ),
+        archive_path.read_bytes,
+        partial(write, archive_path),
+    )
+
+
+@contextlib.contextmanager
+def folder_files(folder: Path, made: archive.Archive) -> Iterator[Files]:
+    open_writable((folder / "charts").as_uri(), {}).publish(made)
+    yield _in_folder((folder / "charts").as_uri(), folder / "charts", lambda: None)
+
+
+@contextlib.contextmanager
+def web_files(folder: Path, made: archive.Archive) -> Iterator[Files]:
+    with folder_files(folder, made), served(folder / "charts") as url:
+        yield _in_folder(url, folder / "charts", lambda: None)
+
+
+@contextlib.contextmanager
+def branch_files(folder: Path, made: archive.Archive) -> Iterator[Files]:
+    pages = bare(folder / "pages.git")
+    url = f"git+{pages.as_uri()}#gh-pages"
+    open_writable(url, {}).publish(made)
+    clone = Repo(folder / "clone", folder / "gitconfig", clone=str(pages))
+    clone.git("checkout", "-q", "gh-pages")
+
+    def push() -> None:
+        clone.commit()
+        clone.git("push", "-q", "origin", "gh-pages")
+
+    yield _in_folder(url, clone.root, push)
+
+
+@contextlib.contextmanager
+def museum_files(_folder: Path, made: archive.Archive) -> Iterator[Files]:
+    name = "common-1.0.0.tgz"
+    with chartmuseum() as museum:
+
+        def write_index(entries: dict[str, Any]) -> None:
+            museum.index.clear()
+            museum.index.update((name, entry) for entry in entries.get("common", []))
+
+        def write_archive(data: bytes | None) -> None:
+            museum.files[name] = data or b""
+            if data is None:
+                del museum.files[name]
+
+        def index() -> dict[str, Any]:
+            return {"common": list(museum.index.values())}
+
+        open_writable(museum.url, {}).publish(made)
+        yield Files(museum.url, index, write_index, lambda: museum.files[name], write_archive)
+
+
+REPOSITORIES = {
+    "folder": folder_files,
+    "git": branch_files,
+    "https": web_files,
+    "chartmuseum": museum_files,
+}
+
+
+def without_entry(there: Files) -> None:
+    there.write_entries({})
+
+
+def other_digest(there: Files) -> None:
+    entry = there.entries()["common"][0]
+    there.write_entries({"common": [{**entry, "digest": "0" * 64}]})
+
+
+def without_archive(there: Files) -> None:
+    there.write_archive(None)
+
+
+def other_archive(there: Files) -> None:
+    files = archive.unpack(there.archive())
+    there.write_archive(archive.pack({**files, "more.txt": b"x"}).tgz)
+
+
+def other_archive_and_digest(there: Files) -> None:
+    other_archive(there)
+    entry = there.entries()["common"][0]
+    digest = sha256(there.archive()).removeprefix("sha256:")
+    there.write_entries({"common": [{**entry, "digest": digest}]})
+
+
+def turned_bit(there: Files) -> None:
+    tgz = there.archive()
+    there.write_archive(tgz[:50] + bytes([tgz[50] ^ 1]) + tgz[51:])
+
+
+DAMAGES: dict[Callable[[Files], None], tuple[str, str]] = {
+    without_entry: ("gone", "does not name it"),
+    other_digest: ("changed", "the index says sha256:0000"),
+    without_archive: ("gone", "missing|not there|no such file"),
+    other_archive: ("changed", "the archive has the digest sha256:"),
+    other_archive_and_digest: ("changed", "the archive has the digest sha256:"),
+    turned_bit: ("changed", "the archive has the digest sha256:"),
+}
+
+
+@pytest.mark.parametrize("kind", REPOSITORIES)
+def test_each_damage_of_a_repository_is_named(released: Line, kind: str, tmp_path: Path) -> None:
+    """By `state verify`, and by `verify` of the chart: index entry and archive of each kind."""
+    made = archive.open_archive((released.folder / "charts/common-1.0.0.tgz").read_bytes())
+    with REPOSITORIES[kind](tmp_path, made) as there:
+        config = Config(
+            charts=(),
+            root=tmp_path,
+            channels=Channels(production=ProductionChannel(charts=there.url)),
+        )
+        published = open_repository(there.url, {}).find("common", "1.0.0")
+        assert published is not None
+        state = State(tmp_path / "state.jsonl")
+        outputs = {"chart": published.reference, "tar": published.tar_digest}
+        Story(state).add("promote", "common", "x", outputs=outputs, parameters={"version": "1.0.0"})
+        whole = there.entries(), there.archive()
+        for damage, (verdict, words) in DAMAGES.items():
+            assert [finding.verdict for finding in verify_records(state, {}, [there.url])] == [
+                "holds"
+            ], f"before {damage.__name__}"
+            assert chain.fetch(published.reference, config).archive.tgz == made.tgz
+            damage(there)
+            findings = [finding.verdict for finding in verify_records(state, {}, [there.url])]
+            assert findings == [verdict], damage.__name__
+            with pytest.raises(EvidenceError, match=words):
+                chain.fetch(published.reference, config)
+            there.write_entries(whole[0])
+            there.write_archive(whole[1])
 
 
 def test_verify_takes_no_account_in_a_url_for_a_digest() -> None:
