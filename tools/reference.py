@@ -278,6 +278,10 @@ records says. `PIPELINE_STEPS_REVIEW`, `PIPELINE_STEPS_TARGET` and `PIPELINE_STE
 the branch that it goes to and its newest revision, where the CI knows nothing of it
 ([how-to](../how-to/launchpad.md)).
 
+A variable of these that is set and empty is as one that is not set: CI systems set it so for a
+parameter without a value. `PIPELINE_STEPS_CONFIG` may name several files, with `:` between them as in
+PATH; an empty name among them is refused.
+
 ## What programs get
 
 helm, git, docker and the like are started without a shell, by absolute entries of PATH only, and

@@ -4,6 +4,7 @@ code.
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import NoReturn
 
@@ -14,7 +15,13 @@ from pipeline_steps.cli.step import Outcome, Step, StepFunction, call_step, repo
 from pipeline_steps.config.config_file import load
 from pipeline_steps.config.language import Config
 from pipeline_steps.state.state import State
-from pipeline_steps.toolbox.errors import ChartFailed, Interrupted, UsageError, worst
+from pipeline_steps.toolbox.errors import (
+    ChartFailed,
+    ConfigurationError,
+    Interrupted,
+    UsageError,
+    worst,
+)
 from tests.support.gits import Repo
 
 tried: list[str] = []
@@ -72,6 +79,19 @@ def test_a_signal_stops_all_charts(repo: Repo) -> None:
     with pytest.raises(Interrupted):
         called(stopped, repo)
     assert tried == ["a"]
+
+
+def test_a_variable_that_is_empty_is_as_one_that_is_not_set(repo: Repo) -> None:
+    empty = dict.fromkeys((each.variable for each in options.COMMON if each.variable), "")
+    assert options.parse("x", "", options.COMMON, [], empty) == (
+        options.parse("x", "", options.COMMON, [], {})
+    )
+    environ = {"PIPELINE_STEPS_SITE": ""}
+    assert load((), environ=environ, start=repo.root) == load((), environ={}, start=repo.root)
+    several = {"PIPELINE_STEPS_CONFIG": f"{repo.root}/pipeline.yaml{os.pathsep}"}
+    files = options.parse("x", "", options.COMMON, [], several).config
+    with pytest.raises(ConfigurationError, match="this is a folder"):
+        load(files, environ={}, start=repo.root)
 
 
 @pytest.mark.parametrize("text", ["²/3", "1/²", "0/2", "3/2", "1", "1/2/3", "-1/2"])
