@@ -16,7 +16,7 @@ from pipeline_steps.auth.credentials import Login
 from pipeline_steps.toolbox import http
 from pipeline_steps.toolbox.errors import AccessRefused, MachineError
 from pipeline_steps.toolbox.proxy import is_loopback
-from pipeline_steps.toolbox.redact import register
+from pipeline_steps.toolbox.redact import beginning, register
 
 _PARAMETER = re.compile(r'([A-Za-z_]+)=(?:"((?:[^"\\]|\\.)*)"|([^\s,]+))')
 CLIENT = "pipeline-steps"
@@ -82,7 +82,7 @@ class Authorizer:
                 del self._tokens[scope]
         if self._challenge.scheme not in ("basic", "bearer"):
             raise AccessRefused(
-                f"the registry wants an unknown authentication scheme: {header!r}",
+                f"the registry wants an unknown authentication scheme: {beginning(header, 200)!r}",
                 where=self._base,
                 advice="only Basic and Bearer are supported: look at what answers there, a proxy perhaps",
             )
@@ -109,7 +109,8 @@ class Authorizer:
         try:
             realm = urljoin(f"{self._base}/", challenge.realm)
         except ValueError as error:
-            what = f"the registry names an invalid URL of its token server: {challenge.realm!a}"
+            place = beginning(challenge.realm, 200)
+            what = f"the registry names an invalid URL of its token server: {place!a}"
             advice = "correct the registry's setting auth.token.realm"
             raise AccessRefused(what, where=self._base, advice=advice) from error
         if self._base.startswith("https:") and not realm.startswith("https:"):

@@ -33,6 +33,7 @@ from pipeline_steps.toolbox.errors import (
     Unreachable,
 )
 from pipeline_steps.toolbox.late_imports import LATE_IMPORT
+from pipeline_steps.toolbox.redact import beginning
 
 if TYPE_CHECKING:
     from kubernetes.client import ApiClient, ApiException
@@ -224,7 +225,7 @@ class Api:
                 advice="name the authority that signed it in the kubeconfig",
             )
         # urllib3 puts the pool's and the connection's repr in front of what the system said.
-        reason = str(cause).rpartition(": ")[2][:300]
+        reason = beginning(str(cause).rpartition(": ")[2], 300)
         if self._answered or isinstance(cause, ReadTimeoutError):
             return Temporary(
                 f"the cluster's API server does not answer any more: {reason}", where=where
@@ -241,7 +242,7 @@ def _status_message(error: ApiException) -> str:
     try:
         return str(json_reader.decode((error.body or "").encode())["message"])
     except (ValueError, KeyError, TypeError):
-        return (error.body or str(error.reason))[:300]
+        return beginning(error.body or str(error.reason), 300)
 
 
 def _client(connection: Connection) -> ApiClient:

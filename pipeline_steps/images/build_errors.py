@@ -98,9 +98,10 @@ def build_error(message: str, output: str, *, where: str) -> PipelineError:
             where=where,
             advice="free space there, for example: docker buildx prune",
         )
-    lines = [line for line in output.splitlines() if line.strip()][-MAX_LINES:]
+    # Masked before lines are left out and indented: a secret may go on from line to line.
+    lines = [line for line in redact(output).splitlines() if line.strip()][-MAX_LINES:]
     summary = redact(message.strip())
-    last_lines = redact("\n".join(f"  {line}" for line in lines))
+    last_lines = "\n".join(f"  {line}" for line in lines)
     return ChartFailed(
         f"the build failed: {summary}\n{last_lines}"
         if last_lines

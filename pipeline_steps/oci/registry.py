@@ -27,6 +27,7 @@ from pipeline_steps.oci.manifest import MANIFESTS, OCI_INDEX, Descriptor, Manife
 from pipeline_steps.toolbox import http, json_reader, retry
 from pipeline_steps.toolbox.errors import Conflict, MachineError, PipelineError
 from pipeline_steps.toolbox.files import sha256
+from pipeline_steps.toolbox.redact import beginning
 
 log = logging.getLogger(__name__)
 
@@ -64,9 +65,10 @@ def error_message(body: bytes) -> str:
     """
     with contextlib.suppress(ValueError, AttributeError, TypeError, KeyError):
         errors = json_reader.decode(body[:_WORDS])["errors"]
-        return "; ".join(
+        messages = (
             f"{error['code']}: {error.get('message') or error.get('detail')}" for error in errors
-        )[:500]
+        )
+        return beginning("; ".join(messages), 500)
     return http.excerpt(body)
 
 

@@ -25,6 +25,7 @@ from pipeline_steps.toolbox.errors import (
     Temporary,
     Unreachable,
 )
+from pipeline_steps.toolbox.redact import beginning
 
 T = TypeVar("T")
 
@@ -192,5 +193,5 @@ def words(answer: http.Response) -> str:
     try:
         content = json_reader.decode(body)
     except ValueError:
-        return text[:500]
-    return str(content.get("error", text) if isinstance(content, dict) else text)[:500]
+        return beginning(text, 500)
+    return beginning(str(content.get("error", text) if isinstance(content, dict) else text), 500)

@@ -24,6 +24,7 @@ from pipeline_steps.toolbox.errors import (
     MachineError,
     PipelineError,
 )
+from pipeline_steps.toolbox.redact import beginning
 
 T = TypeVar("T")
 
@@ -44,7 +45,7 @@ def error_message(body: bytes) -> str:
     with contextlib.suppress(ValueError, AttributeError, TypeError, KeyError):
         content = json_reader.decode(body[: rest.ERROR_BYTES])
         detail = "; ".join(str(error) for error in content.get("errors") or [])
-        return f"{content['message']}{f' ({detail})' if detail else ''}"[:500]
+        return beginning(f"{content['message']}{f' ({detail})' if detail else ''}", 500)
     return http.excerpt(body)
 
 

@@ -27,6 +27,7 @@ from pipeline_steps.toolbox.errors import (
     PipelineError,
     Temporary,
 )
+from pipeline_steps.toolbox.redact import beginning
 
 T = TypeVar("T")
 
@@ -57,7 +58,7 @@ def error_message(body: bytes) -> str:
             for error in content.get("errors") or []
         ]
         detail = f" ({'; '.join(errors)})" if errors else ""
-        return f"{content['message']}{detail}"[:500]
+        return beginning(f"{content['message']}{detail}", 500)
     return http.excerpt(body)
 
 
@@ -206,7 +207,7 @@ class Github(rest.Client):
             forbidden = any(error.type == "FORBIDDEN" for error in content.errors or ())
             kind_of_error = AccessRefused if forbidden else MachineError
             raise kind_of_error(
-                f"GitHub refuses the query: {words[:500]}",
+                f"GitHub refuses the query: {beginning(words, 500)}",
                 where=http.safe_url(answer.url),
                 advice="give the token the right that GitHub names"
                 if forbidden

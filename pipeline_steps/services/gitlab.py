@@ -25,6 +25,7 @@ from pipeline_steps.toolbox.errors import (
     PipelineError,
     Temporary,
 )
+from pipeline_steps.toolbox.redact import beginning
 
 T = TypeVar("T")
 
@@ -47,7 +48,7 @@ def error_message(body: bytes) -> str:
         message = content.get("message") or content.get("error_description") or content["error"]
         if isinstance(message, dict):
             message = "; ".join(f"{name}: {_listed(words)}" for name, words in message.items())
-        return _listed(message)[:500]
+        return beginning(_listed(message), 500)
     return http.excerpt(body)
 
 

@@ -20,7 +20,7 @@ from pipeline_steps.clusters.kubernetes import Api, Object
 from pipeline_steps.clusters.watch import Watcher, statuses
 from pipeline_steps.toolbox import progress
 from pipeline_steps.toolbox.errors import PipelineError
-from pipeline_steps.toolbox.redact import redact
+from pipeline_steps.toolbox.redact import beginning, redact
 
 log = logging.getLogger(__name__)
 
@@ -111,8 +111,8 @@ class Waiting:
             for container in statuses(pod):
                 waiting = container.get("state", {}).get("waiting") or {}
                 if waiting:
-                    message = str(waiting.get("message") or "").partition("\n")[0][:200]
-                    reasons.append(f"{waiting.get('reason')} {message}".strip())
+                    message = str(waiting.get("message") or "").partition("\n")[0]
+                    reasons.append(f"{waiting.get('reason')} {beginning(message, 200)}".strip())
                 elif "running" in container.get("state", {}) and not container.get("ready"):
                     reasons.append("running, not ready")
             if reasons or not statuses(pod):

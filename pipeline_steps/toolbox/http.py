@@ -37,7 +37,7 @@ from pipeline_steps.toolbox.errors import (
     Unreachable,
 )
 from pipeline_steps.toolbox.proxy import proxy_for
-from pipeline_steps.toolbox.redact import redact
+from pipeline_steps.toolbox.redact import beginning, redact
 
 #: Statuses after which the same request may succeed later. Every other 4xx is final, and so is a
 #: full store (507).
@@ -49,6 +49,8 @@ TIMEOUT = 30.0
 #: Bytes an answer kept in memory may have.
 CAP = 32 * 2**20
 _BLOCK = 2**18
+#: Bytes of an error body in which its first words are looked for.
+_WORDS = 2**16
 #: Idle connections kept for each origin.
 _KEPT = 64
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
@@ -117,8 +119,8 @@ class Response(NamedTuple):
 
 
 def excerpt(body: bytes) -> str:
-    """The first words of an error body, on one line."""
-    return " ".join(body[:400].decode(errors="replace").split())[:300]
+    """The first words of an error body, on one line, without secrets."""
+    return beginning(" ".join(body[:_WORDS].decode(errors="replace").split()), 300)
 
 
 def error_for_status(
@@ -439,7 +441,7 @@ def connection_error(cause: BaseException, where: str, peer: str = "the server")
         problem = f"the connection to {peer} failed: {cause.strerror or cause}"
         return MachineError(problem, where=where, advice="check the network of this machine")
     return MachineError(
-        f"{peer} does not speak HTTP: {str(cause)[:200]}",
+        f"{peer} does not speak HTTP: {beginning(str(cause), 200)}",
         where=where,
         advice="correct host and port: something else answers there",
     )

@@ -65,9 +65,12 @@ _parameter = re.compile(
     r"[^&;#\s'\"<>)]+",
     re.IGNORECASE,
 )
-#: Ends of lines as they are or JSON-escaped, and what lies between them and blanks.
+#: Characters behind the end of a text's beginning in which a secret that begins before it ends.
+_BEHIND = 2**16
+#: Ends of lines as they are or JSON-escaped, and what lies between them and blanks. BuildKit puts the
+#: number of the step and the seconds before each line: "#7 0.123 ", in its summary "0.123 ".
 _line_end = re.compile(r"[\r\n]|\\[rn]")
-_word = re.compile(r"(?:\s|\\[rn])*((?:(?!\\[rn])\S)+)")
+_word = re.compile(r"(?:\s|\\[rn]|(?m:^(?:#\d+ )?\d+\.\d+ ))*((?:(?!\\[rn])\S)+)")
 #: What no page and no terminal shows as it is: control characters but tab and line ends, what turns
 #: the direction of the text around it, and halves of surrogate pairs, which are no text.
 _CONTROL = re.compile(
@@ -102,6 +105,16 @@ def redact(text: str) -> str:
     if _base64_forms and _line_end.search(text):
         text = _mask_wrapped(text)
     return _forms.pattern.sub(MASK, text) if _forms else text
+
+
+def beginning(text: str, most: int) -> str:
+    """The first `most` characters of `text` without secrets: of one that is cut before it is masked,
+    a part would stay.
+
+    >>> beginning("push to https://me:hunter2@registry.example.com/v2/", 24)
+    'push to https://[redacte'
+    """
+    return redact(text[: most + _BEHIND])[:most]
 
 
 class LineRedactor:

@@ -4,6 +4,7 @@ cannot do.
 
 from __future__ import annotations
 
+import base64
 import json
 import os
 import re
@@ -252,6 +253,41 @@ def test_a_broken_build_fails_with_its_last_lines(tmp_path: Path, registry: Runn
     )
     last = completed.stderr.partition("the build failed: ")[2]  # behind the progress
     assert "COPY no-such-file /" in last and len(last.splitlines()) <= 25
+
+
+#: A build step that says a secret in several forms, one of them in lines of 76 characters.
+LEAKING = """\
+FROM {base}
+RUN --mount=type=secret,id=token set -e; secret=$(busybox cat /run/secrets/token); \\
+    echo "as it is: $secret"; echo "in a URL: https://ci:$secret@git.example.com/"; \\
+    busybox printf "ci:$secret" | busybox base64; false
+"""
+
+
+def test_what_a_build_step_prints_of_a_secret_is_shown_nowhere(
+    tmp_path: Path, registry: Running
+) -> None:
+    busybox.push(registry.host, "bases/leaking", "1")
+    folder = checkout(
+        tmp_path / "w", f"{registry.host}/leaking", "{context: app, secrets: [token]}"
+    )
+    base = f"{registry.host}/bases/leaking:1"
+    write(folder, "app/Dockerfile", LEAKING.format(base=base))
+    secret = "canary-of-a-build-" + "7c20e9" * 15
+    completed = subprocess.run(
+        [sys.executable, "-m", "pipeline_steps", "build_image", "--verbose"],
+        cwd=folder, env={**os.environ, "PYTHONPATH": ROOT, "TOKEN": secret},
+        capture_output=True, text=True,
+    )  # fmt: skip
+    said = completed.stdout + completed.stderr
+    assert completed.returncode == 8, said
+    assert "as it is: [redacted]" in completed.stderr.partition("the build failed: ")[2]
+    kept = [path.read_text() for path in (folder / ".pipeline").rglob("*") if path.is_file()]
+    assert any("as it is: [redacted]" in text for text in kept)
+    encoded = base64.b64encode(f"ci:{secret}".encode()).decode()
+    # No twenty characters of it in a row: lines of base64 are prefixed by BuildKit.
+    parts = {form[at : at + 20] for form in (secret, encoded[4:-4]) for at in range(len(form) - 19)}
+    assert not [part for part in parts for text in (said, *kept) if part in text]
 
 
 def test_no_builder_says_which_and_what_to_do(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
+import itertools
 import json
 import logging
 import re
@@ -31,9 +32,10 @@ from pipeline_steps.images import dockerfile, image_layers
 from pipeline_steps.images import ignore as dockerignore
 from pipeline_steps.oci.manifest import OCI_MANIFEST
 from pipeline_steps.oci.registry import Registry
+from pipeline_steps.oci.registry import error_message as registry_message
 from pipeline_steps.reviews import gerrit_changes
 from pipeline_steps.reviews import gitea as gitea_reviews
-from pipeline_steps.services import gerrit, gitea
+from pipeline_steps.services import gerrit, gitea, github, gitlab
 from pipeline_steps.sources import svn_externals
 from pipeline_steps.state import record
 from pipeline_steps.toolbox import files, http, junit, process, redact
@@ -390,6 +392,32 @@ def test_a_secret_in_wrapped_base64_is_masked(width: int, end: str) -> None:
 def test_a_token_in_the_query_of_a_url_is_masked(name: str) -> None:
     text = f"unable to access 'https://git.example.com/web.git?ref=main&{name}=s3cr3t/'"
     assert "s3cr3t" not in redact.redact(text) and "?ref=main&" in redact.redact(text)
+
+
+@pytest.mark.parametrize(
+    ("words", "begin"),
+    [
+        (http.excerpt, b""),
+        (registry_message, b""),
+        (registry_message, b'{"errors": [{"code": "DENIED", "message": "'),
+        (gitea.error_message, b'{"message": "'),
+        (github.error_message, b'{"message": "'),
+        (gitlab.error_message, b'{"message": "'),
+        (lambda body: gerrit.words(http.Response("GET", "", 400, {}, body)), b""),
+    ],
+)
+def test_no_part_of_a_secret_is_left_where_a_message_ends(
+    words: Callable[[bytes], str], begin: bytes
+) -> None:
+    """Of one that was cut before it was looked for, the beginning was shown."""
+    secret = redact.register("cut-in-the-middle-8e0f")
+    # The characters at both ends of base64 also carry bits of what is no secret.
+    in_base64 = http.basic("ci", secret)[len("Basic Y2k6") : -4]
+    parts = {form[at : at + 4] for form in (secret, in_base64) for at in range(len(form) - 3)}
+    end = '"}]}' if b"[" in begin else '"}' if begin else ""
+    for length, text in itertools.product(range(250, 520), (secret, http.basic("ci", secret))):
+        shown = words(begin + f"{'x' * length} {text}{end}".encode())
+        assert not [part for part in parts if part in shown], shown
 
 
 def test_a_long_text_without_a_secret_is_searched_in_time() -> None:
