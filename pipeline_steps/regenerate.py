@@ -108,7 +108,7 @@ def regenerate(
     urls = urls_to_fill(to, config)
     version_filter = VersionFilter(frozenset(config.release.withdrawn), tuple(chart), shard)
     first, *further = [open_writable(url, config.hosts) for url in urls]
-    copy = partial(migrate, version_filter=version_filter)
+    copy = partial(migrate, version_filter=version_filter, hosts=config.hosts)
     if from_:
         fills = [Fill(first, partial(copy, open_repository(from_, config.hosts), first))]
     else:

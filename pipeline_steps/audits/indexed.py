@@ -26,11 +26,11 @@ from pipeline_steps.audits.index_findings import (
     chart_findings,
     orphan_chart,
 )
-from pipeline_steps.audits.other_hosts import OtherHosts, is_absolute
 from pipeline_steps.audits.records import RecordedVersions
 from pipeline_steps.repositories import index, index_rows, index_types
 from pipeline_steps.repositories.index_rows import Row
 from pipeline_steps.repositories.indexed import find_file
+from pipeline_steps.repositories.other_hosts import OtherHosts, is_absolute
 from pipeline_steps.repositories.repository import Indexed
 from pipeline_steps.toolbox.errors import EvidenceError, MachineError, Temporary
 

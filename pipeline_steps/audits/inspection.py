@@ -7,9 +7,9 @@ from typing import NamedTuple
 
 from pipeline_steps.audits import indexed, records, registry
 from pipeline_steps.audits.findings import ARCHIVES_AT_ONCE, Finding
-from pipeline_steps.audits.other_hosts import OtherHosts
 from pipeline_steps.config.language import Config
 from pipeline_steps.repositories.kinds import open_repository
+from pipeline_steps.repositories.other_hosts import OtherHosts
 from pipeline_steps.repositories.repository import Indexed, Repository, Rewritable
 from pipeline_steps.state.state import State
 from pipeline_steps.toolbox.errors import MachineError, UsageError

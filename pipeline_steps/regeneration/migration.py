@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import functools
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 
+from pipeline_steps.auth.hosts import Host
 from pipeline_steps.regeneration.repository_contents import (
     Report,
     RepositoryContents,
     VersionFilter,
     require_repository,
 )
-from pipeline_steps.repositories.indexed import IndexReader
+from pipeline_steps.repositories.indexed import IndexedArchive, IndexReader
+from pipeline_steps.repositories.other_hosts import OtherHosts, is_absolute
 from pipeline_steps.repositories.repository import (
+    ArchiveGone,
     Indexed,
     Publication,
     Published,
@@ -30,6 +34,7 @@ from pipeline_steps.toolbox.errors import (
     PipelineError,
     Temporary,
 )
+from pipeline_steps.toolbox.http import safe_url
 
 Key = tuple[str, str]
 #: Charts read at once; most of the time is spent waiting for the network.
@@ -41,6 +46,7 @@ def migrate(
     target_repository: Writable,
     version_filter: VersionFilter,
     *,
+    hosts: Mapping[str, Host],
     plan: bool,
     again: bool,
 ) -> Report:
@@ -52,6 +58,8 @@ def migrate(
     again, it goes on.
     """
     report = Report.empty()
+    local = source.url.startswith(("file://", "git+file://"))
+    archives = _Archives(source, OtherHosts(hosts, local=local))
     target = RepositoryContents(target_repository)
     require_repository(source)
     origin = RepositoryContents(source, readable=True)
@@ -59,7 +67,7 @@ def migrate(
     in_progress: deque[tuple[Key, str]] = deque()
 
     def publications() -> Iterator[Publication]:
-        for key, outcome in _read_archives(source, keys, origin):
+        for key, outcome in archives.read(keys, origin):
             if isinstance(outcome, PipelineError):
                 report.failed.append(f"{' '.join(key)}: {outcome}")
             elif plan:
@@ -139,42 +147,61 @@ def _report_outcome(
         (report.published if new else report.kept).append(name_and_version)
 
 
-def _read_archives(
-    source: Repository, keys: list[Key], origin: RepositoryContents
-) -> Iterator[tuple[Key, Publication | PipelineError]]:
-    """Each version with its archive and .prov file, or the error; READERS are read at once."""
+class _Archives:
+    """The archives of a repository, wherever its index says they are."""
 
-    unreachable: dict[str, PipelineError] = {}
+    def __init__(self, source: Repository, other_hosts: OtherHosts) -> None:
+        self._source = source
+        self._other_hosts = other_hosts
+        self._unreachable: dict[str, PipelineError] = {}
 
-    def fetch(key: Key) -> Publication | PipelineError:
+    def read(
+        self, keys: list[Key], origin: RepositoryContents
+    ) -> Iterator[tuple[Key, Publication | PipelineError]]:
+        """Each version with its archive and .prov file, or the error; READERS are read at once."""
+        fetch = functools.partial(self._fetch, origin)
+        with ThreadPoolExecutor(READERS) as pool:
+            for start in range(0, len(keys), READERS):
+                part = keys[start : start + READERS]
+                yield from zip(part, pool.map(fetch, part), strict=True)
+
+    def _fetch(self, origin: RepositoryContents, key: Key) -> Publication | PipelineError:
         host = origin.host(*key)
-        if host in unreachable:
-            return unreachable[host]
+        if host in self._unreachable:
+            return self._unreachable[host]
+        # Of the repository itself: nothing else can be had.
+        is_own = not host or host in self._source.url
         try:
-            take = source.find_first if isinstance(source, IndexReader) else source.find
-            published = take(*key)
-            if published is None:
-                raise EvidenceError(
-                    "the chart is listed, but its archive is missing",
-                    where=source.url,
-                    advice="remove it from the index: pipeline-steps audit --fix URL, or restore the archive",
-                )
-            return Publication(
-                published.archive, source.provenance(published), origin.created(*key)
-            )
+            return self._publication(origin, key)
         except (EvidenceError, ConfigurationError) as error:
             return error.fresh()
         except AccessRefused as error:
-            if isinstance(source, Indexed):
+            if isinstance(self._source, Indexed) and is_own:
                 raise
-            return error.fresh()  # a registry decides that for each chart and tag
+            return error.fresh()  # of this archive; a registry decides for each chart and tag
         except (MachineError, Temporary) as error:
-            if not host or host in source.url:  # the repository itself: nothing else can be had
+            if is_own:
                 raise
-            unreachable[host] = error.fresh()
-            return unreachable[host]
+            self._unreachable[host] = error.fresh()
+            return self._unreachable[host]
 
-    with ThreadPoolExecutor(READERS) as pool:
-        for start in range(0, len(keys), READERS):
-            part = keys[start : start + READERS]
-            yield from zip(part, pool.map(fetch, part), strict=True)
+    def _publication(self, origin: RepositoryContents, key: Key) -> Publication:
+        source = self._source
+        take = source.find_first if isinstance(source, IndexReader) else source.find
+        try:
+            published = take(*key)
+        except ArchiveGone:  # as chart-releaser leaves it: on a branch there is only the index
+            entry = origin.entry(*key)
+            if entry is None or not is_absolute(url := entry.urls[0]):
+                raise
+            read = functools.partial(self._other_hosts.read, url)
+            published = IndexedArchive(entry, url, safe_url(url), read).published()
+            provenance = self._other_hosts.read(f"{url}.prov")
+            return Publication(published.archive, provenance, origin.created(*key))
+        if published is None:
+            raise EvidenceError(
+                "the chart is listed, but its archive is missing",
+                where=source.url,
+                advice="remove it from the index: pipeline-steps audit --fix URL, or restore the archive",
+            )
+        return Publication(published.archive, source.provenance(published), origin.created(*key))

@@ -156,6 +156,10 @@ class RepositoryContents:
             self._charts[name] = dict.fromkeys(self._repository.versions(name), "")
         return self._charts.get(name, {}).get(version)
 
+    def entry(self, name: str, version: str) -> index.Entry | None:
+        """A version in the index; None if it is not published, or there is no index."""
+        return self._entries.get((name, version))
+
     def host(self, name: str, version: str) -> str:
         """The host of an archive's URL in the index, "" for one beside the index."""
         entry = self._entries.get((name, version))

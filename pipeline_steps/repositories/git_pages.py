@@ -123,7 +123,10 @@ class GitPagesRepository(IndexWriter):
             problem = f"{name} {version} has the URL {url!r}, and no such file is on the branch"
             where, advice = f"{self.url}/{INDEX}", "restore the archive, or regenerate"
             if "://" in url:
-                advice += "; archives on other hosts are read by the https:// URL of the repository"
+                advice += (
+                    "; archives on other hosts are read by the https:// URL of the repository, and "
+                    "by regenerate --from"
+                )
             raise archive_gone_error(entry.digest, problem, where=where, advice=advice)
         place = f"{self.url}/{path}"
         return IndexedArchive(

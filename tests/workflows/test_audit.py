@@ -22,12 +22,13 @@ import msgspec
 import pytest
 
 from pipeline_steps.audit import audit
-from pipeline_steps.audits import indexed, inspection, other_hosts
+from pipeline_steps.audits import indexed, inspection
 from pipeline_steps.audits.production import report_text
 from pipeline_steps.charts import archive
 from pipeline_steps.config.language import Config, Release
 from pipeline_steps.oci.manifest import OCI_MANIFEST
 from pipeline_steps.oci.registry import connect
+from pipeline_steps.repositories import other_hosts
 from pipeline_steps.repositories.https import HttpsRepository
 from pipeline_steps.repositories.kinds import open_repository, open_writable
 from pipeline_steps.repositories.oci import CONTENT, build_push

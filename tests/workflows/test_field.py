@@ -458,6 +458,37 @@ def archives_of_releases(field: Field) -> Sequence[str]:
     )]  # fmt: skip
 
 
+def archives_elsewhere(field: Field, kind: str) -> Sequence[str]:
+    """An index of which each archive is on another host, or nowhere, to copy."""
+    sound, prov, gone = (packed(name, "1.0.0") for name in ("sound", "signed", "gone"))
+    other = packed("other", "1.0.0", more="description: another\n")
+    releases = field.folder / "releases"
+    releases.mkdir()
+    for each in (sound, prov, other):
+        (releases / each.file_name).write_bytes(each.tgz)
+    (releases / "signed-1.0.0.tgz.prov").write_text("signed\n")
+    host, refusing = field.serve("releases"), field.ends.enter_context(scripted(refused))
+    entries = "".join(
+        f"  {each.name}:\n{entry(each, f'{url}/{each.file_name}')}"
+        for each, url in (
+            (sound, host), (prov, host), (gone, host), (packed("other", "1.0.0"), host),
+            (packed("secret", "1.0.0"), f"http://{refusing.host}"),
+            (packed("dead", "1.0.0"), "http://127.0.0.1:9"),
+        )
+    )  # fmt: skip
+    if kind == "folder":
+        return field.copy(field.old(entries=entries))
+    field.repo.put("index.yaml", f"apiVersion: v1\nentries:\n{entries}")
+    field.repo.commit()
+    return field.copy(
+        f"git+{field.repo.root.as_uri()}#{field.repo.git('branch', '--show-current')}"
+    )
+
+
+def refused(_: Request) -> Answer:
+    return 403, {}, b""
+
+
 def packages_below(field: Field) -> Sequence[str]:
     (field.folder / "old/packages").mkdir(parents=True)
     (field.folder / "old/packages/web-1.0.0.tgz").write_bytes(WEB.tgz)
@@ -743,6 +774,24 @@ CASES = [
             "cannot be reached: port 1.0.0: https://example.com:99999/port-1.0.0.tgz: this is not a",
             "4 things are wrong",
         ),
+    ),
+    *(
+        Case(
+            f"copy archives that releases on another host have, from a {kind}",
+            functools.partial(archives_elsewhere, kind=kind),
+            8,
+            (
+                "2 published",
+                "gone 1.0.0: http",
+                "other 1.0.0: http",
+                "the index says sha256:",
+                "secret 1.0.0: http",
+                "dead 1.0.0: http://127.0.0.1:9/dead-1.0.0.tgz: the server does not answer",
+                "4 failed",
+            ),
+            ("signed-1.0.0.tgz", "sound-1.0.0.tgz"),
+        )
+        for kind in ("folder", "branch")
     ),
     Case("audit archives in a folder below", packages_below, 0, ("nothing is wrong",)),
     Case(
