@@ -282,11 +282,9 @@ class Checkout:
         return self.source.position(newest) if newest else 0
 
     def _last_change_of_entries(self, closure: Closure, after: str) -> str | None:
-        """The newest revision after another that changed the entries about a closure; else
-        the oldest of MAX_CONFIG_REVISIONS.
+        """The newest revision after another that changed the entries about a closure, or which
+        folder is the chart; else the oldest of MAX_CONFIG_REVISIONS.
         """
-        if not closure.charts and not closure.images:
-            return None
         revisions = self.source.history(
             self.revision, [self._from_root(self.config_path)], MAX_CONFIG_REVISIONS, after
         )

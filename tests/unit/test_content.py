@@ -350,6 +350,19 @@ def test_a_changed_entry_counts_as_a_change_of_its_charts_only(repo: Repo) -> No
     assert checkout.mainline_position(checkout.chart("common")) == at["common"]
 
 
+def test_another_folder_that_is_the_chart_counts_as_a_change_of_it(repo: Repo) -> None:
+    """Its files may be older than the newest snapshot of the former folder, and must sort above."""
+    repo.put("alt/common/Chart.yaml", chart("common", "0.2.0"))
+    repo.put("pipeline.yaml", "charts: [{path: charts/common}]\n")
+    repo.commit()
+    repo.put("charts/common/values.yaml", "newer: than the other folder\n")
+    repo.commit()
+    before = opened(repo).mainline_position(opened(repo).chart("common"))
+    repo.put("pipeline.yaml", "charts: [{path: alt/*}]\n")
+    repo.commit()
+    assert opened(repo).mainline_position(opened(repo).chart("common")) == before + 1
+
+
 BAD = {
     "a folder without chart": (
         {"pipeline.yaml": "charts:\n  - path: charts/not-a-chart\n"},
