@@ -34,7 +34,7 @@ from pipeline_steps.sources.svn_repository import (
 )
 from pipeline_steps.sources.svn_revisions import Revisions
 from pipeline_steps.sources.svn_tags import Tags
-from pipeline_steps.sources.svn_tree import WorkingTree
+from pipeline_steps.sources.svn_tree import Base, WorkingTree
 from pipeline_steps.sources.tree import StoredTree, is_pipeline_output
 from pipeline_steps.toolbox.errors import MachineError, UsageError
 
@@ -178,9 +178,11 @@ class Svn:
         """The tree of `revision` below `folder`; None: the working copy with its changes."""
         if revision is not None:
             return StoredTree(self.revisions, str(self._parsed(revision)), folder)
+        return WorkingTree(self.revisions, self._programs, folder, lambda: self._base(folder))
+
+    def _base(self, folder: str) -> Base:
         number, whole = self._version
-        at = join(self._facts.path, folder), number
-        return WorkingTree(self.revisions, self._programs, folder, at, str(self._own), whole=whole)
+        return Base(join(self._facts.path, folder), number, str(self._own), whole)
 
     def is_versioned(self, path: str) -> bool:
         """Whether a file is versioned, or was added."""

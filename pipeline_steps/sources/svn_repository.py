@@ -146,10 +146,11 @@ class Repository:
 
 def facts(entry: ElementTree.Element) -> Facts:
     """One `entry` of `svn info --xml`."""
+    repository = entry.find("repository")  # one step each: paths like "a/b" take five times as long
     return Facts(
         entry.findtext("url", ""),
-        entry.findtext("repository/root", ""),
-        entry.findtext("repository/uuid", ""),
+        "" if repository is None else repository.findtext("root", ""),
+        "" if repository is None else repository.findtext("uuid", ""),
         unquote(entry.findtext("relative-url", "^/"), errors="surrogateescape")[2:],
         entry.get("kind", ""),
         int(entry.get("revision", 0)),

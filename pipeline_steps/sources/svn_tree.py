@@ -10,7 +10,7 @@ from __future__ import annotations
 import functools
 import hashlib
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -62,6 +62,20 @@ class Status(NamedTuple):
     switched: bool
 
 
+class Base(NamedTuple):
+    """What a folder of a working copy is compared with: its path in the repository, and the newest
+    number that anything in the working copy is of.
+
+    revision: the text of that revision. whole: whether all of the working copy is of that number,
+    and all of it is here.
+    """
+
+    path: str
+    number: int
+    revision: str
+    whole: bool
+
+
 class WorkingFiles:
     """What svn knows of a folder of a working copy, all paths relative to that folder."""
 
@@ -69,12 +83,16 @@ class WorkingFiles:
         self.programs = programs
         self.place = place
 
-    def ask(self) -> None:
-        """Ask all three at once: svn itself uses one processor, and mostly waits for its start."""
-        with ThreadPoolExecutor(3) as pool:
-            names = ("versioned", "status", "properties")
+    def ask_with(self, base: Callable[[], Base]) -> Base:
+        """Ask all three at once, and `base` beside them: svn itself uses one processor, and mostly
+        waits for its start. Returns what `base` does.
+        """
+        names = ("versioned", "status", "properties")
+        with ThreadPoolExecutor(1 + len(names)) as pool:
+            asked = pool.submit(base)
             for _ in pool.map(lambda name: getattr(self, name), names):
                 pass
+            return asked.result()
 
     @functools.cached_property
     def versioned(self) -> dict[str, Versioned]:
@@ -84,11 +102,13 @@ class WorkingFiles:
         for entry in answer.iter("entry") if answer is not None else ():
             if not entry.get("revision", "").isdigit():
                 continue  # a conflict about something that is not here
+            wc_info = entry.find("wc-info")
+            assert wc_info is not None, "svn prints one for each path of a working copy"
             files[self._relative(entry.get("path", ""))] = Versioned(
                 facts(entry),
-                entry.findtext("wc-info/depth", "infinity"),
-                entry.findtext("wc-info/checksum", ""),
-                entry.findtext("wc-info/schedule", "normal"),
+                wc_info.findtext("depth", "infinity"),
+                wc_info.findtext("checksum", ""),
+                wc_info.findtext("schedule", "normal"),
             )
         return files
 
@@ -144,32 +164,21 @@ class WorkingFiles:
 class WorkingTree:
     """The working copy below a folder; see `source.Tree`.
 
-    Args:
-        at: the revision that it is compared with: path of the folder in the repository, and number.
-        revision: the text of that revision.
-        whole: whether all of the working copy is of that revision, and all of it is here.
+    base: asks what it is compared with, while svn lists the files.
     """
 
     def __init__(
-        self,
-        revisions: Revisions,
-        programs: Programs,
-        folder: str,
-        at: tuple[str, int],
-        revision: str,
-        *,
-        whole: bool,
+        self, revisions: Revisions, programs: Programs, folder: str, base: Callable[[], Base]
     ) -> None:
-        self.revision = revision
         self._revisions = revisions
         self._folder = folder
         self._place = revisions.root / folder if folder else revisions.root
         self._files = WorkingFiles(programs, self._place)
-        self._files.ask()
-        self._at = at
+        self._base = self._files.ask_with(base)
+        self.revision = self._base.revision
         self._absent: set[str] = set()
         self._changes: dict[str, Kind | None] = {}
-        if not whole:
+        if not self._base.whole:
             self._compare_with_server()
         self._note_status()
         self._changes = {
@@ -225,9 +234,9 @@ class WorkingTree:
 
     def _compare_with_server(self) -> None:
         """Note what here is of other revisions than the server's files, and what is not here."""
-        folder, number = self._at
+        folder = self._base.path
         versioned = self._files.versioned
-        listed = self._revisions.repository.files(folder, number)
+        listed = self._revisions.repository.files(folder, self._base.number)
         for path, (kind, changed) in listed.items():
             node = versioned.get(path)
             if kind != "file":
