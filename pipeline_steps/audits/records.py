@@ -74,7 +74,7 @@ def recorded_versions(
 def _contents_of_tags(config: Config) -> list[str]:
     """The contents that the tags of the source name; none without a source."""
     try:
-        tags = open_source(config.root, config.hosts).tags("*")
+        tags = open_source(config.root, config.hosts, config.release.svn_tags).tags("*")
     except ConfigurationError:
         return []
     return [released.content for tag in tags.values() for released in read_trailers(tag).values()]

@@ -305,7 +305,7 @@ def verify(state: State, _words: list[str], arguments: Namespace) -> int:
 def _tags(config: Config) -> Mapping[str, Tag] | None:
     """The tags in this checkout of the source; None without a source."""
     try:
-        return open_source(config.root, config.hosts).tags()
+        return open_source(config.root, config.hosts, config.release.svn_tags).tags()
     except ConfigurationError:
         return None
 

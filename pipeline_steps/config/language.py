@@ -395,6 +395,11 @@ class Release(Settings, frozen=True):
     {version} for an image of one chart, {name}-{version} with the name of the released chart for
     one that several charts use. Example: `image_tag: "{name}-{version}"`"""
 
+    svn_tags: str = ""
+    """Subversion, where no folder above is called trunk, branches or tags: the folder of the tags,
+    from the repository's root. Branches are then called by their paths.
+    Example: `svn_tags: releases`"""
+
     withdrawn: tuple[str, ...] = ()
     """Versions that `regenerate` neither makes nor copies and `audit` reports, as VERSION or
     NAME-VERSION. Example: `withdrawn: [hello-1.2.0]`"""

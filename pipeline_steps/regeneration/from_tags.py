@@ -516,7 +516,9 @@ def regenerate(
             "no source to regenerate from: there is no pipeline.yaml here",
             advice="give --source PATH or URL of a repository",
         )
-    repo, folder = open_tagged(source or str(config.root), cache_folder(), config.hosts)
+    repo, folder = open_tagged(
+        source or str(config.root), cache_folder(), config.hosts, config.release.svn_tags
+    )
     folder_patterns = tuple(patterns) or tuple(entry.path for entry in config.charts)
     if not folder_patterns:
         raise UsageError(

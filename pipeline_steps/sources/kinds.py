@@ -40,12 +40,15 @@ class System(NamedTuple):
     top: Callable[[Path, Path], Path] = lambda marked, _folder: marked
 
 
-def open_source(path: Path, hosts: Mapping[str, Host] | None = None) -> Source:
+def open_source(
+    path: Path, hosts: Mapping[str, Host] | None = None, svn_tags: str | None = None
+) -> Source:
     """The checkout that contains the folder `path` (absolute); of checkouts in each other the
     innermost.
 
-    Within `share_sources` the same one every time. hosts: logins for its server. Raises
-    ConfigurationError when there is none, or a folder is one of two systems.
+    Within `share_sources` the same one every time. hosts: logins for its server. svn_tags: as
+    `release.svn_tags` has it. Raises ConfigurationError when there is none, or a folder is one of
+    two systems.
     """
     for folder in (path, *path.parents):
         system = _system_of(folder)
@@ -54,12 +57,25 @@ def open_source(path: Path, hosts: Mapping[str, Host] | None = None) -> Source:
             source = sources.open(system, top) if sources else system.checkout(top)
             if hosts is not None:
                 source.hosts = hosts
+            _set_tags_folder(source, svn_tags)
             return source
     raise ConfigurationError(
         "there is no checkout of git, Bazaar or Subversion here or above",
         where=str(path),
         advice=f"looked for {', '.join(_marks(SYSTEMS.values()))}; go into a checkout, or make one",
     )
+
+
+def _set_tags_folder(source: Tagged, svn_tags: str | None) -> None:
+    if svn_tags is None or not isinstance(source, (svn.Svn, svn.SvnRepository)):
+        return
+    folder = svn_tags.strip("/")
+    if folder and not {"", ".", ".."}.isdisjoint(folder.split("/")):
+        raise ConfigurationError(
+            f"release.svn_tags, {svn_tags!r}, is no path of a folder in the repository",
+            advice="write it from the repository's root, like releases or charts/releases",
+        )
+    source.tags_folder = folder
 
 
 def _system_of(folder: Path) -> System | None:
@@ -122,7 +138,10 @@ def is_url(text: str) -> bool:
 
 
 def open_tagged(
-    name: str, cache: Path | None, hosts: Mapping[str, Host] | None = None
+    name: str,
+    cache: Path | None,
+    hosts: Mapping[str, Host] | None = None,
+    svn_tags: str | None = None,
 ) -> tuple[Tagged, str]:
     """The repository that a URL or a path (of a checkout, a folder in it, or a repository without
     one) names.
@@ -140,15 +159,19 @@ def open_tagged(
                 where=name,
                 advice="set HOME or XDG_CACHE_HOME",
             )
-        return SYSTEMS[kind].mirror(name, cache / kind, hosts or {}), ""
+        mirror = SYSTEMS[kind].mirror(name, cache / kind, hosts or {})
+        _set_tags_folder(mirror, svn_tags)
+        return mirror, ""
     place = Path(name).resolve()
     if not place.is_dir():
         advice = "a checkout, a repository's folder or a URL"
         raise UsageError("there is no such folder", where=name, advice=advice)
     for system in SYSTEMS.values():
         if system.is_bare(place):
-            return system.bare(place), ""
-    source = open_source(place, hosts)
+            bare = system.bare(place)
+            _set_tags_folder(bare, svn_tags)
+            return bare, ""
+    source = open_source(place, hosts, svn_tags)
     folder = place.relative_to(source.root).as_posix()
     return source, "" if folder == "." else folder
 

@@ -47,7 +47,8 @@ class Svn:
     """The working copy with the folder `root`, of a branch or of a folder in it; see
     `source.Source`.
 
-    A revision is the text of a `svn_layout.Revision`.
+    A revision is the text of a `svn_layout.Revision`. tags_folder: path in the repository of the
+    folder of tags, where the layout has none; "" for none.
     """
 
     system = "svn"
@@ -55,6 +56,7 @@ class Svn:
 
     def __init__(self, root: Path) -> None:
         self.root = root
+        self.tags_folder = ""
         self._programs = Programs(str(root), {})
 
     @property
@@ -115,15 +117,11 @@ class Svn:
 
     def _normal(self, revision: Revision) -> Revision:
         """A revision of a branch; of a tag's copy the one that it copied."""
-        place = layout.split(revision.branch)
-        name = layout.below(revision.branch, place.tags) if place.tags else ""
-        if (
-            place.tags is None
-            or place.name is not None
-            or not is_below(revision.branch, place.tags)
-        ):
+        tags = layout.split(revision.branch).tags or self.tags_folder
+        if not tags or not is_below(revision.branch, tags):
             return revision
-        tag = Tags(self._repository, place.tags).require_unchanged(name)
+        name = layout.below(revision.branch, tags)
+        tag = Tags(self._repository, tags).require_unchanged(name)
         named = layout.parse_revision(tag.revision) if tag else None
         return named or revision
 
@@ -161,7 +159,7 @@ class Svn:
         tag = self._tags.require_unchanged(name)
         if tag is not None:
             return layout.parse_revision(tag.revision)
-        branch = self._place.folder_of_branch(name)
+        branch = self._folder_of_branch(name)
         return self._newest(branch) if branch else None
 
     def _at_number(self, number: int) -> Revision | None:
@@ -169,6 +167,10 @@ class Svn:
         branch, newest = self._place.branch, max(number, self._version[0])
         at = self._repository.facts(branch, newest, number)
         return Revision(at.changed, at.uuid, at.path) if at and at.changed else None
+
+    def _folder_of_branch(self, name: str) -> str | None:
+        """The folder of a branch by its name: without a layout its path, where tags have a place."""
+        return self._place.folder_of_branch(name) or (name if self.tags_folder else None)
 
     def _newest(self, branch: str) -> Revision | None:
         newest = self._repository.facts(branch, NEWEST)
@@ -208,11 +210,14 @@ class Svn:
         """The name of the branch that is checked out: trunk, or its name in `branches`; None for
         a tag.
         """
-        return self._place.name
+        place = self._place
+        if place.tags is None and self.tags_folder and is_below(place.branch, self.tags_folder):
+            return None
+        return place.name
 
     def tip(self, branch: str) -> str:
         """The newest revision of a branch on the server."""
-        folder = None if _is_odd(branch) else self._place.folder_of_branch(branch)
+        folder = None if _is_odd(branch) else self._folder_of_branch(branch)
         newest = self._newest(folder) if folder else None
         if newest is None:
             raise UsageError(
@@ -226,7 +231,7 @@ class Svn:
         """The newest revision that both what is checked out and `target` come from: where one was
         copied from the other, or what was merged from there since.
         """
-        folder = None if _is_odd(target) else self._place.folder_of_branch(target)
+        folder = None if _is_odd(target) else self._folder_of_branch(target)
         target_revision = (self._newest(folder) if folder else None) or self._parsed(target)
         return str(self._common(self._own, target_revision, target))
 
@@ -364,7 +369,7 @@ class Svn:
 
     @property
     def _tags(self) -> Tags:
-        return Tags(self._repository, self._place.tags)
+        return Tags(self._repository, self._place.tags or self.tags_folder or None)
 
     def tags(self, pattern: str = "*") -> Mapping[str, Tag]:
         """The tags on the server whose names match the shell pattern."""
@@ -382,15 +387,19 @@ class Svn:
 
 
 class SvnRepository:
-    """A repository by its URL; see `source.Tagged`. place: what the URL names in it."""
+    """A repository by its URL; see `source.Tagged`. place: what the URL names in it. tags_folder:
+    as `Svn` has it.
+    """
 
     def __init__(self, root: Path, repository: Repository, place: Place) -> None:
+        self.tags_folder = ""
         self.revisions = Revisions(root, repository, place.below)
-        self._tags = Tags(repository, place.tags)
+        self._repository = repository
+        self._place = place
 
     def tags(self, pattern: str = "*") -> Mapping[str, Tag]:
         """The tags on the server whose names match the shell pattern."""
-        return self._tags.all(pattern)
+        return Tags(self._repository, self._place.tags or self.tags_folder or None).all(pattern)
 
 
 def top(marked: Path, path: Path) -> Path:

@@ -48,7 +48,9 @@ class SvnTag(NamedTuple):
 
 
 class Tags:
-    """The tags of a project. folder: its `tags`; None for a repository without a layout."""
+    """The tags of a project. folder: its `tags`, else that of `release.svn_tags`; None for a
+    repository without a layout, of which the configuration does not say it.
+    """
 
     def __init__(self, repository: Repository, folder: str | None) -> None:
         self._repository = repository
@@ -102,7 +104,7 @@ class Tags:
         for entry, folder, _ in reversed(list(along(self._folder, entries))):
             for change in sorted(entry.changes, key=_order):
                 if change.path != folder and is_below(change.path, folder):
-                    reading.take(entry, layout.below(change.path, folder), change)
+                    reading.take(entry, folder, layout.below(change.path, folder), change)
         return reading.tags()
 
     def _revisions(self, tags: Mapping[str, SvnTag]) -> dict[str, Revision]:
@@ -137,14 +139,22 @@ class Tags:
         """Copy a branch at a revision to `tags/NAME`; the same tag again is success.
 
         Raises Conflict when the name exists with another revision, UsageError for an impossible
-        name and for a repository without a layout.
+        name, and where there is no folder for tags, or it is in the branch.
         """
         self._require_possible(name)
         if self._folder is None:
             raise UsageError(
                 "there is no place for tags: no folder above is called trunk, branches or tags",
                 where=self._repository.url,
-                advice="svn move what is here into trunk, and svn mkdir tags beside it",
+                advice="name their folder in release.svn_tags of pipeline.yaml, or svn move what "
+                "is here into trunk, and svn mkdir tags beside it",
+            )
+        if is_below(self._folder, revision.branch):
+            raise UsageError(
+                f"the tags' folder {self._folder} is in what would be tagged, "
+                f"{revision.branch or 'the whole repository'}: each tag would have all others in it",
+                where=self._repository.url,
+                advice="check out a folder beside it, or name another one in release.svn_tags",
             )
         existing = self.require_unchanged(name)
         if existing is None and self._exists(name):
@@ -236,8 +246,8 @@ class _Reading:
         #: Folders that are no copies: of tags, or tags that were made file by file.
         self._folders: dict[str, SvnTag] = {}
 
-    def take(self, entry: LogEntry, path: str, change: Change) -> None:
-        """Take one changed path, relative to the folder of tags."""
+    def take(self, entry: LogEntry, tags: str, path: str, change: Change) -> None:
+        """Take one changed path. tags: what the folder of tags was called then. path: below it."""
         above = next((name for name in _at_or_above(path) if name in self._tags), None)
         if above is not None and path != above:
             self._note_change(above, entry)
@@ -249,7 +259,7 @@ class _Reading:
             return
         tag = SvnTag(entry.number, entry.date, entry.message, change.source)
         if change.source is not None and not layout.split(change.source[0]).below:
-            self._set(path, self._resolved(tag))
+            self._set(path, self._resolved(tag, tags))
             for end in range(1, path.count("/") + 1):  # what is above is a folder of tags
                 self._folders.pop("/".join(path.split("/")[:end]), None)
         elif "/" not in path:
@@ -270,14 +280,15 @@ class _Reading:
             tag = tag._replace(changed=entry.number)
         self._tags[name] = self._former[name][-1] = tag
 
-    def _resolved(self, tag: SvnTag) -> SvnTag:
+    def _resolved(self, tag: SvnTag, tags: str) -> SvnTag:
         """A copy of a tag names what that one names, if it is a pure one."""
         if tag.source is None:
             return tag
-        place = layout.split(tag.source[0])
-        name = layout.below(place.branch, place.tags or "")
+        branch = layout.split(tag.source[0]).branch
+        tags = layout.split(branch).tags or tags
+        name = layout.below(branch, tags) if is_below(branch, tags) else ""
         then = [each for each in self._former.get(name, ()) if each.created <= tag.source[1]]
-        if place.name is None and then and then[-1].source is not None and not then[-1].changed:
+        if then and then[-1].source is not None and not then[-1].changed:
             return tag._replace(source=then[-1].source)
         return tag
 

@@ -76,7 +76,9 @@ class Checkout:
         entries_here: bool = False,
     ) -> None:
         self.config = config
-        self.source: Source = source or kinds.open_source(config.root, config.hosts)
+        self.source: Source = source or kinds.open_source(
+            config.root, config.hosts, config.release.svn_tags
+        )
         below = config.root.relative_to(self.source.root).as_posix()
         self.folder = "" if below == "." else below
         self.tree: Tree = self.source.tree(revision, self.folder)

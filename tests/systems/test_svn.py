@@ -323,6 +323,35 @@ def test_a_repository_without_a_layout_is_read_and_not_tagged(tmp_path: Path) ->
         source.create_tag("v1", revision, "text", push=True)
 
 
+def test_without_a_layout_the_configuration_says_where_tags_are(tmp_path: Path) -> None:
+    svn("create", str(tmp_path / "flat"), program="svnadmin")
+    url = (tmp_path / "flat").as_uri()
+    svn("mkdir", "-q", "-m", "own folders", f"{url}/main", f"{url}/next")
+    main = WorkingCopy(tmp_path / "main", f"{url}/main")
+    main.put("a", "a")
+    revision = main.commit()
+    source = open_source(main.root, svn_tags="stable/releases")
+    assert (source.branch(), source.tip("main"), source.tags()) == ("main", revision, {})
+    tag = source.create_tag("v1", revision, "text", push=True)
+    assert tag == source.create_tag("v1", revision, "text", push=True)
+    assert svn("cat", f"{url}/stable/releases/v1/a") == "a"
+    svn("copy", "-q", "-m", "", f"{url}/stable/releases/v1", f"{url}/stable/releases/also")
+    named = {"also": revision, "v1": revision}
+    assert {name: each.revision for name, each in source.tags().items()} == named
+    tagged = WorkingCopy(tmp_path / "tagged", f"{url}/stable/releases/v1")
+    at_tag = open_source(tagged.root, svn_tags="/stable/releases/")
+    assert (at_tag.branch(), at_tag.revision(), {*at_tag.tags()}) == (None, revision, {*named})
+    for name in (str(tmp_path / "flat"), f"svn+{url}/main"):
+        stored, _ = open_tagged(name, tmp_path / "cache", None, "stable/releases")
+        assert {*stored.tags()} == {*named}
+    with pytest.raises(ConfigurationError, match=r"svn_tags, '\.\./releases'"):
+        open_source(main.root, svn_tags="../releases")
+    whole = WorkingCopy(tmp_path / "whole", url)
+    source = open_source(whole.root, svn_tags="stable/releases")
+    with pytest.raises(UsageError, match=r"stable/releases is in what would be tagged"):
+        source.create_tag("v2", source.revision(), "text", push=True)
+
+
 def test_a_branch_of_a_branch_has_the_history_and_base_of_its_origin(copy: WorkingCopy) -> None:
     base = opened(copy).revision()
     topic = copy.branch("topic")

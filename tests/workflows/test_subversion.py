@@ -7,6 +7,7 @@ from __future__ import annotations
 import json
 import os
 import subprocess
+import sys
 from pathlib import Path
 
 from tests.support import docs, svns
@@ -115,3 +116,39 @@ def test_the_how_to_does_what_it_says(tmp_path: Path) -> None:
         assert "1 published" in typed(publish) and "1 published" not in typed(publish)
         published = {place.name for place in (tmp_path / "charts").glob("*.tgz")}
         assert published == {"hello-1.0.0.tgz", "hello-1.1.0.tgz"}
+
+
+def test_charts_of_a_repository_without_trunk_are_released(tmp_path: Path) -> None:
+    """Where tags are is said in pipeline.yaml; a checkout of such a tag is what was tagged."""
+    svns.svn("create", str(tmp_path / "repository"), program="svnadmin")
+    url = (tmp_path / "repository").as_uri()
+    pipeline = PIPELINE.partition("hosts:")[0].format(folder=tmp_path)
+    files = {
+        "pipeline.yaml": f"{pipeline}release: {{svn_tags: releases}}\n",
+        "charts/hello/Chart.yaml": CHART,
+        "charts/hello/templates/map.yaml": MAP,
+    }
+    for name in ("snapshots", "charts", "again"):
+        (tmp_path / name).mkdir()
+    svns.svn("mkdir", "-q", "-m", "own folders", f"{url}/main")
+    work = svns.WorkingCopy(tmp_path / "work", f"{url}/main")
+    for path, text in files.items():
+        work.put(path, text)
+    work.commit()
+    environment = {**os.environ, "PATH": f"{helm(4).parent}:{os.environ['PATH']}", "CI": ""}
+
+    def step(*words: str, folder: Path = work.root) -> None:
+        command = [sys.executable, "-m", "pipeline_steps", *words]
+        done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True)
+        assert done.returncode == 0, f"{words}\n{done.stdout}{done.stderr}"
+
+    for name in ("check", "snapshot", "integration_test", "tag_release"):
+        step(name, "--chart", "hello")
+    assert svns.svn("list", f"{url}/releases") == "hello-1.0.0/"
+    assert list((tmp_path / "snapshots").glob("hello-1.0.0-0.2.t*.tgz"))
+    tagged = svns.WorkingCopy(tmp_path / "tagged", f"{url}/releases/hello-1.0.0")
+    state = str(work.root / ".pipeline/state.jsonl")
+    step("promote", "--state", state, "--tag", "hello-1.0.0", folder=tagged.root)
+    step("regenerate", "--to", f"file://{tmp_path}/again")
+    archives = (tmp_path / name / "hello-1.0.0.tgz" for name in ("charts", "again"))
+    assert len({archive.read_bytes() for archive in archives}) == 1
