@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import base64
 import json
+import os
+import subprocess
+import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -28,6 +31,7 @@ from pipeline_steps.toolbox.errors import (
 )
 from pipeline_steps.toolbox.files import sha256
 from pipeline_steps.toolbox.redact import redact
+from tests.support.gits import Repo
 from tests.support.registries import (
     Running,
     TokenServer,
@@ -481,3 +485,55 @@ def test_an_upload_location_on_another_host_does_not_get_our_login() -> None:
         b"data",
     ) and "Authorization" not in upload.headers
     assert upload.path == f"/upload?signature=abc&digest={sha256(b'data').replace(':', '%3A')}"
+
+
+CANARY = "canary-in-an-answer-5d0b7e"
+#: What a registry, or a proxy in front of it, answers to a request that has a login: of its host and
+#: the Authorization header.
+REPEATING: dict[str, Callable[[str, str], Answer]] = {
+    "error": lambda host, sent: (
+        400, {}, json.dumps({"errors": [{"code": "DENIED", "message": f"{sent} {CANARY}"}]}).encode()
+    ),
+    "page": lambda host, sent: (403, {}, f"<pre>{'-' * 260}{sent}\n{CANARY}</pre>".encode()),
+    "scheme": lambda host, sent: (401, {"WWW-Authenticate": f"Negotiate {sent} {CANARY}"}, b""),
+    "realm": lambda host, sent: (
+        401,
+        {
+            "WWW-Authenticate": f'Bearer realm="http://ci:{CANARY}@{host}/token/{CANARY}?key={CANARY}"'
+        },
+        b"",
+    ),
+    "header": lambda host, sent: (200, {"Docker-Content-Digest": f"{sent} {CANARY}"}, b"{}"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", REPEATING)
+def test_what_a_registry_repeats_of_a_login_is_shown_nowhere(tmp_path: Path, kind: str) -> None:
+    """Not in what the step prints, and not in what it keeps."""
+    repo = Repo(tmp_path / "source", tmp_path / "gitconfig")
+    repo.put("charts/web/Chart.yaml", "apiVersion: v2\nname: web\nversion: 1.0.0\n")
+
+    def answer(request: Request) -> Answer:
+        sent = request.headers.get("Authorization", "")
+        if request.path.startswith("/token"):
+            return 403, {}, f"{sent} {CANARY}".encode()
+        if not sent and kind not in ("scheme", "realm"):
+            return 401, {"WWW-Authenticate": 'Basic realm="x"'}, b""
+        return REPEATING[kind](request.headers["Host"], sent)
+
+    with scripted(answer) as web:
+        login = f'{{"{web.host}": {{username: ci, password: "${{CANARY}}"}}}}'
+        channels = f"channels: {{snapshot: {{charts: 'oci://{web.host}/charts'}}}}"
+        repo.put("pipeline.yaml", f"charts: [{{path: charts/*}}]\nhosts: {login}\n{channels}\n")
+        repo.commit()
+        completed = subprocess.run(
+            [sys.executable, "-m", "pipeline_steps", "snapshot", "--verbose"],
+            cwd=repo.root, env={**os.environ, "CANARY": CANARY}, capture_output=True, text=True,
+        )  # fmt: skip
+    said = completed.stdout + completed.stderr
+    assert completed.returncode == 7 and "[reda" in said, said
+    kept = [path.read_text() for path in (repo.root / ".pipeline").rglob("*") if path.is_file()]
+    assert any(web.host in text for text in kept)
+    encoded = base64.b64encode(f"ci:{CANARY}".encode()).decode()[4:-4]
+    parts = {form[at : at + 8] for form in (CANARY, encoded) for at in range(len(form) - 7)}
+    assert not [part for part in parts for text in (said, *kept) if part in text], said
