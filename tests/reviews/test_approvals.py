@@ -8,6 +8,7 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 
@@ -16,6 +17,7 @@ from pipeline_steps.config.config_file import load
 from pipeline_steps.state.record import Record
 from pipeline_steps.state.state import State
 from pipeline_steps.toolbox.errors import NotApproved
+from tests.support.relays import Relay
 from tests.support.review_systems import (
     FORGES,
     Forge,
@@ -306,3 +308,47 @@ def test_a_release_asks_again_and_an_approval_that_is_gone_ends_it(charts: Chart
     assert "1 not approved" in refused.stderr and "web 1.1.0 (web-1.1.0): " in refused.stderr
     assert len(list((charts.folder / "charts").glob("*.tgz"))) == 1
     assert charts.run("tag_release", "--local", "--chart", "web").returncode == 6
+
+
+@pytest.mark.parametrize("charts", ["gitea"], indirect=True)
+def test_a_server_that_stops_leaves_nothing_approved_and_the_next_run_finds_it(
+    charts: Charts,
+) -> None:
+    """At the first request, in the middle, and at the last one. Gerrit is waited for where it has
+    answered once (test_gerrit.py).
+    """
+    charts.begin()
+    charts.merged(changed(3))
+    charts.ok()
+    settings = charts.repo_text().rpartition("\nreview: ")[2]
+    url = charts.world.opened().review("1").url.partition("/core/")[0]
+
+    def asked(address: str) -> subprocess.CompletedProcess[str]:
+        """approval, through another address of the server."""
+        overlay = charts.folder / "relay.yaml"
+        moved = f"review: {settings}".replace(url, address)
+        overlay.write_text(moved.replace(urlsplit(url).netloc, urlsplit(address).netloc))
+        return charts.run("approval", "--chart", "web", "--config", str(overlay))
+
+    def approvals() -> list[Record]:
+        state = State(charts.repo.root / ".pipeline" / "state.jsonl")
+        return list(state.find(step="approval", result="passed"))
+
+    stopped = asked("http://127.0.0.1:9")
+    assert stopped.returncode == 7, stopped.stderr
+    assert "the server does not answer" in stopped.stderr
+    assert "check that it runs, and the port" in stopped.stderr
+    with Relay(url) as relay:
+        whole = asked(relay.url)
+    assert whole.returncode == 0, whole.stderr
+    [passed] = approvals()
+    count = len(relay.methods)
+    for number in (count // 2, count):
+        with Relay(url, stops_at=number) as relay:
+            stopped = asked(relay.url)
+        assert stopped.returncode in (7, 75), (number, stopped.stderr)
+        assert relay.host in stopped.stderr and "Traceback" not in stopped.stderr
+        assert approvals() == [passed], number
+    charts.ok("approval")
+    [again] = approvals()
+    assert again.id != passed.id and again.outputs == passed.outputs
