@@ -93,8 +93,8 @@ def approval_names(config: Config) -> tuple[str, ...]:
         raise ConfigurationError(
             "no approval is configured",
             where=config.where("approvals"),
-            advice="approvals: {code: {}}, and channels.production.requires: [check, "
-            "integration_test, approval.code]",
+            advice="configure one, as in approvals: {code: {}}, and require it, as in "
+            "channels.production.requires: [check, integration_test, approval.code]",
         )
     return names
 

@@ -131,7 +131,7 @@ def merge_review(
     checkout = open_checkout(config)
     if checkout.revision != revision:
         raise UsageError(
-            f"checked out is {checkout.revision}, not the review's {revision}",
+            f"the checkout is at {checkout.revision}, the review at {revision}",
             where=review.url,
             advice="check that out: its versions are compared with the target's",
         )

@@ -71,7 +71,7 @@ def required_index(repository: Indexed) -> bytes | None:
     """
     data = repository.index()
     if data is None and not repository.files():
-        advice = "correct the URL, its folder or branch; is the folder mounted?"
+        advice = "correct the URL, its folder or branch, or mount the folder"
         raise MachineError("there is no chart repository", where=repository.url, advice=advice)
     return data
 

@@ -252,7 +252,7 @@ def _ask_helper(program: str, name: str, file: Path) -> Login | None:
         username, secret = str(answer["Username"]), str(answer["Secret"])
     except (ValueError, KeyError, TypeError) as error:
         raise MachineError(
-            f"{command} answered no login for {name}",
+            f"{command} returned no login for {name}",
             where=str(file),
             advice="log in with that program: docker login HOST",
         ) from error

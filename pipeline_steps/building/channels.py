@@ -57,7 +57,7 @@ def find_recorded(record: Record, repository: Repository) -> Published:
         raise EvidenceError(gone, where=repository.url, advice=advice)
     # The tar and not the archive: another gzip of the same files is the same chart.
     if tar not in (None, published.tar_digest):
-        message = f"its tar is {published.tar_digest}, recorded {tar}"
+        message = f"the published chart has the tar {published.tar_digest}, recorded is {tar}"
         advice = "restore the archive that was published, and see who replaced it"
         raise EvidenceError(message, where=reference, advice=advice)
     return published

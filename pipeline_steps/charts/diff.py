@@ -122,7 +122,7 @@ class _Plain:
         self._nodes_left -= 1
         if self._nodes_left < 0:
             raise ConfigurationError(
-                "a document with too many nodes",
+                "a rendered document has too many nodes",
                 advice="compare a smaller chart, or values that render less",
             )
         if isinstance(node, Alias):

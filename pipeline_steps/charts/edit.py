@@ -156,7 +156,7 @@ def _apply_edits(text: str, edits: list[tuple[int, int, str]], where: str) -> st
         # Two keys may reach one value, like a.0 and a[0].
         if start < position:
             raise ConfigurationError(
-                "two of the keys to set are the same value",
+                "two of the keys to set lead to the same value",
                 where=where,
                 advice="name each value once",
             )

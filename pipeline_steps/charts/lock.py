@@ -173,7 +173,7 @@ def _newest_version(
     ]
     if not fitting:
         problem = f"no version of the dependency {dependency.name} fits {dependency.version}"
-        advice = f"it has {', '.join(available[:5]) or 'no version of it'}"
+        advice = f"take one that it has: {', '.join(available[:5]) or 'none'}"
         raise ConfigurationError(problem, where=dependency.repository, advice=advice)
     return fitting[0]
 

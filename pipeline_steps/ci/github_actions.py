@@ -100,6 +100,6 @@ def _event(path: str | None) -> dict[str, Any]:
         raise MachineError(
             f"this account cannot read the event of this run: {error}",
             where=path,
-            advice="run again; in a container, mount the file that GITHUB_EVENT_PATH names",
+            advice="run it again; in a container, mount the file that GITHUB_EVENT_PATH names",
         ) from error
     return event if isinstance(event, dict) else {}

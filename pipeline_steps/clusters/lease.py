@@ -76,8 +76,8 @@ class Lease:
         """Raises Temporary when the lease is lost."""
         if self.lost:
             raise Temporary(
-                f"the lease {self._lease['metadata']['name']} in {self._namespace} was lost: the "
-                "cluster could not be told in time that this deploy is at work",
+                f"the lease {self._lease['metadata']['name']} in {self._namespace} was lost: "
+                "it could not be renewed in time",
                 where=self._api.connection.server,
                 advice="run it again",
             )
@@ -152,7 +152,7 @@ def hold(api: Api, namespace: str, name: str, identity: str, deadline: Deadline)
         current = holder(api, namespace, name)
         if current and deadline.over:
             raise Temporary(
-                f"{current.identity} has the lease {name} in {namespace} since {current.since}",
+                f"{current.identity} holds the lease {name} in {namespace} since {current.since}",
                 where=api.connection.server,
                 advice="wait for its end, or give a longer --timeout",
             )

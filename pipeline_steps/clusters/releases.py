@@ -77,7 +77,7 @@ def _release(secret: Object) -> Release:
     except (ValueError, KeyError, TypeError, zlib.error, binascii.Error) as error:
         raise MachineError(
             f"the Secret {name} in {secret['metadata']['namespace']} is no helm release",
-            advice="see what `helm history` makes of it",
+            advice="run helm history on the release of its name, and repair that by hand",
         ) from error
 
 

@@ -77,7 +77,7 @@ def init(arguments: Namespace) -> int:
         raise Conflict(
             f"there is a {NAME} already, and init does not overwrite it",
             where=str(target),
-            advice="init --plan prints what it would write",
+            advice="run init --plan: it prints what init would write",
         )
     files.write(target, text.encode(), mode=0o644)
     log.info("%s written: set the channels, commit it, then: pipeline-steps doctor", NAME)

@@ -234,7 +234,9 @@ def _registry(config: Config, key: str, images: str | None) -> str:
     """The registry answers and takes the login, asked for a tag that does not exist."""
     if not images:
         raise ConfigurationError(
-            "not set", where=key, advice="name a registry path, like registry.example.com/team"
+            "the key is not set",
+            where=key,
+            advice="name a registry path, like registry.example.com/team",
         )
     reference = Reference.parse(f"{images}/{ABSENT}", where=key)
     connect(reference, config.hosts).head(reference.path, ABSENT)
@@ -248,7 +250,9 @@ def _repositories(config: Config, key: str, charts: str | tuple[str, ...]) -> st
     urls = as_tuple(charts) if charts else ()
     if not urls:
         raise ConfigurationError(
-            "not set", where=key, advice="name a repository, like oci://registry.example.com/charts"
+            "the key is not set",
+            where=key,
+            advice="name a repository, like oci://registry.example.com/charts",
         )
     for url in urls:
         open_writable(url, config.hosts).find(ABSENT, "0.0.0")

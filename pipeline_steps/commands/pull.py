@@ -49,7 +49,7 @@ def pull(state: State, words: list[str], arguments: Namespace) -> int:
     records, missing = fetch_records(stores, digests)
     if not records:
         advice = (
-            "was it built with this store configured? Builds of reviews may have one of their own"
+            "check that it was built with this store configured: builds of reviews may have another"
         )
         raise EvidenceError(
             f"the stores have no record about {subject}", where=stores.urls, advice=advice

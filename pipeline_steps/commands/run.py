@@ -199,7 +199,7 @@ def next_action(code: int, held_back: Sequence[str], typed: Sequence[str]) -> st
         return f"not approved yet; go on when it is, with: {command}"
     if code == Temporary.exit_code:
         return f"a passing problem; go on with: {command}"
-    return f"mend that, then go on with: {command}"
+    return f"correct that, then go on with: {command}"
 
 
 def without_approvals(
@@ -251,7 +251,7 @@ def use_proposal(arguments: Namespace, config: Config) -> str:
     if arguments.words != ["public"] or arguments.release:
         raise UsageError(
             "--proposal checks and tests a merge proposal, and releases nothing",
-            advice=f"pipeline-steps run public --proposal {arguments.proposal}",
+            advice=f"write pipeline-steps run public --proposal {arguments.proposal}",
         )
     system = checking_out.required_system(config)
     checked_out = checking_out.check_out(config, system, system.review(arguments.proposal))

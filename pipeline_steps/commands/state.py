@@ -215,7 +215,8 @@ def get(state: State, words: list[str], arguments: Namespace) -> int:
         raise EvidenceError(
             f"the state has no passed {name} of {subject}",
             where=str(state.folder),
-            advice=f"known: {', '.join(subjects) or 'none'}; run pipeline-steps {name}",
+            advice=f"name one that it has ({', '.join(subjects) or 'none'}), or run pipeline-steps "
+            f"{name}",
         )
     preferred = state.preferred(matching)[0]
     if output not in preferred.outputs:
@@ -292,7 +293,9 @@ def verify(state: State, _words: list[str], arguments: Namespace) -> int:
     )
     if counts.keys() & {"changed", "gone", "unresolved", "truncated", "contradictory"}:
         raise EvidenceError(
-            "the state has faults", where=str(state.folder), advice="see the lines above"
+            "the state has faults",
+            where=str(state.folder),
+            advice="correct what the lines above name, or run those steps again",
         )
     code = worst([error.exit_code for error in errors])
     # What cannot be read is not taken for whole.

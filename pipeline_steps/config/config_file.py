@@ -210,11 +210,11 @@ def _read_site_file(site: Path) -> Document:
     document = documents.read(site, str(site))
     unknown_section = next((key for key in document.value if key not in TRUSTED_SECTIONS), None)
     if unknown_section is not None:
-        message = f"the site file ({SITE_VARIABLE}) cannot say anything about {unknown_section}"
+        message = f"the site file ({SITE_VARIABLE}) must not have the section {unknown_section}"
         raise ConfigurationError(
             message,
             where=where(document, (unknown_section,)),
-            advice=f"move it elsewhere: here may stand {', '.join(TRUSTED_SECTIONS)}",
+            advice=f"move it to pipeline.yaml; the site file may have {', '.join(TRUSTED_SECTIONS)}",
         )
     return document
 
@@ -271,7 +271,7 @@ def _refuse_trusted(overlay: Document, path: Path, base: Path) -> None:
     section = next((key for key in TRUSTED_SECTIONS if key in overlay.value), None)
     if section and _is_tracked(path, base):
         raise ConfigurationError(
-            f"{section} stands in an overlay that this review can change",
+            f"{section} is set in an overlay that this review can change",
             where=where(overlay, (section,)),
             advice=f"write it on the target branch, in the site file ({SITE_VARIABLE}), or in an "
             "overlay outside of the source",

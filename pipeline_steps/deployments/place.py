@@ -50,7 +50,8 @@ def find(config: Config, name: str | None, cluster: str | None = None) -> Place:
         )
     if name is None and len(names) > 1:
         raise UsageError(
-            f"which of {len(names)} deployments is not said", advice=f"name one: {', '.join(names)}"
+            f"{len(names)} deployments are configured, and none is named",
+            advice=f"name one: {', '.join(names)}",
         )
     name = name or names[0]
     if name not in config.deployments:

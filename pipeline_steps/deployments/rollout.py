@@ -107,7 +107,7 @@ class Rollout(NamedTuple):
             raise ChartFailed(
                 f"the release is {repair.status}, and helm cannot {did}: {error_text(completed)}",
                 where=str(self.place),
-                advice="mend it by hand; the Secrets of a release are never deleted here",
+                advice="repair it by hand; the Secrets of a release are never deleted here",
             )
 
     def put(self, new: Package, began: Notes, current: Sequence[Revision], bundle: Path) -> Outcome:
@@ -286,9 +286,9 @@ def _foreign(place: Place, last: Revision) -> Temporary:
     release = last.release
     words = "helm rollback" if last.number > 1 else "helm uninstall"
     return Temporary(
-        f"the release is {release.status} since {release.updated[:19]}Z, by a helm that is none of ours",
+        f"the release is {release.status} since {release.updated[:19]}Z, by a helm that no deploy started",
         where=str(place),
-        advice=f"wait for its end; when nobody is at work, mend it by hand with {words}",
+        advice=f"wait for its end; when no helm runs, repair it with {words}",
     )
 
 

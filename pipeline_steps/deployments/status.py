@@ -109,6 +109,6 @@ def record_status(
             raise MachineError(
                 f"the status of {len(failed)} of {len(rows)} deployments is not known: "
                 f"{failed[0]['error']}",
-                advice="run again when the cluster answers; the rows above say which",
+                advice="run it again when the cluster answers; the rows above say which",
             )
         return attempt.passed({})

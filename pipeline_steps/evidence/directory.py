@@ -99,7 +99,7 @@ class DirectoryStore:
         if existing is None:
             files.write(self._make_parent(path) / path.name, data, mode=_FILE_MODE)
         elif existing != data:
-            message = "is there with other bytes: nothing was written"
+            message = "the file is there with other bytes: nothing was written"
             raise EvidenceError(
                 message,
                 where=str(path),

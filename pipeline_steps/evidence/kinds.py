@@ -19,5 +19,5 @@ def open_store(url: str, hosts: Mapping[str, Host], *, where: str = "") -> Store
         return OciStore(url, hosts)
     if url.startswith("file://"):
         return DirectoryStore(url)
-    message = f"not the URL of an evidence store: {url}"
+    message = f"this is not the URL of an evidence store: {url}"
     raise ConfigurationError(message, where=where, advice="write oci://host/path or file:///folder")

@@ -130,7 +130,7 @@ class Docker:
                     raise Temporary(
                         f"the build did not finish within {request.timeout:.0f} s",
                         where=where,
-                        advice="run again, or give more with --timeout",
+                        advice="run it again, or give more with --timeout",
                     )
             if error:
                 raise build_errors.build_error(error, "".join(output), where=where)
@@ -154,7 +154,7 @@ class Docker:
             raise MachineError(
                 "the docker engine reported no digest for the pushed image",
                 where=str(target),
-                advice="run again; if it stays, install buildx",
+                advice="run it again; if it stays, install buildx",
             )
         return digest
 
@@ -230,7 +230,7 @@ def engine(*, seconds: int = 60) -> Iterator[docker.DockerClient]:
         raise Temporary(
             "the docker engine did not answer in time",
             where=_engine_address(),
-            advice="run again, or restart it",
+            advice="run it again, or restart it",
         ) from error
     except (docker.errors.DockerException, requests.exceptions.RequestException) as error:
         raise _no_engine(error) from error

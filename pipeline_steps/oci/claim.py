@@ -67,11 +67,11 @@ def claim_tag(
     if other_claims:
         raise Conflict(
             f"another publisher claims {subject} with another content ({other_claims[0]}, ours "
-            f"{our_claim}); it was not named",
+            f"{our_claim}); the tag was not set",
             where=where,
             advice=(
                 "when no other publisher is at work any more, remove the claim that is wrong and "
-                "run again"
+                "run it again"
             ),
         )
 

@@ -231,7 +231,7 @@ class Registry:
             raise MachineError(
                 "the registry acknowledged the manifest, but does not have it",
                 where=where,
-                advice="run again; if it stays, the registry loses what is pushed",
+                advice="run it again; if it stays, the registry loses what is pushed",
             )
         if stored.digest != digest:
             raise Conflict(
@@ -322,7 +322,7 @@ class Registry:
             raise MachineError(
                 f"the registry acknowledged blob {digest}, but does not have it",
                 where=f"{self.host}/{path}",
-                advice="run again; if it stays, the registry loses what is pushed",
+                advice="run it again; if it stays, the registry loses what is pushed",
             )
 
     def _finish_upload(

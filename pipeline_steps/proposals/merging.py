@@ -66,7 +66,7 @@ def require_no_negative_verdict(system: LeavesMerging, review: Review, revision:
         raise NotApproved(
             f"the verdict on {revision} is negative, says {', '.join(accounts)}",
             where=review.url,
-            advice="mend what failed and have the new revision reviewed, or report again",
+            advice="correct what failed and have the new revision reviewed, or report again",
         )
 
 

@@ -100,13 +100,15 @@ def _refuse_failed(report: Report, url: str) -> None:
         raise NotApproved(
             f"{len(report.unapproved)} versions that are missing in production are not approved",
             where=url,
-            advice="each is listed above with what it lacks; what was released before is copied "
-            "from a mirror with --from",
+            advice="ask for what each line above lacks; copy what was released before from a mirror "
+            "with --from",
         )
     if report.failed:
         problem = f"{len(report.failed)} versions could not be packaged; all others are published"
-        advice = "each is listed above with its reason; what an old repository has of them, "
-        raise ChartFailed(problem, where=url, advice=f"{advice}--from copies")
+        advice = (
+            "correct what each line above names, or copy what an old repository has with --from"
+        )
+        raise ChartFailed(problem, where=url, advice=advice)
     if report.without_chart and not any(report.counts.values()):
         problem = f"none of {len(report.without_chart)} fitting tags stands for a chart"
         advice = "correct --charts, or --tags; the tags are listed above"

@@ -108,7 +108,7 @@ def require_repository(repository: Repository) -> None:
         problem = f"there is no index.yaml, and there are {len(archives_there)} archives"
         advice = "restore the index, or make it from the archives: pipeline-steps audit --fix URL"
         raise EvidenceError(problem, where=repository.url, advice=advice)
-    advice = "correct the URL, its folder or branch; is the folder mounted?"
+    advice = "correct the URL, its folder or branch, or mount the folder"
     raise MachineError("there is no chart repository", where=repository.url, advice=advice)
 
 

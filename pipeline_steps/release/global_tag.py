@@ -127,7 +127,7 @@ def _is_released(checkout: Checkout, name: str, production: WritableChannel) -> 
                 f"the tag {tag.name} has version {chart.version} with other content (there "
                 f"{said.content}, here {chart.content})",
                 where=chart.path,
-                advice=f"pipeline-steps bump --chart {name}",
+                advice=f"run pipeline-steps bump --chart {name}",
             )
         found = True
     return found and production.has_version(name, chart.version)

@@ -169,7 +169,7 @@ def address(review: Review | None, source: Source, build: Build, tested: str) ->
     if merged:
         return Addressee(review, identity, merged, tested, base)
     raise EvidenceError(
-        f"checked out is {tested[:12]}, which is neither a revision of review {identity} nor CI's "
+        f"the checkout is at {tested[:12]}, which is neither a revision of review {identity} nor CI's "
         "merge of one",
         where=review.url if review else "",
         advice="check out what CI says is tested; --output FOLDER writes files only",

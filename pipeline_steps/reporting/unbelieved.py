@@ -122,7 +122,7 @@ def tell(
     build = detect(os.environ)
     if not build.head or build.review:
         raise UsageError(
-            "--unbelieved: the CI names no other build, of which this one tells",
+            "--unbelieved: the CI names no other build that this one could report on",
             advice="run it in a workflow of the event workflow_run",
         )
     claim = read_claim(folder)

@@ -390,7 +390,7 @@ class ChartmuseumRepository(Writable, Indexed):
 
     def _refusal(self, answer: http.Response) -> PipelineError:
         if answer.status == 404 and _error_text(answer) == "not found":
-            advice = "is the path right (org/repo as its --depth says), is the API switched off?"
+            advice = "correct the path (org/repo as its --depth says), or switch its API on"
             return MachineError(
                 "ChartMuseum serves nothing there", where=http.safe_url(answer.url), advice=advice
             )

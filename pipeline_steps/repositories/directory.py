@@ -252,7 +252,7 @@ class DirectoryRepository(IndexWriter):
                 raise MachineError(
                     "the folder's files differ from what was just written",
                     where=str(self.folder),
-                    advice="run again; if it stays, look at the disk or the network file system",
+                    advice="run it again; if it stays, look at the disk or the network file system",
                 )
         return final
 

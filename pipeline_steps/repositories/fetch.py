@@ -47,7 +47,7 @@ def fetcher(hosts: Mapping[str, Host], cache: Path | None = None) -> Fetch:
                 raise ConfigurationError(
                     "the repository changed the dependency while it was read",
                     where=reference,
-                    advice="run again",
+                    advice="run it again",
                 )
             tgz = published.archive.tgz
             log.info("%s: fetched", reference)

@@ -193,7 +193,7 @@ class GitPagesRepository(IndexWriter):
                 raise MachineError(
                     f"the push succeeded, but the branch does not have {', '.join(wrong[:5])}",
                     where=self.url,
-                    advice="run again; a hook or a rule of the server may change what is pushed",
+                    advice="run it again; a hook or a rule of the server may change what is pushed",
                 )
 
     def index(self) -> bytes | None:

@@ -73,7 +73,7 @@ class Branch:
             raise MachineError(
                 "GitHub stored another index than the one that was sent",
                 where=self.where,
-                advice="run again; somebody else may have written it meanwhile",
+                advice="run it again; somebody else may have written it meanwhile",
             )
 
     def create(self, data: bytes) -> bool:

@@ -200,7 +200,7 @@ class GithubReleasesRepository(IndexWriter):
             raise MachineError(
                 "the archive is not in the release after its upload",
                 where=where,
-                advice="run again; look at the release on GitHub if it stays",
+                advice="run it again; look at the release on GitHub if it stays",
             )
         path = self._asset_path_of_url(asset.browser_download_url, archive.file_name)
         stored = self._uploaded_archive(asset, archive, f"{self.url}/{path}")

@@ -348,9 +348,7 @@ def _parse_whole(data: bytes, where: str) -> _Tree:
         )
     charts = root.get("entries")
     if not isinstance(charts, yaml_reader.Mapping):
-        raise EvidenceError(
-            "entries of the index is missing or no mapping", where=where, advice=ADVICE
-        )
+        raise EvidenceError("the index has no mapping `entries`", where=where, advice=ADVICE)
     keys = [key for mapping in (root, charts) for key, _ in mapping.items]
     items = [
         item

@@ -77,7 +77,7 @@ def _parse_whole(data: bytes, where: str) -> list[tuple[str, Node]]:
     charts = root.get("entries") if isinstance(root, yaml_reader.Mapping) else None
     if not isinstance(charts, yaml_reader.Mapping) or not isinstance(root, yaml_reader.Mapping):
         raise EvidenceError(
-            "entries of the index is missing or no mapping",
+            "the index has no mapping `entries`",
             where=where,
             advice=index.ADVICE,
         )
@@ -184,7 +184,7 @@ def readable(whole: index.Index, name: str) -> Readable:
                 EvidenceError(
                     fault,
                     where=row.where,
-                    advice="pipeline-steps audit --fix URL corrects entries",
+                    advice="run pipeline-steps audit --fix URL: it corrects entries",
                 )
             )
             by_version.setdefault(row.version, faults[-1])

@@ -38,7 +38,7 @@ class Web:
         self.budget = budget
         self._hosts = hosts
         if not _is_folder(self.url):
-            advice = "write https://host/path in plain ASCII; logins stand in `hosts`"
+            advice = "write https://host/path in plain ASCII; put logins into `hosts`"
             # Errors end in logs of CI: without a login in front of the host, and without a token in
             # the query.
             place = url.rpartition("@")[2].partition("?")[0]

@@ -458,7 +458,7 @@ class GerritReviews:
         raise MachineError(
             f"Gerrit refuses the verdict: {reason}",
             where=url,
-            advice="mend what it names; `pipeline-steps doctor --for report` asks it again",
+            advice="correct what it names; `pipeline-steps doctor --for report` asks it again",
         )
 
     def _read_back(
@@ -649,7 +649,7 @@ class GerritReviews:
         raise NotApproved(
             f"Gerrit would submit other changes with it: {', '.join(described)}",
             where=self._url(change),
-            advice="merge those that it stands on first; changes of one topic are submitted by "
+            advice="merge those that it depends on first; changes of one topic are submitted by "
             "hand, or after the topic is taken off",
         )
 

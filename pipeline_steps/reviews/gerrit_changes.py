@@ -180,7 +180,7 @@ class Change(msgspec.Struct, rename={"number": "_number"}):
         """The newest revision that somebody proposed. Raises MachineError when Gerrit tells none."""
         if not self.patch_sets:
             raise MachineError(
-                f"Gerrit tells no patch set of the change {self.number}",
+                f"Gerrit lists no patch set of the change {self.number}",
                 advice="check that its account may read the change's branch",
             )
         return list(self.patch_sets)[-1]

@@ -104,7 +104,7 @@ class TagReleases:
             raise MachineError(
                 f"GitHub took {archive.file_name} and does not show it",
                 where=release.html_url,
-                advice="run again; look at the release on GitHub if it stays",
+                advice="run it again; look at the release on GitHub if it stays",
             )
         if not self._has_tar(asset, archive, release.html_url):
             raise Conflict(

@@ -284,7 +284,7 @@ class Launchpad:
             return None
         reason = (
             f"the newest revision that Launchpad shows is {tip or 'none'}; where it has not scanned "
-            f"{revision} yet, run again"
+            f"{revision} yet, run it again"
         )
         return Delivery("superseded", str(proposal.web_link), reason)
 
@@ -410,7 +410,9 @@ class Launchpad:
     def merge(self, review: Review, revision: str, message: str) -> str:
         """Launchpad does not merge: see `set_merged`."""
         raise UsageError(
-            "Launchpad does not merge proposals", where=review.url, advice="pipeline-steps merge"
+            "Launchpad does not merge proposals",
+            where=review.url,
+            advice="run pipeline-steps merge",
         )
 
     def require_login(self) -> None:

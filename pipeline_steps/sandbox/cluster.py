@@ -224,7 +224,7 @@ def call(
         )
         raise MachineError(
             f"{' '.join(argv[:3])} {ending}:\n{completed.tail()}",
-            advice="mend what it says, then run sandbox up again",
+            advice="correct what it names, then run sandbox up again",
         )
     return completed.stdout
 

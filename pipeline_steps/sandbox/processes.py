@@ -141,7 +141,7 @@ def _ensure_started(folder: Path, state: Ledger, name: str) -> Ledger:
             raise MachineError(
                 f"the sandbox's {name} does not start: {output_tail or 'it says nothing'}",
                 where=str(output),
-                advice="mend what it says, then run sandbox up again",
+                advice="correct what it names, then run sandbox up again",
             )
         time.sleep(0.02)
     log.info("%s: %s:%d", name, *address(state, name))

@@ -72,7 +72,7 @@ def read_token(path: Path) -> Token:
         raise AccessRefused(
             f"other accounts may read this token of Launchpad (mode {status.st_mode & 0o777:04o})",
             where=str(path),
-            advice=f"chmod 600 {path}; if others could have read it, make a new one",
+            advice=f"run chmod 600 {path}; if others could have read it, make a new one",
         )
     parser = configparser.ConfigParser(interpolation=None)
     try:
@@ -210,7 +210,7 @@ def _answer_error(status: int, content: bytes, where: str) -> PipelineError:
             advice="check the address: it does not exist, or this login may not see it",
         )
     if status in http.TEMPORARY:
-        return Temporary(f"Launchpad answered {status}: {text}", where=where, advice="run again")
+        return Temporary(f"Launchpad answered {status}: {text}", where=where, advice="run it again")
     return MachineError(
         f"Launchpad answered {status}: {text}",
         where=where,

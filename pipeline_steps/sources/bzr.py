@@ -80,7 +80,7 @@ class Bazaar:
             return str(self._head["revision"])
         resolved = None if _is_strange(name) else self.revisions.ask("resolve", name=name).value
         if not resolved:
-            advice = f"{self.fetch_command}, or correct it"
+            advice = f"run {self.fetch_command}, or correct the name"
             raise UsageError(
                 f"there is no revision {name!r} here", where=str(self.root), advice=advice
             )
@@ -171,8 +171,8 @@ class Bazaar:
 
     def _no_branch(self, name: str) -> UsageError:
         advice = (
-            "looked for the parent of that name (brz info), a colocated branch, and a folder "
-            "beside this one; or give its URL"
+            "give its URL, or name the parent (brz info), a colocated branch or a folder beside this "
+            "one"
         )
         return UsageError(
             f"the branch or revision {name!r} is not here", where=str(self.root), advice=advice
@@ -260,13 +260,13 @@ class Bazaar:
         url = facts.get("url", "")
         if error.code == "Bound":
             problem = f"the tag {name} cannot be set here alone: the branch is {url}"
-            return UsageError(problem, where=where, advice="push it, or brz unbind")
+            return UsageError(problem, where=where, advice="push it, or run brz unbind")
         if error.code == "NoParent":
             problem = f"there is nowhere to push the tag {name} to: the branch has no parent"
-            return UsageError(problem, where=where, advice="brz push --remember LOCATION")
+            return UsageError(problem, where=where, advice="run brz push --remember LOCATION")
         if error.code == "Unpushed":
             problem = f"the revision {revision} is not in {url}"
-            return UsageError(problem, where=where, advice="brz push it, then tag it")
+            return UsageError(problem, where=where, advice="push it (brz push), then tag it")
         if error.code == "Taken":
             problem = (
                 f"the tag {name} exists in {url} and names {facts['revision']}, not {revision}"
@@ -281,12 +281,14 @@ class Bazaar:
             return EvidenceError(problem, where=where, advice=advice)
         if error.code == "Dangling":
             problem = f"the tag {name} in {url} names {facts['revision']}, which is in no branch"
-            return EvidenceError(problem, where=where, advice=f"brz tag --delete {name} -d {url}")
+            return EvidenceError(
+                problem, where=where, advice=f"run brz tag --delete {name} -d {url}"
+            )
         if error.code:
             return MachineError(
                 f"brz set the tag {name}, but {url} does not have it",
                 where=where,
-                advice="run again; somebody may have deleted it",
+                advice="run it again; somebody may have deleted it",
             )
         return program.failure(self.root, error)
 

@@ -45,23 +45,23 @@ ADVICE = "install brz 3.3 (Debian: apt-get install brz)"
 LOCAL, REMOTE = 300.0, 3600.0
 _BLOCK = 2**20
 
-_CHECK = "the repository is damaged: brz check"
+_CHECK = "the repository is damaged: run brz check"
 #: What breezy calls to ask somebody for a password; nobody is there.
 _ASKS = "get_password"
-_LOCK = "another brz writes there: run again; brz break-lock LOCATION where whoever had it is gone"
+_LOCK = "another brz writes there: run it again; run brz break-lock LOCATION where whoever had it is gone"
 #: Class of breezy's error → our error and advice.
 _FAILURES: dict[str, tuple[type[MachineError | Temporary], str]] = {
     "LockContention": (Temporary, _LOCK),
     "LockActive": (Temporary, _LOCK),
-    "LockBroken": (Temporary, "run again"),
-    "TokenMismatch": (Temporary, "run again"),
-    "ConnectionReset": (Temporary, "run again"),
-    "ConnectionTimeout": (Temporary, "run again"),
-    "TimeoutError": (Temporary, "run again"),
-    "BrokenPipeError": (Temporary, "run again"),
-    "ConnectionResetError": (Temporary, "run again"),
-    "UnexpectedEndOfContainerError": (Temporary, "run again"),
-    "SmartProtocolError": (Temporary, "run again"),
+    "LockBroken": (Temporary, "run it again"),
+    "TokenMismatch": (Temporary, "run it again"),
+    "ConnectionReset": (Temporary, "run it again"),
+    "ConnectionTimeout": (Temporary, "run it again"),
+    "TimeoutError": (Temporary, "run it again"),
+    "BrokenPipeError": (Temporary, "run it again"),
+    "ConnectionResetError": (Temporary, "run it again"),
+    "UnexpectedEndOfContainerError": (Temporary, "run it again"),
+    "SmartProtocolError": (Temporary, "run it again"),
     "SocketConnectionError": (Unreachable, "check the address and that this machine reaches it"),
     "ConnectionError": (Unreachable, "check the address and that this machine reaches it"),
     "ConnectionRefusedError": (Unreachable, "check the address and that this machine reaches it"),
@@ -75,9 +75,9 @@ _FAILURES: dict[str, tuple[type[MachineError | Temporary], str]] = {
     "LockFailed": (AccessRefused, "check the account's rights there"),
     "UnlockableTransport": (AccessRefused, "it can only be read"),
     "NoWhoami": (MachineError, 'say who you are: BRZ_EMAIL, or brz whoami "NAME <ADDRESS>"'),
-    "NoSuchRevision": (MachineError, "brz pull"),
-    "RevisionNotPresent": (MachineError, "brz pull"),
-    "GhostRevisionUnusableHere": (MachineError, "brz pull"),
+    "NoSuchRevision": (MachineError, "run brz pull"),
+    "RevisionNotPresent": (MachineError, "run brz pull"),
+    "GhostRevisionUnusableHere": (MachineError, "run brz pull"),
     "UnknownFormatError": (MachineError, "use a newer brz, or brz upgrade"),
     "UnsupportedFormatError": (MachineError, "use a newer brz, or brz upgrade"),
     "IncompatibleFormat": (MachineError, "use a newer brz, or brz upgrade"),
@@ -180,7 +180,7 @@ class Brz:
 
     def _read(self, timeout: float) -> None:
         if not self._poll.poll(1000 * timeout):
-            raise Temporary("brz took too long", where=str(self._location), advice="run again")
+            raise Temporary("brz took too long", where=str(self._location), advice="run it again")
         data = os.read(self._answers, _BLOCK)
         if not data:
             raise self._exit_error()

@@ -34,7 +34,7 @@ _KINDS: dict[str, Kind] = {
     "symlink": "link",
     "tree-reference": "submodule",
 }
-FETCH = "brz pull"
+FETCH = "run brz pull"
 
 
 class Inventories(SharedBlock):
@@ -205,7 +205,7 @@ class Inventories(SharedBlock):
                 raise MachineError(
                     f"the bytes of the file {identity} are not those that its revision names",
                     where=str(self.root),
-                    advice="the repository is damaged: brz check",
+                    advice="the repository is damaged: run brz check",
                 )
             if len(data) <= _KEPT_FILE:
                 if self._bytes + len(data) > _KEPT_BYTES:

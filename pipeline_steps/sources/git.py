@@ -48,7 +48,7 @@ _FULL = re.compile(r"[0-9a-f]{40}([0-9a-f]{24})?")
 
 #: How the whole history gets here, by hand and in a CI.
 _UNSHALLOW = (
-    "git fetch --unshallow (GitHub Actions: fetch-depth: 0, GitLab: GIT_DEPTH: 0, Jenkins: clone "
+    "run git fetch --unshallow (GitHub Actions: fetch-depth: 0, GitLab: GIT_DEPTH: 0, Jenkins: clone "
     "option without shallow)"
 )
 
@@ -101,7 +101,9 @@ class Git:
         # git would take the former for an option, and no argument of a program can hold the latter.
         commit = None if name.startswith("-") or "\0" in name else self._commit(name)
         if not commit:
-            advice = _UNSHALLOW if self.shallow else f"{self.fetch_command}, or correct it"
+            advice = (
+                _UNSHALLOW if self.shallow else f"run {self.fetch_command}, or correct the name"
+            )
             raise UsageError(
                 f"there is no revision {name!r} here", where=str(self.root), advice=advice
             )
@@ -144,7 +146,7 @@ class Git:
         )
         if not commit:
             remote = self._remote()
-            advice = f"git fetch {remote} +refs/heads/{branch}:refs/remotes/{remote}/{branch}"
+            advice = f"run git fetch {remote} +refs/heads/{branch}:refs/remotes/{remote}/{branch}"
             raise UsageError(
                 f"the branch {branch!r} is not here", where=str(self.root), advice=advice
             )
@@ -373,7 +375,7 @@ class Git:
             raise MachineError(
                 f"git pushed the tag {tag.name}, but {remote} does not have it",
                 where=str(self.root),
-                advice="run again; a hook or a rule of the server may refuse tags",
+                advice="run it again; a hook or a rule of the server may refuse tags",
             )
 
     def remote_tag(self, tag: Tag) -> Tag:

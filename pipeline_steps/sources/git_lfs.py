@@ -62,7 +62,7 @@ def read_object(store: Path, lfs_pointer: Pointer, blob: str) -> bytes:
             f"the Git LFS object sha256:{lfs_pointer.oid} ({lfs_pointer.size} bytes) of blob "
             f"{blob} is not here",
             advice=(
-                "git lfs pull (a CI's checkout has an option for it: lfs: true, "
+                "run git lfs pull (a CI's checkout has an option for it: lfs: true, "
                 "GIT_LFS_SKIP_SMUDGE: 0)"
             ),
         ) from error
@@ -76,6 +76,6 @@ def read_object(store: Path, lfs_pointer: Pointer, blob: str) -> bytes:
         raise EvidenceError(
             "the file is not the Git LFS object of its name",
             where=str(path),
-            advice="see what git lfs fsck says",
+            advice="run git lfs fsck: it says which objects are damaged",
         )
     return data

@@ -309,11 +309,15 @@ class _CatFile:
 
     def _unexpected_answer(self, name: str, asked: str) -> MachineError:
         problem = f"git cat-file answered {name[:80]!r} when it was asked for {asked}"
-        return MachineError(problem, where=str(self._root), advice="git fsck")
+        return MachineError(
+            problem, where=str(self._root), advice="the repository is damaged: run git fsck"
+        )
 
     def _read(self) -> None:
         if not self._poll.poll(1000 * program.LOCAL):
-            raise Temporary("git cat-file took too long", where=str(self._root), advice="run again")
+            raise Temporary(
+                "git cat-file took too long", where=str(self._root), advice="run it again"
+            )
         data = os.read(self._answers, _BLOCK)
         if not data:
             raise self._exit_error()
@@ -355,7 +359,9 @@ def _tree_rows(identity: str, data: bytes) -> list[tuple[bytes, bytes, bytes]]:
     rows: list[tuple[bytes, bytes, bytes]] = _ROWS[length].findall(data)
     # A blank and a zero byte a row. Without a generator: trees have hundreds of rows a tag.
     if sum(map(len, chain.from_iterable(rows))) + 2 * len(rows) != len(data):
-        raise MachineError("a tree object is damaged", advice="git fsck")
+        raise MachineError(
+            "a tree object is damaged", advice="the repository is damaged: run git fsck"
+        )
     return rows
 
 

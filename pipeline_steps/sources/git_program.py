@@ -86,7 +86,7 @@ _FAILURES: tuple[tuple[str, type[MachineError | Temporary], str], ...] = (
         r"|expected flush|unexpected disconnect|protocol error|Connection( to \S+)? closed|Broken pipe"
         r"|\A(Cloning into .*\n|warning: .*\n)*fatal: Could not read from remote repository",
         Temporary,
-        "run again",
+        "run it again",
     ),
     (
         # Beside other words than those above it is how each refusal of a server behind ssh ends.
@@ -102,7 +102,7 @@ _FAILURES: tuple[tuple[str, type[MachineError | Temporary], str], ...] = (
     (
         r"index\.lock|cannot lock ref|Unable to create .*\.lock|Another git process",
         Temporary,
-        "another git runs there: run again, or remove the lock file where there is none",
+        "another git runs there: run it again, or remove the lock file where there is none",
     ),
 )
 
@@ -145,7 +145,7 @@ def call(
     completed = completed._replace(argv=("git", *arguments))
     if completed.code is None:
         raise Temporary(
-            f"git {completed.argv[1]} took too long", where=str(root), advice="run again"
+            f"git {completed.argv[1]} took too long", where=str(root), advice="run it again"
         )
     # Here and not by callers, for whom code 128 means "no such revision".
     if _is_refused(completed):
@@ -177,7 +177,7 @@ def failure(root: Path, completed: process.Completed) -> PipelineError:
         return MachineError(
             "git refuses this repository because another account owns it",
             where=str(root),
-            advice=f"git config --global --add safe.directory {root}",
+            advice=f"run git config --global --add safe.directory {root}",
         )
     # Before it come progress and hints; tail also redacts URLs with logins.
     output_tail = completed.tail(12)  # GitLab refuses in nine
@@ -186,8 +186,8 @@ def failure(root: Path, completed: process.Completed) -> PipelineError:
         if re.search(pattern, output_tail, re.IGNORECASE):
             return error(problem, where=str(root), advice=advice)
     if completed.code == -signal.SIGPIPE:  # it has no words for a server that goes while it writes
-        return Temporary(problem, where=str(root), advice="run again")
-    return MachineError(problem, where=str(root), advice="mend what git says, and run it again")
+        return Temporary(problem, where=str(root), advice="run it again")
+    return MachineError(problem, where=str(root), advice="correct what git names, and run it again")
 
 
 def nul_separated(data: bytes) -> list[str]:

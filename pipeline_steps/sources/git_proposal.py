@@ -97,7 +97,7 @@ class GitProposal:
         raise MachineError(
             f"git pushed {merged[:12]}, but {self._target.name} does not have it",
             where=self._target.url,
-            advice="run again; a hook or a rule of the server may refuse the push",
+            advice="run it again; a hook or a rule of the server may refuse the push",
         )
 
     def _is_ancestor(self, commit: str, tip: str) -> bool:

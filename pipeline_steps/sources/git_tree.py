@@ -155,7 +155,7 @@ class CheckoutTree(StoredTree):
             # The file changed between the two calls of hash-object.
             if stored_ids != dict(ids):
                 raise Temporary(
-                    "files change while they are read", where=str(self.root), advice="run again"
+                    "files change while they are read", where=str(self.root), advice="run it again"
                 )
             with Objects(self.root, env) as cleaned:
                 yield from (

@@ -164,7 +164,7 @@ def open_tagged(
         return mirror, ""
     place = Path(name).resolve()
     if not place.is_dir():
-        advice = "a checkout, a repository's folder or a URL"
+        advice = "name a checkout, a repository's folder or a URL"
         raise UsageError("there is no such folder", where=name, advice=advice)
     for system in SYSTEMS.values():
         if system.is_bare(place):

@@ -77,5 +77,5 @@ def moved(target: Target) -> PipelineError:
     return Temporary(
         f"{target.name} got another revision in the meantime; nothing was pushed",
         where=target.url,
-        advice="run again: the merge is made anew on top of it",
+        advice="run it again: the merge is made anew on top of it",
     )

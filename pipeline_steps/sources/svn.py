@@ -143,7 +143,7 @@ class Svn:
             raise UsageError(
                 f"there is no revision {name!r} here",
                 where=str(self.root),
-                advice=f"{self.fetch_command}, or correct it: a number, a tag or a branch",
+                advice=f"run {self.fetch_command}, or correct the name: a number, a tag or a branch",
             )
         return str(revision)
 
@@ -223,7 +223,7 @@ class Svn:
             raise UsageError(
                 f"the branch {branch!r} is not on the server",
                 where=str(self.root),
-                advice="svn ls ^/branches says which there are",
+                advice="name one of those that svn ls ^/branches shows",
             )
         return str(newest)
 
@@ -379,7 +379,7 @@ class Svn:
         """Copy the branch at `revision` to `tags/NAME` on the server."""
         if not push:
             raise UsageError(
-                "a Subversion tag exists on the server only, and it was asked not to push",
+                "a Subversion tag exists on the server only, and --local forbids to push",
                 where=str(self.root),
                 advice="leave out --local; to `run`, give --channels configured",
             )

@@ -133,7 +133,7 @@ def _size(written: str) -> int:
 def _broken(problem: str) -> MachineError:
     return MachineError(
         f"svnrdump dump printed what this version cannot read: {problem}",
-        advice="svnadmin verify says whether the repository is sound; if it is, report this",
+        advice="run svnadmin verify: it says whether the repository is sound; if it is, report this",
     )
 
 

@@ -52,17 +52,17 @@ _FAILURES: tuple[tuple[str, type[MachineError | Temporary], str], ...] = (
         r"E210002|E210005|E000104|E000110|E000032|E120106|E120108|E175012|E175002.* 5\d\d"
         r"|timed out|Connection reset|closed unexpectedly",
         Temporary,
-        "run again",
+        "run it again",
     ),
     (
         r"E155004|E155009|E155037|E200033|E155016|database is locked|svn cleanup",
         Temporary,
-        "another svn works in this checkout, or was killed: run again, or svn cleanup",
+        "another svn works in this checkout, or was killed: run it again, or run svn cleanup",
     ),
     (r"E155036", MachineError, "svn upgrade"),
     (r"E165001", AccessRefused, "a hook of the repository refuses it: its message says why"),
     (r"E180001|E170000", Unreachable, "check the address: svn info URL"),
-    (r"E135000|E200009.*newline", MachineError, "mend the line ends of the file and commit it"),
+    (r"E135000|E200009.*newline", MachineError, "correct the line ends of the file and commit it"),
 )
 
 
@@ -118,7 +118,7 @@ class Programs:
         completed = completed._replace(argv=(program, *arguments))
         if completed.code is None:
             raise Temporary(
-                f"{program} {arguments[0]} took too long", where=self.where, advice="run again"
+                f"{program} {arguments[0]} took too long", where=self.where, advice="run it again"
             )
         answer = Answer(completed)
         if not completed.ok and not answer.missing:
@@ -202,7 +202,7 @@ class Programs:
             if re.search(pattern, output_tail):
                 return error(problem, where=self.where, advice=advice)
         return MachineError(
-            problem, where=self.where, advice="mend what svn says, and run it again"
+            problem, where=self.where, advice="correct what svn names, and run it again"
         )
 
 

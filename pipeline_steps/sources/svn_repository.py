@@ -78,7 +78,7 @@ class Repository:
             raise MachineError(
                 f"the repository has no {path or 'root'} at revision {revision}",
                 where=self.url,
-                advice="svn info URL says what is there",
+                advice="run svn info URL: it says what is there",
             )
         return path_facts
 

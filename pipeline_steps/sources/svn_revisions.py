@@ -125,7 +125,7 @@ class Revisions(SharedBlock):
             raise MachineError(
                 f"the revision {text!r} is none of this repository",
                 where=self.repository.url,
-                advice="svn update, or check out again",
+                advice="run svn update, or check out again",
             )
         return revision
 

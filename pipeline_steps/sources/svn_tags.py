@@ -146,8 +146,8 @@ class Tags:
             raise UsageError(
                 "there is no place for tags: no folder above is called trunk, branches or tags",
                 where=self._repository.url,
-                advice="name their folder in release.svn_tags of pipeline.yaml, or svn move what "
-                "is here into trunk, and svn mkdir tags beside it",
+                advice="name their folder in release.svn_tags of pipeline.yaml, or move what is "
+                "here into trunk (svn move), and make tags beside it (svn mkdir)",
             )
         if is_below(self._folder, revision.branch):
             raise UsageError(
@@ -172,7 +172,7 @@ class Tags:
                 raise failure or MachineError(
                     f"svnmucc copied to {name}, but the server does not have the tag",
                     where=self._repository.url,
-                    advice="run again; a hook of the server may refuse tags",
+                    advice="run it again; a hook of the server may refuse tags",
                 )
         self._refuse_other(existing, revision)
         return existing

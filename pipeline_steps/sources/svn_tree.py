@@ -267,9 +267,9 @@ class WorkingTree:
         for path, status in self._files.status.items():
             if status.locked:
                 raise Temporary(
-                    "svn works here, or was killed",
+                    "another svn works in this checkout, or was killed in it",
                     where=str(self._place / path),
-                    advice="run again when it has ended; svn cleanup if there is none",
+                    advice="run it again when that has ended; run svn cleanup if there is none",
                 )
             if status.item == "incomplete":
                 raise MachineError(
@@ -399,7 +399,7 @@ class WorkingTree:
                 "svn's own copy of the file is damaged, or its line ends are not as "
                 "svn:eol-style says",
                 where=str(self._place / path),
-                advice="svn revert, or commit it with the right line ends",
+                advice="run svn revert, or commit it with the right line ends",
             )
         return data
 

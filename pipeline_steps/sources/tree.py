@@ -220,7 +220,7 @@ def read_working_file(place: Path) -> bytes:
         return os.fsencode(place.readlink()) if place.is_symlink() else place.read_bytes()
     except FileNotFoundError as error:
         raise Temporary(
-            "the file went away while it was read", where=str(place), advice="run again"
+            "the file went away while it was read", where=str(place), advice="run it again"
         ) from error
     except OSError as error:
         raise MachineError(

@@ -47,7 +47,8 @@ def rfc3339_of(time: datetime | None) -> str:
         return time.astimezone(timezone.utc).isoformat().replace("+00:00", "Z")
     except OverflowError as error:
         raise MachineError(
-            f"{time.isoformat()} is no time that has a year in UTC", advice="check who told it"
+            f"{time.isoformat()} is no time that has a year in UTC",
+            advice="correct it where it was set",
         ) from error
 
 

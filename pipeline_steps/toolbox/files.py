@@ -20,8 +20,8 @@ from pathlib import Path
 from pipeline_steps.toolbox.errors import MachineError
 
 _ADVICE = {
-    errno.ENOSPC: "the disk is full: free space and run again",
-    errno.EDQUOT: "the quota is used up: free space and run again",
+    errno.ENOSPC: "the disk is full: free space and run it again",
+    errno.EDQUOT: "the quota is used up: free space and run it again",
     errno.EROFS: "the file system is read-only",
     errno.EACCES: "this account may not write here",
     errno.EPERM: "this account may not write here",

@@ -75,7 +75,7 @@ def worker_pool(
             process.raise_if_stopping()
             problem = "a worker process was killed, probably by the kernel because memory ran out"
             raise MachineError(
-                problem, advice="run again with fewer --jobs, or give it more memory"
+                problem, advice="run it again with fewer --jobs, or give it more memory"
             ) from error
         finally:
             # Python before 3.11.5 waits until tasks are read that nobody is left to read

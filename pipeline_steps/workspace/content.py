@@ -397,7 +397,9 @@ class ContentReader:
         if dockerfile not in self._tree.entries():
             message = f"the image {name} needs {dockerfile}, which is not in the source"
             raise ConfigurationError(
-                message, where=where, advice="dockerfile is relative to the context; is it ignored?"
+                message,
+                where=where,
+                advice="add it; `dockerfile` is relative to the context, and ignored files do not count",
             )
         return [context, dockerfile, *self._generated_from(name)]
 

@@ -56,7 +56,7 @@ class StoredConfig:
         """charts and images as the tree stores them: no overlay, nothing expanded."""
         at = f"@{short_revision(self._revision)}" if self._revision else ""
         if self._data is None:
-            advice = "add it to the source; is it ignored?"
+            advice = "add it to the source; an ignored file is not in it"
             raise ConfigurationError(
                 "the file is not in the source", where=f"{self.config.files[0]}{at}", advice=advice
             )

@@ -69,7 +69,7 @@ def read_trailers(tag: Tag) -> dict[str, TaggedRelease]:
     formats = {str(format): format for format in (FORMAT_1, FORMAT)}
     if format_line and format_line[1] not in formats:
         message = (
-            f"its text has Pipeline-Format: {format_line[1]}, this version knows "
+            f"the tag's text has Pipeline-Format: {format_line[1]}, this version knows "
             f"{' and '.join(formats)}"
         )
         raise EvidenceError(message, where=f"tag {tag.name}", advice="use a newer pipeline_steps")
@@ -211,7 +211,8 @@ def require_tag(source: Source, name: str) -> Tag:
     tag = find_tag(source, name)
     if tag is None:
         raise UsageError(
-            f"there is no tag {name!r} here", advice=f"{source.fetch_command}, or correct it"
+            f"there is no tag {name!r} here",
+            advice=f"run {source.fetch_command}, or correct the name",
         )
     return tag
 

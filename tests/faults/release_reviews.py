@@ -37,7 +37,7 @@ def overlay_that_a_review_brings(line: Line) -> str:
     return refused(
         release(line, "--config", "ci/more.yaml", **REVIEW),
         2,
-        "stands in an overlay that this review can",
+        "is set in an overlay that this review can",
     )
 
 

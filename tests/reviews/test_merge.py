@@ -70,7 +70,7 @@ def test_only_the_reviewed_commit_is_merged(
         merged(proposed)
     assert world.tip() == tip
     world.repository.checkout.git("checkout", "-q", "--detach", "origin/main")
-    with pytest.raises(UsageError, match="checked out is"):
+    with pytest.raises(UsageError, match="the checkout is at"):
         merged(proposed)
 
 

@@ -301,7 +301,7 @@ def test_whoever_comes_second_waits_or_is_told_who_is_at_work(
 ) -> None:
     name = "pipeline-steps-web"
     with lease.hold(api, project.target.namespace, name, "alice@laptop/1", Deadline(9)):
-        with pytest.raises(Temporary, match=r"alice@laptop/1 has the lease .* since 20"):
+        with pytest.raises(Temporary, match=r"alice@laptop/1 holds the lease .* since 20"):
             project.deploy(timeout=3)
         first = project.process("--verbose")
         assert first.stderr is not None
@@ -360,7 +360,9 @@ def test_a_foreign_helm_at_work_is_left_alone(project: Project, api: Api) -> Non
     try:
         wait_for(lambda: revisions(api, project)[-1].release.status == "pending-upgrade")
         for _ in range(2):  # who only waited leaves nothing that the next takes for its own
-            with pytest.raises(Temporary, match=r"is pending-upgrade since .*none of ours"):
+            with pytest.raises(
+                Temporary, match=r"is pending-upgrade since .*that no deploy started"
+            ):
                 project.deploy(timeout=4, again=True)
         assert len(revisions(api, project)) == 2
     finally:

@@ -97,7 +97,8 @@ def test_an_object_with_other_bytes_is_refused(repo: Repo) -> None:
     stored.chmod(0o644)
     stored.write_bytes(DASHBOARD[:-1])
     with pytest.raises(
-        EvidenceError, match=r"is not the Git LFS object of its name \(see what git lfs fsck says\)"
+        EvidenceError,
+        match=r"is not the Git LFS object of its name \(run git lfs fsck: it says which",
     ):
         checkout(repo).chart("web")
 

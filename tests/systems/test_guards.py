@@ -111,7 +111,7 @@ def recorded(folder: Path, archive: Archive, reference: str) -> snapshot_records
 
 @pytest.mark.parametrize(
     ("replaced", "message"),
-    [("bytes", "is another one than recorded"), ("tar", "its tar is sha256:")],
+    [("bytes", "is another one than recorded"), ("tar", "has the tar sha256:")],
 )
 def test_a_snapshot_that_was_replaced_is_not_tested(
     tmp_path: Path, replaced: str, message: str

@@ -187,7 +187,9 @@ def test_an_update_that_runs_is_waited_for(copy: WorkingCopy) -> None:
     with sqlite3.connect(copy.root / ".svn/wc.db") as database:
         database.execute("insert into wc_lock values (1, '', -1)")
     database.close()
-    with pytest.raises(Temporary, match=r"svn works here, or was killed.*svn cleanup"):
+    with pytest.raises(
+        Temporary, match=r"another svn works in this checkout, or was killed.*svn cleanup"
+    ):
         opened(copy).tree(None, "")
     copy.svn("cleanup")
     assert opened(copy).tree(None, "").modified == ()

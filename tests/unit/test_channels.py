@@ -88,7 +88,7 @@ def test_find_recorded_refuses_another_tar_and_a_lost_version(tmp_path: Path) ->
     record = released(tmp_path, channel.publish(packed()))
     assert channels.find_recorded(record, channel.first).archive == packed()
     other = released(tmp_path, {**record.outputs, "tar": "sha256:0"})
-    with pytest.raises(EvidenceError, match=r"its tar is sha256:\w+, recorded sha256:0"):
+    with pytest.raises(EvidenceError, match=r"has the tar sha256:\w+, recorded is sha256:0"):
         channels.find_recorded(other, channel.first)
     (tmp_path / "first/index.yaml").unlink()
     with pytest.raises(EvidenceError, match=r"the promote file://\S+ is gone"):

@@ -127,7 +127,7 @@ def test_a_missing_file_and_a_value_set_twice_are_refused() -> None:
         match=r"hello/values\.yaml: the file whose values are to be set is missing",
     ):
         edit.apply({}, {"values.yaml": {"a": "b"}}, where="hello")
-    with pytest.raises(ConfigurationError, match="two of the keys to set are the same value"):
+    with pytest.raises(ConfigurationError, match="two of the keys to set lead to the same value"):
         edit.apply({"v": b"a: [x]"}, {"v": {"a[0]": "b", "a.0": "c"}})
 
 

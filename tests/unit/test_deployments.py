@@ -216,7 +216,7 @@ def test_a_deployment_is_found_by_name_or_as_the_only_one() -> None:
             {"a": WEB, "b": WEB},
             None,
             UsageError,
-            r"which of 2 deployments is not said \(name one: a, b",
+            r"2 deployments are configured, and none is named \(name one: a, b",
         ),
         ({"web": WEB}, "wab", UsageError, "there is no deployment 'wab'.*web"),
         ({"Web": WEB}, None, ConfigurationError, "'Web' is no name of a release"),

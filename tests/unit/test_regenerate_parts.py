@@ -107,7 +107,7 @@ def test_a_tag_of_an_unknown_format_is_refused(number: str) -> None:
     text = f"Release\n\nPipeline-Format: {number}\nPipeline-Content: web 1.0.0 sha256:ab\n"
     with pytest.raises(
         EvidenceError,
-        match=r"tag web-1\.0\.0: its text has Pipeline-Format: .*this version knows 1 and 2",
+        match=r"tag web-1\.0\.0: the tag's text has Pipeline-Format: .*this version knows 1 and 2",
     ):
         read_trailers(tag(text))
 

@@ -23,7 +23,7 @@ def config(*requires: str) -> Config:
         (0, "stopped before tag_release; go on with: pipeline-steps run official --chart web --release"),
         (6, "not approved yet; go on when it is, with: pipeline-steps run official --chart web"),
         (75, "a passing problem; go on with: pipeline-steps run official --chart web"),
-        (8, "mend that, then go on with: pipeline-steps run official --chart web"),
+        (8, "correct that, then go on with: pipeline-steps run official --chart web"),
     ],
 )  # fmt: skip
 def test_a_run_ends_with_the_next_thing_to_do(code: int, words: str) -> None:

@@ -140,7 +140,7 @@ except MachineError as error:
     )
 
     assert done.stdout.startswith("7 "), done.stderr
-    assert "the disk is full: free space and run again" in done.stdout
+    assert "the disk is full: free space and run it again" in done.stdout
 
 
 def test_a_symbolic_link_in_place_of_the_state_file_is_not_followed(tmp_path: Path) -> None:

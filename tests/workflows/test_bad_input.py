@@ -295,7 +295,7 @@ def test_a_full_disk_ends_a_step_with_7(project: Project) -> None:
         capture_output=True, text=True,
     )  # fmt: skip
     assert completed.returncode == 7, completed.stderr
-    assert "the disk is full: free space and run again" in completed.stderr
+    assert "the disk is full: free space and run it again" in completed.stderr
     project.ok("snapshot")
 
 

@@ -141,12 +141,12 @@ def test_a_run_that_failed_goes_on_with_the_same_command(project: OneChart) -> N
     completed = project.run(*words)
     assert completed.returncode == 8
     assert completed.stderr.endswith(
-        "mend that, then go on with: pipeline-steps run check snapshot --chart common "
+        "correct that, then go on with: pipeline-steps run check snapshot --chart common "
         "--channels configured\n"
     )
     project.repo.put("charts/common/templates/map.yaml", MAP)
     project.repo.commit()
-    assert "mend that" not in project.ok(*words).stderr
+    assert "correct that" not in project.ok(*words).stderr
 
 
 def test_a_failure_is_shown_on_a_terminal_and_ends_the_clock(project: OneChart) -> None:

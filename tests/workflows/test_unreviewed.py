@@ -98,7 +98,7 @@ def test_the_exec_plugin_of_a_reviews_own_clusters_never_runs(agent: Agent) -> N
         "doctor", "--for", "integration_test", "--config", "ci/overlay.yaml", **REVIEW
     )
     assert (
-        "ci/overlay.yaml:2: clusters stands in an overlay that this review can change"
+        "ci/overlay.yaml:2: clusters is set in an overlay that this review can change"
         in completed.stderr
     )
     assert completed.returncode == 2 and not ran.exists()
