@@ -193,7 +193,7 @@ def _brought(
         return None
     between = coverage.extended(review, Range(of_review[-1].before, end))
     for change in left[len(of_review) :]:
-        if coverage.leads_to(change.revision, between.before):
+        if coverage.is_ancestor(change.revision, between.before):
             break
         of_review.append(change)
     return Brought(review, between, tuple(of_review))

@@ -37,7 +37,7 @@ class Range(NamedTuple):
 class Coverage:
     """Compares revisions by what they are to one chart.
 
-    places: where the chart's files are, relative to pipeline.yaml's folder.
+    places: folders and files of the chart, relative to pipeline.yaml's folder.
     """
 
     def __init__(
@@ -51,32 +51,32 @@ class Coverage:
         self._differences: dict[Range, dict[str, FileChange]] = {}
         self._checkouts: dict[str, Checkout] = {}
 
-    def covers(self, review: Review, revision: str, brought: Range, mainline: str = "") -> bool:
-        """Whether who approved `revision` of a review approved all that `brought` has.
+    def covers(self, review: Review, revision: str, merged: Range, mainline: str = "") -> bool:
+        """Whether who approved `revision` of a review approved all that `merged` has.
 
         mainline: the revision that it was proposed to, which may have it already; default: the end
-        of `brought`. A revision that can no longer be fetched covers nothing.
+        of `merged`. A revision that can no longer be fetched covers nothing.
         """
         if not self.fetch(review, revision):
             return False
-        proposed = self.proposed(review, revision, mainline or brought.end)
+        proposed = self.proposed(review, revision, mainline or merged.end)
         if proposed is None:
             return False
         # What came before the proposal was not shown to who approved it.
-        if self.leads_to(proposed.before, brought.before) and self._ends_alike(
-            Range(proposed.before, revision), brought
+        if self.is_ancestor(proposed.before, merged.before) and self._has_same_end(
+            Range(proposed.before, revision), merged
         ):
             return True
-        return not self._widens(brought) and self.is_same(proposed, brought)
+        return not self._adds_paths(merged) and self.is_same(proposed, merged)
 
-    def leads_to(self, revision: str | None, other: str | None) -> bool:
-        """Whether a revision is the other or led to it; None: the time before the first one."""
+    def is_ancestor(self, revision: str | None, other: str | None) -> bool:
+        """Whether a revision is the other or an ancestor of it; None is before the first one."""
         if revision is None or revision == other:
             return True
         return other is not None and self._source.common_ancestor(revision, other) == revision
 
     def fetch(self, review: Review, revision: str) -> bool:
-        """Bring a revision of a review here; False when it is nowhere to be had."""
+        """Fetch a revision of a review; False when no server has it any more."""
         try:
             reference = self._system.fetch_reference(review, revision)
             self._source.fetch_revision(revision, reference)
@@ -115,32 +115,32 @@ class Coverage:
             base = source.common_ancestor(revision, parents[0]) if parents else None
         return None if base is None else Range(base, revision)
 
-    def extended(self, review: Review, brought: Range) -> Range:
-        """All that a review brought: what is in front of `brought`, too, where that together adds
-        and removes the lines of its head. So a rebase of several commits is told, of which the
-        system names just the last.
+    def extended(self, review: Review, merged: Range) -> Range:
+        """The whole range that a review merged: `merged`, and the commits before it where all
+        together add and remove the lines of its head. A rebase merge has several commits, of which
+        some systems name only the last.
         """
         if not self.fetch(review, review.head):
-            return brought
-        proposed = self.proposed(review, review.head, brought.end)
-        if proposed is None or proposed.before is None or self.is_same(proposed, brought):
-            return brought
-        if review.head == brought.end:
-            return proposed if self.leads_to(proposed.before, brought.before) else brought
+            return merged
+        proposed = self.proposed(review, review.head, merged.end)
+        if proposed is None or proposed.before is None or self.is_same(proposed, merged):
+            return merged
+        if review.head == merged.end:
+            return proposed if self.is_ancestor(proposed.before, merged.before) else merged
         commits = self._source.position(review.head) - self._source.position(proposed.before)
-        longer = brought
+        longer = merged
         for _ in range(min(commits, MOST_COMMITS) - 1):
             if longer.before is None:
                 break
-            longer = Range(next(iter(self._source.parents(longer.before)), None), brought.end)
+            longer = Range(next(iter(self._source.parents(longer.before)), None), merged.end)
             if self.is_same(proposed, longer):
                 return longer
-        return brought
+        return merged
 
     def merged_commits(self, change: Change) -> tuple[Change, ...] | None:
-        """The commits that a merge brought to the mainline, where each is a review of its own;
-        None when the merge itself has other lines than they, or more than MOST_COMMITS. Of no
-        merge: it alone.
+        """The commits that a merge brought to the mainline, where each is a review of its own. A
+        change that is no merge is the only one; None when the merge itself has other lines than its
+        commits, or more than MOST_COMMITS.
         """
         parents = self._source.parents(change.revision)
         if not self._system.abilities.single_commits or len(parents) < 2:
@@ -152,8 +152,8 @@ class Coverage:
         return None if commits is None else tuple(commit for commit in commits if commit.paths)
 
     def _commits(self, tip: str, mainline: str) -> list[Change] | None:
-        """What leads to `tip` and not to `mainline`, newest first, but clean merges: what these
-        brought is among it. None for more than MOST_COMMITS.
+        """The ancestors of `tip` that are none of `mainline`, newest first, without clean merges,
+        whose commits are among them. None for more than MOST_COMMITS.
         """
         commits: list[Change] = []
         looked_at: set[str] = set()
@@ -161,7 +161,7 @@ class Coverage:
         while left:
             revision = left.pop()
             # By ancestry: a branch that took the mainline in between has the mainline's own, too.
-            if revision in looked_at or self.leads_to(revision, mainline):
+            if revision in looked_at or self.is_ancestor(revision, mainline):
                 continue
             if len(looked_at) == MOST_COMMITS:
                 return None
@@ -179,25 +179,25 @@ class Coverage:
     def _is_clean_merge(self, merge: str, mainline: str, tip: str) -> bool:
         """Whether a merge has no other lines than what it merged into `mainline`."""
         proposed = Range(self._source.common_ancestor(mainline, tip), tip)
-        brought = Range(mainline, merge)
-        return self._ends_alike(proposed, brought) or (
-            not self._widens(brought) and self.is_same(proposed, brought)
+        merged = Range(mainline, merge)
+        return self._has_same_end(proposed, merged) or (
+            not self._adds_paths(merged) and self.is_same(proposed, merged)
         )
 
-    def _ends_alike(self, proposed: Range, brought: Range) -> bool:
+    def _has_same_end(self, proposed: Range, merged: Range) -> bool:
         """Whether the chart ends as proposed, and nothing of it that was there before was lost.
 
         Equal ends alone would let a merge throw away what others brought in between.
         """
-        if proposed.end != brought.end and not self.has_same_content(proposed.end, brought.end):
+        if proposed.end != merged.end and not self.has_same_content(proposed.end, merged.end):
             return False
-        if brought.before is None or self.leads_to(brought.before, proposed.end):
+        if merged.before is None or self.is_ancestor(merged.before, proposed.end):
             return True
         return proposed.before is not None and not self._difference(
-            Range(proposed.before, brought.before)
+            Range(proposed.before, merged.before)
         )
 
-    def _widens(self, between: Range) -> bool:
+    def _adds_paths(self, between: Range) -> bool:
         """Whether a range brings the chart, or adds folders or files that it is made of.
 
         What lies there was no part of the chart before, so nobody was asked about its changes: only

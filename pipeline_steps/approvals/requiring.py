@@ -119,7 +119,7 @@ def _is_made_of(review: Review, queued: str, base: str | None, coverage: Coverag
     """
     if not coverage.fetch(review, review.head):
         return False
-    if coverage.leads_to(review.head, queued):
+    if coverage.is_ancestor(review.head, queued):
         return True
     if not base:
         return False

@@ -23,7 +23,7 @@ from pipeline_steps.toolbox.redact import register
 
 #: What docker's helpers print when they have no login (docker-credential-helpers,
 #: credentials/error.go).
-_UNKNOWN = "credentials not found in native keychain"
+_NO_LOGIN = "credentials not found in native keychain"
 _HUB_KEYS = ("https://index.docker.io/v1/", "index.docker.io", "registry-1.docker.io")
 
 
@@ -53,8 +53,8 @@ def login_for(
     hosts_login = from_hosts(host, path, hosts)
     if hosts_login:
         return hosts_login
-    for file in stores(os.environ if environ is None else environ):
-        login = _from_store(file, host, path)
+    for file in credential_files(os.environ if environ is None else environ):
+        login = _login_from_file(file, host, path)
         if login:
             return login
     return None
@@ -78,9 +78,9 @@ def from_hosts(host: str, path: str, hosts: Mapping[str, Host]) -> Login | None:
     return Login(entry.username, _password(entry.password, prefix))
 
 
-def unset_variable(host: str, path: str, hosts: Mapping[str, Host]) -> ConfigurationError | None:
-    """Why the login that the configuration has for host/path cannot be used here, if it needs a
-    variable that is not set: whoever may do without a login goes on.
+def login_problem(host: str, path: str, hosts: Mapping[str, Host]) -> ConfigurationError | None:
+    """The error of the login in `hosts` for host/path when a variable that it needs is not set;
+    None when it can be used. Callers that can do without a login go on without.
     """
     try:
         _entry_with_login(host, path, hosts)[1].require("username", "password")
@@ -128,8 +128,8 @@ def _password(text: str, prefix: str) -> str:
         ) from error
 
 
-def stores(environ: Mapping[str, str]) -> Iterator[Path]:
-    """Files with logins in their order of precedence: docker's, then helm's."""
+def credential_files(environ: Mapping[str, str]) -> Iterator[Path]:
+    """The credential files in their order of precedence: docker's, then helm's."""
     home = Path(environ.get("HOME") or "/")
     yield docker_folder(environ) / "config.json"
     if registry_config := environ.get("HELM_REGISTRY_CONFIG"):
@@ -147,8 +147,8 @@ def docker_folder(environ: Mapping[str, str]) -> Path:
     return Path(environ.get("DOCKER_CONFIG") or Path(environ.get("HOME") or "/") / ".docker")
 
 
-def _from_store(file: Path, host: str, path: str) -> Login | None:
-    config = read_store(file)
+def _login_from_file(file: Path, host: str, path: str) -> Login | None:
+    config = read_credential_file(file)
     # Docker stores the login of Docker Hub under its old index URL.
     names = (*_HUB_KEYS, host) if host == DOCKER_HUB else (host, f"https://{host}")
     helpers: Mapping[str, str] = config.get("credHelpers") or {}
@@ -162,17 +162,17 @@ def _from_store(file: Path, host: str, path: str) -> Login | None:
                 return login
     auths: Mapping[str, Any] = config.get("auths") or {}
     repository = f"{host}/{path}"
-    prefixes = [key for key in auths if f"{repository}/".startswith(f"{_bare(key)}/")]
+    prefixes = [key for key in auths if f"{repository}/".startswith(f"{_repository_prefix(key)}/")]
     # The longest matching key wins, as in docker's "auths" with repository paths (podman writes
     # them).
-    for key in sorted(prefixes, key=lambda each: len(_bare(each)), reverse=True):
-        login = _entry(auths[key], f"{file}: auths.{key}")
+    for key in sorted(prefixes, key=lambda each: len(_repository_prefix(each)), reverse=True):
+        login = _login_of_entry(auths[key], f"{file}: auths.{key}")
         if login:
             return login
     return None
 
 
-def read_store(file: Path) -> dict[str, Any]:
+def read_credential_file(file: Path) -> dict[str, Any]:
     """The JSON object in a credential file, {} when there is no such file. Raises MachineError."""
     try:
         content = json.loads(file.read_bytes())
@@ -193,15 +193,15 @@ def read_store(file: Path) -> dict[str, Any]:
     return content
 
 
-def _bare(key: str) -> str:
-    """A key of `auths` as host/path; old docker versions wrote URLs."""
+def _repository_prefix(key: str) -> str:
+    """A key of `auths` as host/path: old docker versions wrote URLs."""
     if key in _HUB_KEYS:
         return DOCKER_HUB
     name = key.partition("://")[2] or key
     return name.rstrip("/").removesuffix("/v1").removesuffix("/v2")
 
 
-def _entry(entry: Any, where: str) -> Login | None:
+def _login_of_entry(entry: Any, where: str) -> Login | None:
     if not isinstance(entry, dict):
         raise MachineError(
             "the entry is not an object",
@@ -240,7 +240,7 @@ def _ask_helper(program: str, name: str, file: Path) -> Login | None:
     completed = process.run([path, "get"], env=os.environ, stdin=name.encode(), timeout=30)
     if not completed.ok:
         output = (completed.stdout + completed.stderr).decode(errors="replace")
-        if _UNKNOWN in output:
+        if _NO_LOGIN in output:
             return None
         raise MachineError(
             f"{command} fails for {name}: {completed.tail(5)}",

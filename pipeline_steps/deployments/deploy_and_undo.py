@@ -17,7 +17,7 @@ from pipeline_steps.config.language import Config
 from pipeline_steps.deployments import changes, package, place, revision_secrets, revisions, rollout
 from pipeline_steps.deployments.package import Package
 from pipeline_steps.deployments.place import Place
-from pipeline_steps.deployments.revisions import Notes, Revision
+from pipeline_steps.deployments.revisions import DeployNotes, Revision
 from pipeline_steps.deployments.rollout import Rollout
 from pipeline_steps.state.attempt import Attempt, record_attempt
 from pipeline_steps.state.origin import origin
@@ -94,7 +94,7 @@ def put(change: Change, new: Package, *, again: bool) -> Record:
         with change.rollout() as held:
             current = held.mend()
             # Under the lease: before it another deploy could still change what runs.
-            same = revisions.already(current, new.archive.tar_digest, new.inputs)
+            same = revisions.find_unchanged(current, new.archive.tar_digest, new.inputs)
             if same and not again:
                 log.info("%s: %s runs already", change.where, same)
                 outcome = rollout.Outcome(same)
@@ -103,8 +103,8 @@ def put(change: Change, new: Package, *, again: bool) -> Record:
         return _ended(attempt, change, outcome, {"tar": new.archive.tar_digest})
 
 
-def _notes(change: Change, new: Package) -> Notes:
-    return Notes(
+def _notes(change: Change, new: Package) -> DeployNotes:
+    return DeployNotes(
         id=change.id,
         deployment=change.where.name,
         by=change.by,

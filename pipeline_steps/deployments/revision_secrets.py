@@ -20,7 +20,7 @@ from pipeline_steps.clusters.helm import Target
 from pipeline_steps.clusters.kubernetes import Api, Object
 from pipeline_steps.clusters.namespaces import MANAGED
 from pipeline_steps.clusters.releases import Release
-from pipeline_steps.deployments.revisions import Notes, Revision, join
+from pipeline_steps.deployments.revisions import DeployNotes, Revision, with_notes
 from pipeline_steps.toolbox import json_reader
 from pipeline_steps.toolbox.errors import Conflict
 
@@ -41,10 +41,10 @@ def read(api: Api, target: Target) -> list[Revision]:
         read_notes = _notes(secret)
         if number.isdigit() and read_notes:
             notes[int(number)] = read_notes
-    return join(releases.history(api, namespace, release), notes)
+    return with_notes(releases.history(api, namespace, release), notes)
 
 
-def write(api: Api, target: Target, number: int, notes: Notes, owner: Release | None) -> None:
+def write(api: Api, target: Target, number: int, notes: DeployNotes, owner: Release | None) -> None:
     """Write the notes of a revision, instead of earlier ones. owner: the revision, once it exists.
 
     Raises the errors of the cluster.
@@ -73,9 +73,9 @@ def _owners(target: Target, owner: Release | None) -> Sequence[Object]:
     return [{"apiVersion": "v1", "kind": "Secret", "name": name, "uid": owner.uid}]
 
 
-def _notes(secret: Object) -> Notes | None:
+def _notes(secret: Object) -> DeployNotes | None:
     """The notes in a Secret; None where somebody has put something else there."""
     try:
-        return json_reader.decode_as(Notes, base64.b64decode(secret["data"][FILE]))
+        return json_reader.decode_as(DeployNotes, base64.b64decode(secret["data"][FILE]))
     except (KeyError, TypeError, ValueError):  # ValueError: of base64, too
         return None

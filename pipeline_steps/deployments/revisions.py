@@ -1,6 +1,6 @@
-"""The revisions of a release with the notes of their deploys, and what follows from them: pure.
-
-Which deploy made a revision, what to mend after one that died, which revision is good to go back to.
+"""The revisions of a release with the notes of their deploys, and what follows from them, without
+the cluster: which deploy made a revision, how to repair a release after a deploy that was killed,
+which revision to roll back to.
 """
 
 # Without annotations as texts (PEP 563): msgspec would compile each of them at every start.
@@ -14,17 +14,19 @@ from pipeline_steps.clusters.releases import Release
 
 #: The label of a revision that names the deploy which made it.
 LABEL = "pipeline-steps/deploy"
-#: States of a release while some helm is at work, or after it was killed.
+#: States of a release while helm works on it, or after helm was killed.
 BUSY = frozenset({"pending-install", "pending-upgrade", "pending-rollback", "uninstalling"})
-#: What helm says of a revision that `helm rollback` made (pkg/action/rollback.go).
+#: The description that helm gives a revision that `helm rollback` made (pkg/action/rollback.go).
 _ROLLBACK = re.compile(r"Rollback to ([0-9]+)")
 
 
-class Notes(msgspec.Struct, frozen=True, kw_only=True):
-    """What a deploy knows of a revision that it makes. Times are RFC 3339 of its own clock.
+class DeployNotes(msgspec.Struct, frozen=True, kw_only=True):
+    """What a deploy writes beside the revision that it makes (not the chart's NOTES.txt). Times are
+    RFC 3339 of its own clock.
 
-    source: where the chart is from: system and revision, or the reference in a repository. content,
-    revision: "" of a chart from a repository. by: account and host.
+    by: account and host. source: system and revision of the chart, or its reference in a
+    repository; then `content` and `revision` are "". tar: digest of the archive's tar. inputs: name →
+    digest of what else decides what is installed.
     """
 
     id: str
@@ -54,7 +56,7 @@ class Revision(NamedTuple):
     """
 
     release: Release
-    notes: Notes | None
+    notes: DeployNotes | None
     origin: int
 
     @property
@@ -78,15 +80,15 @@ class Revision(NamedTuple):
 
 
 class Repair(NamedTuple):
-    """What brings a release whose helm died back into a state to go on from. revision: to roll back
-    to; None: uninstall, because nothing was ever deployed.
+    """How to repair a release whose helm was killed. revision: to roll back to; None: uninstall,
+    because nothing was ever deployed. status: that helm left.
     """
 
     revision: int | None
     status: str
 
 
-def join(releases: Sequence[Release], notes: Mapping[int, Notes]) -> list[Revision]:
+def with_notes(releases: Sequence[Release], notes: Mapping[int, DeployNotes]) -> list[Revision]:
     """The revisions with their notes, oldest first. notes: by number of the revision."""
     revisions: dict[int, Revision] = {}
     for release in releases:
@@ -102,11 +104,12 @@ def join(releases: Sequence[Release], notes: Mapping[int, Notes]) -> list[Revisi
     return list(revisions.values())
 
 
-def is_ours(revisions: Sequence[Revision], *, unfinished: bool) -> bool:
-    """Whether a busy release was left by a deploy, which is dead, as its lease is ours now.
+def was_left_by_deploy(revisions: Sequence[Revision], *, unfinished: bool) -> bool:
+    """Whether a deploy that was killed left this release busy, and not somebody's own helm. Call it
+    with the lease held: no deploy is running then.
 
-    An install or upgrade of ours is known by its notes; a rollback or uninstall, which has none of
-    its own, by its lease alone. unfinished: that says that its holder ended in the middle.
+    A deploy's install or upgrade has its notes. A rollback or uninstall has none of its own:
+    unfinished, whether the lease says that its former holder did not finish, decides.
     """
     last = revisions[-1]
     if last.release.status in ("pending-install", "pending-upgrade"):
@@ -114,8 +117,8 @@ def is_ours(revisions: Sequence[Revision], *, unfinished: bool) -> bool:
     return unfinished
 
 
-def repair(revisions: Sequence[Revision]) -> Repair | None:
-    """What a release needs before helm goes on with it; None when nothing.
+def plan_repair(revisions: Sequence[Revision]) -> Repair | None:
+    """How to repair a busy release before helm can change it again; None when it is not busy.
 
     A first install that is pending is uninstalled; else the last deployed revision is what to go
     back to. A helm that dies between two writes leaves none: then it is the last superseded one.
@@ -149,7 +152,7 @@ def running(revisions: Sequence[Revision]) -> Revision | None:
 
 
 def previous_good(revisions: Sequence[Revision]) -> Revision | None:
-    """The good revision before what runs now: undone twice, a release goes back two deploys.
+    """The good revision before what runs now; `deploy --undo` twice goes back two deploys.
 
     A rollback stands for the revision that it went back to.
     """
@@ -157,8 +160,10 @@ def previous_good(revisions: Sequence[Revision]) -> Revision | None:
     return last_good(each for each in revisions if each.number < now.origin) if now else None
 
 
-def already(revisions: Sequence[Revision], tar: str, inputs: Mapping[str, str]) -> Revision | None:
-    """The revision that runs, if it is this very chart with these inputs, and good."""
+def find_unchanged(
+    revisions: Sequence[Revision], tar: str, inputs: Mapping[str, str]
+) -> Revision | None:
+    """The last revision, if it is good and was made of the same tar and inputs; else None."""
     if not revisions:
         return None
     last = revisions[-1]

@@ -29,7 +29,7 @@ from pipeline_steps.clusters.watch import Watcher
 from pipeline_steps.deployments import package, revision_secrets, revisions
 from pipeline_steps.deployments.package import Package
 from pipeline_steps.deployments.place import Place
-from pipeline_steps.deployments.revisions import BUSY, LABEL, Notes, Revision
+from pipeline_steps.deployments.revisions import BUSY, LABEL, DeployNotes, Revision
 from pipeline_steps.testing.waiting import Waiting
 from pipeline_steps.toolbox import clock, process, scratch
 from pipeline_steps.toolbox.clock import Deadline
@@ -81,11 +81,11 @@ class Rollout(NamedTuple):
         deadline = Deadline(self.seconds)
         while True:
             current = self.read()
-            repair = revisions.repair(current)
+            repair = revisions.plan_repair(current)
             if repair is None:
                 return current
             # What somebody makes by hand is theirs to end; ours is over, as its lease is free.
-            if revisions.is_ours(current, unfinished=bool(self.lease.unfinished)):
+            if revisions.was_left_by_deploy(current, unfinished=bool(self.lease.unfinished)):
                 self._repair(repair)
             elif deadline.over:
                 raise _foreign(self.place, current[-1])
@@ -110,7 +110,9 @@ class Rollout(NamedTuple):
                 advice="repair it by hand; the Secrets of a release are never deleted here",
             )
 
-    def put(self, new: Package, began: Notes, current: Sequence[Revision], bundle: Path) -> Outcome:
+    def put(
+        self, new: Package, began: DeployNotes, current: Sequence[Revision], bundle: Path
+    ) -> Outcome:
         """Install or upgrade, wait, test; after a failure as `on_failure` says.
 
         began: the notes of this deploy. bundle: folder for the files that explain a failure. Raises
@@ -249,13 +251,13 @@ class Rollout(NamedTuple):
         current = self.read()
         return Outcome(current[-1] if current else None, cause, done, files)
 
-    def _made(self, began: Notes) -> Revision | None:
+    def _made(self, began: DeployNotes) -> Revision | None:
         """The revision that this deploy made, if it is the last one."""
         current = self.read()
         last = current[-1] if current else None
         return last if last and last.notes and last.notes.id == began.id else None
 
-    def _require_made(self, began: Notes) -> Revision:
+    def _require_made(self, began: DeployNotes) -> Revision:
         """The revision of this deploy. Raises Temporary when somebody else's is the last by now."""
         made = self._made(began)
         if made is None or made.release.status != "deployed":

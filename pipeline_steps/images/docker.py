@@ -1,6 +1,6 @@
 """Images built by the docker engine's classic builder, through the docker SDK.
 
-It knows no platforms, no secrets, no BuildKit syntax; those are refused, naming buildx. Two builds
+It has no platforms, no secrets, no BuildKit syntax; those are refused, naming buildx. Two builds
 of the same inputs have the same files, not the same digest.
 """
 
@@ -160,7 +160,7 @@ class Docker:
 
 
 def save_and_remove_image(reference: Reference, file: Path) -> None:
-    """Write an image that the engine has to a file, as `docker save` does, and take its name back.
+    """Write an image that the engine has to a file, as `docker save` does, and remove its tag.
 
     Raises MachineError without an engine, or when it has no such image.
     """
@@ -201,7 +201,7 @@ def _auth(reference: Reference, request: BuildRequest) -> dict[str, str] | None:
 
 
 def engine_version() -> str:
-    """The engine's version, asked with little patience. Raises as `engine`."""
+    """The engine's version, asked with a short timeout. Raises as `engine`."""
     with engine(seconds=10) as client:
         return str(client.version()["Version"])
 

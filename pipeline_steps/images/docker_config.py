@@ -14,7 +14,13 @@ import json
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-from pipeline_steps.auth.credentials import Login, docker_folder, from_hosts, login_for, read_store
+from pipeline_steps.auth.credentials import (
+    Login,
+    docker_folder,
+    from_hosts,
+    login_for,
+    read_credential_file,
+)
 from pipeline_steps.auth.hosts import Host
 from pipeline_steps.auth.reference import DOCKER_HUB, Reference
 from pipeline_steps.toolbox import files, scratch
@@ -45,7 +51,7 @@ def docker_config(
                     (folder / entry.name).symlink_to(entry.absolute())
         config = {
             k: v
-            for k, v in read_store(home / "config.json").items()
+            for k, v in read_credential_file(home / "config.json").items()
             # A credential helper would win over the logins written below.
             if k not in ("credsStore", "credHelpers")
         }

@@ -11,7 +11,7 @@ from pipeline_steps.approvals.requiring import (
 )
 from pipeline_steps.config.language import Config, as_tuple
 from pipeline_steps.regeneration.tag_versions import Version
-from pipeline_steps.repositories.kinds import place_of
+from pipeline_steps.repositories.kinds import repository_identity
 from pipeline_steps.state.state import State
 from pipeline_steps.testing.requirements import APPROVAL, approval_rule
 from pipeline_steps.toolbox.errors import (
@@ -39,8 +39,8 @@ def refuse_unapproved(
     """
     production = config.channels.production
     names = required_names(production.requires)
-    places = {place_of(url) for url in as_tuple(production.charts)}
-    if not names or places.isdisjoint(map(place_of, urls)):
+    production_repositories = {repository_identity(url) for url in as_tuple(production.charts)}
+    if not names or production_repositories.isdisjoint(map(repository_identity, urls)):
         return None
     if source is not None:
         raise UsageError(

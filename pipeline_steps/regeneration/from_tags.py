@@ -21,7 +21,7 @@ from pipeline_steps.ci.detect import detect
 from pipeline_steps.config.language import Config
 from pipeline_steps.regeneration.approved import Refuse
 from pipeline_steps.regeneration.ledger import KeptVersion, Ledger, Refusal
-from pipeline_steps.regeneration.repackaging import Packaging, Repackager
+from pipeline_steps.regeneration.repackaging import PackagingTask, Repackager
 from pipeline_steps.regeneration.repository_contents import (
     Report,
     RepositoryContents,
@@ -100,7 +100,7 @@ class Regeneration:
         )
         self._done: dict[tuple[str, str], KeptVersion] = {}
         self._unmakeable: dict[tuple[str, str], Refusal] = {}
-        self._planned: dict[tuple[str, str], Packaging] = {}
+        self._planned: dict[tuple[str, str], PackagingTask] = {}
         self.report = Report.empty()
 
     def run(self, tags: Iterable[Tag], *, again: bool = False) -> Report:
@@ -257,9 +257,9 @@ class Regeneration:
         # Asked before they are there.
         missing = {key for key in keys if self._published.digest(*key) is None}
         in_progress: deque[tuple[Version, Archive]] = deque()
-        lacking: list[tuple[Packaging, Unpackageable]] = []
+        lacking: list[tuple[PackagingTask, Unpackageable]] = []
 
-        def publications(tasks: list[Packaging]) -> Iterator[Publication]:
+        def publications(tasks: list[PackagingTask]) -> Iterator[Publication]:
             for task, archive in _map_in_batches(map_tasks, tasks, _VERSIONS):
                 if isinstance(archive, Unpackageable):
                     lacking.append((task, archive))
@@ -271,7 +271,7 @@ class Regeneration:
                     in_progress.append((task.version, archive))
                     yield Publication(archive, created=task.version.tag.created)
 
-        tasks = [Packaging(version) for version in versions]
+        tasks = [PackagingTask(version) for version in versions]
         with progress.counter("versions", len(versions)) as advance:
             while tasks:
                 for outcome in self._repository.publish_all(publications(tasks)):
@@ -289,8 +289,8 @@ class Regeneration:
         open_tags.close_remaining()
 
     def _with_own_dependencies(
-        self, lacking: list[tuple[Packaging, Unpackageable]], map_tasks: MapTasks
-    ) -> tuple[list[Packaging], list[tuple[Packaging, Unpackageable]]]:
+        self, lacking: list[tuple[PackagingTask, Unpackageable]], map_tasks: MapTasks
+    ) -> tuple[list[PackagingTask], list[tuple[PackagingTask, Unpackageable]]]:
         """What can be packaged with a dependency that this run made or the repository has, and the
         rest. Charts of one repository depend on each other by the URL where it is served, which need
         not have the versions yet. A chart of that name in any other repository is another chart.

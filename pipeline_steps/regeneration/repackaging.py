@@ -48,9 +48,9 @@ from pipeline_steps.workspace.content import FORMAT_1
 from pipeline_steps.workspace.tags import TaggedRelease
 
 
-class Packaging(NamedTuple):
+class PackagingTask(NamedTuple):
     """The task to package a version. own: archives of the repository that is regenerated, by name
-    and version: of dependencies that their own repository does not give.
+    and version, for dependencies that their own repository no longer has.
     """
 
     version: Version
@@ -62,21 +62,21 @@ class Repackager:
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
-        self._ends = contextlib.ExitStack()
-        self._ends.enter_context(settings.revisions)
+        self._exit_stack = contextlib.ExitStack()
+        self._exit_stack.enter_context(settings.revisions)
         self._revisions = settings.revisions
         self._tags = TagReader(settings)
         self._fetch = without_repeated_failures(fetcher(dict(settings.hosts)))
         self._asked_servers = False
-        self._own: Mapping[tuple[str, str], bytes] = {}
-        self._lacks: tuple[str, str] | None = None
-        self._lacks_from = ""
+        self._own_archives: Mapping[tuple[str, str], bytes] = {}
+        self._missing_dependency: tuple[str, str] | None = None
+        self._missing_from = ""
 
     def close(self) -> None:
         """End the processes that read the source."""
-        self._ends.close()
+        self._exit_stack.close()
 
-    def __call__(self, tasks: list[Tag] | list[Packaging]) -> list[Any]:
+    def __call__(self, tasks: list[Tag] | list[PackagingTask]) -> list[Any]:
         """For each tag a list of `Version` and `Unpackageable`; for each version its Archive, or
         `Unpackageable`.
         """
@@ -84,7 +84,7 @@ class Repackager:
         with contextlib.suppress(MachineError):
             tags = (task if isinstance(task, Tag) else task.version.tag for task in tasks)
             self._revisions.prepare(tag.revision for tag in tags)
-            versions = [task.version for task in tasks if isinstance(task, Packaging)]
+            versions = [task.version for task in tasks if isinstance(task, PackagingTask)]
             self._revisions.prepare(folders=[tree for one in versions for tree in one.trees])
         return [
             self._tags.versions_of_tag(task) if isinstance(task, Tag) else self.repackage(*task)
@@ -94,8 +94,13 @@ class Repackager:
     def repackage(
         self, version: Version, own: Mapping[tuple[str, str], bytes] = MappingProxyType({})
     ) -> Archive | Unpackageable:
-        """The archive of a version, or the reason why it cannot be packaged. own: see `Packaging`."""
-        self._asked_servers, self._own, self._lacks, self._lacks_from = False, own, None, ""
+        """The archive of a version, or the reason why it cannot be packaged. own: see `PackagingTask`."""
+        self._asked_servers, self._own_archives, self._missing_dependency, self._missing_from = (
+            False,
+            own,
+            None,
+            "",
+        )
         try:
             return (
                 self._as_promoted(version, version.released)
@@ -108,10 +113,12 @@ class Repackager:
             reason = str(error) if version.released else problem_at_tag(error)
             refusal = Refusal(str(version), version.name, version.version, reason)
             lasting = is_lasting(error) and not self._asked_servers
-            return Unpackageable(version.tag.name, refusal, lasting, self._lacks, self._lacks_from)
+            return Unpackageable(
+                version.tag.name, refusal, lasting, self._missing_dependency, self._missing_from
+            )
 
-    def _ask(self, dependency: MissingArchive) -> bytes:
-        """The archive of a dependency. What comes of it is not decided by the sources alone."""
+    def _fetch_dependency(self, dependency: MissingArchive) -> bytes:
+        """The archive of a dependency. After it the result depends on servers, too: it is not lasting."""
         self._asked_servers = True
         try:
             return self._fetch(dependency)
@@ -119,10 +126,10 @@ class Repackager:
             raise
         except PipelineError:
             key = (dependency.name, dependency.version)
-            if key not in self._own:
-                self._lacks, self._lacks_from = key, dependency.repository
+            if key not in self._own_archives:
+                self._missing_dependency, self._missing_from = key, dependency.repository
                 raise
-            return self._own[key]
+            return self._own_archives[key]
 
     # -- as it stands --------------------------------------------------------------------------
 
@@ -156,7 +163,7 @@ class Repackager:
         # Submodules are not in the chart: in a plain checkout helm finds an empty folder there.
         kinds = {path: entry.kind for path, entry in entries.items() if entry.kind != "submodule"}
         return dependencies.fill(
-            collect_files(version.folder, kinds, read), self._ask, version.folder
+            collect_files(version.folder, kinds, read), self._fetch_dependency, version.folder
         )
 
     # -- as promote makes it -------------------------------------------------------------------
@@ -166,7 +173,7 @@ class Repackager:
 
         Raises EvidenceError when the tag names other content, or an image is not in production.
         """
-        self._asked_servers = True  # which images there are is not decided by the sources
+        self._asked_servers = True  # the result depends on the images that there are
         closures = self._tags.closures(version)
         closure = closures.chart(version.folder)
         format_1 = released.format == FORMAT_1

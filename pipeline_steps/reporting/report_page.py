@@ -20,7 +20,7 @@ from pipeline_steps.config.language import Config
 from pipeline_steps.reporting.delivery import Target
 from pipeline_steps.reporting.differences import read_diffs
 from pipeline_steps.reporting.rendering import render
-from pipeline_steps.reporting.verdict import ChartVerdict, Word, chart_verdict, overall
+from pipeline_steps.reporting.verdict import ChartVerdict, Word, chart_verdict, combined_verdict
 from pipeline_steps.reviews.review import Finding
 from pipeline_steps.state.origin import origin
 from pipeline_steps.state.state import State
@@ -74,7 +74,7 @@ class Page(NamedTuple):
         """The verdict on all of it."""
         if self.started:
             return "started"
-        word = overall(self.verdicts)
+        word = combined_verdict(self.verdicts)
         return "incomplete" if self.gaps and word == "positive" else word
 
     @property

@@ -52,7 +52,7 @@ def combine_outcomes(outcomes: Iterable[str]) -> Word:
     return "positive" if distinct <= {"passed"} else "incomplete"
 
 
-def overall(verdicts: Iterable[ChartVerdict]) -> Word:
+def combined_verdict(verdicts: Iterable[ChartVerdict]) -> Word:
     """The verdict on all charts; positive without any."""
     return combine_outcomes(
         requirement.outcome for verdict in verdicts for requirement in verdict.requirements
@@ -72,11 +72,11 @@ def chart_verdict(
     target: the branch that the review goes to, "" for none. review: its id, for approvals.
     """
     names = config.review.requires
-    unplanned: tuple[Requirement, ...] = ()
+    unreadable_settings: tuple[Requirement, ...] = ()
     try:
-        requirements_of_chart = required(checkout, chart, config, state, names, review=review)
-    except ConfigurationError as error:  # invalid test settings: report them, and all other results
-        requirements_of_chart = required(
+        result = required(checkout, chart, config, state, names, review=review)
+    except ConfigurationError as error:  # invalid test settings count as missing tests
+        result = required(
             checkout,
             chart,
             config,
@@ -84,13 +84,15 @@ def chart_verdict(
             [name for name in names if name != settings.STEP],
             review=review,
         )
-        unplanned = (Requirement(settings.STEP, settings.STEP, "missing", reason=str(error)),)
-    snapshot = requirements_of_chart.current.snapshots[0] if requirements_of_chart.current else None
+        unreadable_settings = (
+            Requirement(settings.STEP, settings.STEP, "missing", reason=str(error)),
+        )
+    snapshot = result.current.snapshots[0] if result.current else None
     images = image_records.images_of(snapshot) if snapshot else {}
     return ChartVerdict(
         chart,
         snapshot.outputs.get("chart", "") if snapshot else "",
         {name: str(image) for name, image in images.items()},
-        (*requirements_of_chart.requirements, *unplanned),
+        (*result.requirements, *unreadable_settings),
         str(version_policy.find_or_warn(checkout, chart, target) or ""),
     )

@@ -16,7 +16,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from pipeline_steps.auth import hosts as table
-from pipeline_steps.auth.credentials import from_hosts, unset_variable
+from pipeline_steps.auth.credentials import from_hosts, login_problem
 from pipeline_steps.auth.hosts import Host
 from pipeline_steps.charts import archive as archives
 from pipeline_steps.charts.archive import Archive
@@ -338,7 +338,7 @@ def _open_branch(remote: str, branch: str, hosts: Mapping[str, Host], where: str
         return GitBranch(remote, branch, where=where)
     host, path = parts.netloc, parts.path.strip("/")
     _, entry = table.entry_for(hosts, f"{host}/{path}")
-    login_error = unset_variable(host, path, hosts)
+    login_error = login_problem(host, path, hosts)
     return GitBranch(
         remote,
         branch,

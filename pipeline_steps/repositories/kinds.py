@@ -47,8 +47,8 @@ def open_repository(url: str, hosts: _Hosts) -> Repository:
 
     Raises ConfigurationError when it is not the URL of a repository.
     """
-    for start, kind in {**_WRITABLE, **_READABLE}.items():
-        if url.startswith(start):
+    for prefix, kind in {**_WRITABLE, **_READABLE}.items():
+        if url.startswith(prefix):
             return kind(url, hosts)
     advice = f"write {_WRITABLE_URLS}; or https://host/path, which is only read"
     raise ConfigurationError("this is not the URL of a chart repository", where=url, advice=advice)
@@ -93,30 +93,30 @@ def find_named(repository: Repository, name: str, version: str) -> Published | N
     return published
 
 
-def place_of(url: str) -> tuple[object, ...]:
-    """What the URL of a repository stands for, to compare: equal ones are one repository, however
-    their URLs are written. Other names of one host, and what a server redirects, are not known.
+def repository_identity(url: str) -> tuple[object, ...]:
+    """The identity of the repository at a URL: equal for two URLs of one repository, however they
+    are written. Aliases of a host and redirects of a server are not followed.
 
-    >>> place_of("file://localhost/srv/./charts/") == place_of("file:///srv/charts")
+    >>> repository_identity("file://localhost/srv/./charts/") == repository_identity("file:///srv/charts")
     True
-    >>> place_of("git+ssh://git@Example.com/o/Repo.git") == place_of(
+    >>> repository_identity("git+ssh://git@Example.com/o/Repo.git") == repository_identity(
     ...     "git+ssh://example.com:22/o/repo#gh-pages"
     ... )
     True
     """
-    if url.startswith(SCHEME):  # no case counts in the names of GitHub
+    if url.startswith(SCHEME):  # GitHub's names ignore case
         return SCHEME, url.removeprefix(SCHEME).casefold()
     kind = next((kind for kind in ("git", "chartmuseum") if url.startswith(f"{kind}+")), "")
     try:
         parts = urlsplit(url.removeprefix(f"{kind}+"))
         host, port = parts.hostname, parts.port or _PORTS.get(parts.scheme)
-    except ValueError:  # of no repository: who opens it says so
+    except ValueError:  # not a URL: open_repository refuses it
         return (url,)
     path = posixpath.normpath(f"/{unquote(parts.path).strip('/')}")
     if parts.scheme == "file":
         host, path = None, os.path.realpath(path)
     if kind != "git":
         return kind, parts.scheme, host, port, path
-    # Servers know a repository with and without .git, and most of them in any case.
+    # Servers serve a repository with and without .git, and most of them ignore case.
     path = path.removesuffix(".git").rstrip("/")
     return kind, host, port, path.casefold() if host else path, parts.fragment or BRANCH

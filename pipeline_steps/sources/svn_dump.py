@@ -14,7 +14,7 @@ from pipeline_steps.toolbox.errors import MachineError
 
 #: Properties that say what a file or folder is; others change no content.
 EXECUTABLE, SPECIAL, EXTERNALS = "svn:executable", "svn:special", "svn:externals"
-#: Of a size; and of the text of one window, of which Subversion writes 100 KiB at most.
+#: Digits of a size; bytes of the text of one svndiff window (Subversion writes at most 100 KiB).
 _MOST_DIGITS, _LARGEST_WINDOW = 19, 2**24
 
 
@@ -30,7 +30,7 @@ class Folder:
     """A folder that never changes: revisions share those that are equal.
 
     externals: the text of svn:externals. has_externals: whether it, or a folder in it, has any.
-    id: once it is known; see `source.Revisions`. noted: whether it is known where it was read.
+    id: once it is known; see `source.Revisions`. noted: whether its reader has stored the id.
     """
 
     __slots__ = ("children", "externals", "has_externals", "id", "noted")
@@ -110,27 +110,27 @@ def _headers(stream: IO[bytes]) -> dict[str, str] | None:
             continue
         name, separator, value = line[:-1].decode("utf-8", "surrogateescape").partition(": ")
         if not separator or not line.endswith(b"\n"):
-            raise _broken(f"a header is {line[:80]!r}")
+            raise _unreadable(f"a header is {line[:80]!r}")
         headers[name] = value
     if headers:
-        raise _broken("it ends in the middle of a record")
+        raise _unreadable("it ends in the middle of a record")
     return None
 
 
 def _exactly(stream: IO[bytes], size: int) -> bytes:
     data = stream.read(size) if size else b""
     if len(data) != size:
-        raise _broken("it ends in the middle of a record")
+        raise _unreadable("it ends in the middle of a record")
     return data
 
 
 def _size(written: str) -> int:
     if not written.isdecimal() or len(written) > _MOST_DIGITS:
-        raise _broken(f"a size is {written[:80]!r}")
+        raise _unreadable(f"a size is {written[:80]!r}")
     return int(written)
 
 
-def _broken(problem: str) -> MachineError:
+def _unreadable(problem: str) -> MachineError:
     return MachineError(
         f"svnrdump dump printed what this version cannot read: {problem}",
         advice="run svnadmin verify: it says whether the repository is sound; if it is, report this",
@@ -162,7 +162,7 @@ class Replay:
         self._read, self._keep, self._copied = read, keep, copied
 
     def apply(self, record: Record) -> None:
-        """Take a node's record into the tree. Those of folders above the branch say nothing."""
+        """Apply a node's record to the tree. Records of folders above the branch change nothing."""
         path, headers = record.path, record.headers
         if self._branch:
             if path != self._branch and not path.startswith(f"{self._branch}/"):
@@ -177,7 +177,7 @@ class Replay:
             copied_revision = _size(headers.get("Node-copyfrom-rev", ""))
             node = self._copied(headers["Node-copyfrom-path"], copied_revision)
         if action == "change" and node is None:
-            raise _broken(f"it changes {record.path}, which does not exist")
+            raise _unreadable(f"it changes {record.path}, which does not exist")
         kind = headers.get("Node-kind") or ("dir" if isinstance(node, Folder) else "file")
         self._put(path, self._folder(record, node) if kind == "dir" else self._file(record, node))
 
@@ -212,7 +212,7 @@ class Replay:
         data = apply_delta(record.text, self._read(former.text) if former else b"")
         digest = record.headers.get("Text-content-md5")
         if digest and hashlib.md5(data, usedforsecurity=False).hexdigest() != digest:
-            raise _broken(f"{record.path} has not the checksum that stands beside it")
+            raise _unreadable(f"{record.path} does not have the MD5 checksum that the dump gives")
         return data
 
 
@@ -241,7 +241,7 @@ def _property_part(data: bytes, position: int) -> tuple[str, str, int]:
     line, end, _ = data[position : position + _MOST_DIGITS + 3].partition(b"\n")
     kind, _, written = line.decode("utf-8", "surrogateescape").partition(" ")
     if not end:
-        raise _broken("its properties end early")
+        raise _unreadable("its properties end early")
     start = position + len(line) + 1
     stop = start + _size(written)
     return kind, data[start:stop].decode("utf-8", "surrogateescape"), stop + 1
@@ -256,7 +256,7 @@ def apply_delta(delta: bytes, base: bytes) -> bytes:
     if not delta:
         return b""
     if delta[:4] != b"SVN\0":
-        raise _broken(f"a difference begins with {delta[:4]!r}")
+        raise _unreadable(f"a difference begins with {delta[:4]!r}")
     result, position = bytearray(), 4
     while position < len(delta):
         numbers = []
@@ -265,19 +265,19 @@ def apply_delta(delta: bytes, base: bytes) -> bytes:
             numbers.append(number)
         source_start, source_size, size, code_size, new_size = numbers
         if size > _LARGEST_WINDOW:
-            raise _broken(f"a difference has a window of {size} bytes")
+            raise _unreadable(f"a difference has a window of {size} bytes")
         code = delta[position : position + code_size]
         new = delta[position + code_size : position + code_size + new_size]
         position += code_size + new_size
         window = _window(code, new, base[source_start : source_start + source_size], size)
         if len(window) != size:
-            raise _broken("a difference gives a text of another size")
+            raise _unreadable("a difference gives a text of another size")
         result += window
     return bytes(result)
 
 
 def _window(code: bytes, new: bytes, source: bytes, most: int) -> bytearray:
-    """The bytes that the instructions of a window give. most: bytes that it may have."""
+    """The bytes that the instructions of a window produce, at most `most`."""
     target, position, new_position = bytearray(), 0, 0
     while position < len(code):
         kind, size = code[position] >> 6, code[position] & 0x3F
@@ -285,7 +285,7 @@ def _window(code: bytes, new: bytes, source: bytes, most: int) -> bytearray:
         if not size:
             size, position = _number(code, position)
         if len(target) + size > most:
-            raise _broken("a difference gives more than it says")
+            raise _unreadable("a difference gives more than it says")
         if kind == 2:
             target += new[new_position : new_position + size]
             new_position += size
@@ -296,7 +296,7 @@ def _window(code: bytes, new: bytes, source: bytes, most: int) -> bytearray:
         elif start + size <= len(target):
             target += target[start : start + size]
         elif start >= len(target):
-            raise _broken("a difference copies what is not there yet")
+            raise _unreadable("a difference copies what is not there yet")
         else:  # it copies what it is about to write
             for offset in range(start, start + size):
                 target.append(target[offset])
@@ -311,4 +311,4 @@ def _number(data: bytes, position: int) -> tuple[int, int]:
         number = number << 7 | byte & 0x7F
         if byte < 0x80:
             return number, position
-    raise _broken("a number in a difference does not end")
+    raise _unreadable("a number in a difference does not end")

@@ -1,8 +1,8 @@
-"""What an install or a test waits for, said while it waits, and when waiting is in vain.
+"""Progress of an install or a test while helm waits, and whether to stop because it cannot succeed.
 
-helm says nothing until its timeout. A pull that the registry refuses for good (no such image, no
+helm prints nothing until its timeout. A pull that the registry refuses for good (no such image, no
 such host, no right, no valid name) cannot succeed later, so the scenario ends 15 seconds after its
-third report. Crash loops and pods that no node takes may heal: they are said at once, and end the
+third report. Crash loops and unschedulable pods may recover: they are logged at once, and end the
 scenario only with `tests.fail_fast`.
 """
 
@@ -24,11 +24,11 @@ from pipeline_steps.toolbox.redact import beginning, redact
 
 log = logging.getLogger(__name__)
 
-#: Refusals of a pull before it counts, and the seconds that are waited after the last.
+#: Refused pulls of a pod that count, and the seconds to wait after them.
 REFUSALS, SECONDS_AFTER_REFUSALS = 3, 15.0
 #: Seconds between two lines about the same, on a terminal and in a log.
 TERMINAL_INTERVAL, LOG_INTERVAL = 5.0, 60.0
-#: Seconds between two looks at the events, which cost a request.
+#: Seconds between two requests for events.
 EVENTS_INTERVAL = 3.0
 #: What containerd and the kubelet say of a pull that no later try can mend.
 _REFUSED = re.compile(
@@ -37,14 +37,14 @@ _REFUSED = re.compile(
     r"|pull policy of Never|ErrImageNeverPull",
     re.IGNORECASE,
 )
-#: Events of one try each: a pull, a name that is none, an image that must be there and is not.
+#: Messages of events of one try each: a pull, an invalid name, an image that may not be pulled.
 _PULL_ATTEMPT = re.compile(
     r"Failed to (pull|inspect) image|Failed to apply default image|policy of Never"
 )
 
 
 class Waiting:
-    """Called about once a second while helm waits; true when waiting is in vain."""
+    """Called about once a second while helm waits; true when it should stop waiting."""
 
     def __init__(
         self, api: Api, namespace: str, watcher: Watcher, *, subject: str, fail_fast: bool
@@ -76,7 +76,7 @@ class Waiting:
         )
 
     def _trouble(self) -> Iterator[str]:
-        """Crash loops and pods that no node takes, one line each."""
+        """Crash loops and unschedulable pods, one line each."""
         for pod in self._watcher.pods:
             name = pod["metadata"]["name"]
             for condition in pod.get("status", {}).get("conditions") or ():
@@ -91,7 +91,7 @@ class Waiting:
                     )
 
     def _log_progress(self, now: float, trouble: list[str]) -> None:
-        """Log trouble when it begins, and what is waited for every now and then."""
+        """Log trouble once, and at intervals the pods that are not ready."""
         every = TERMINAL_INTERVAL if progress.is_watched(sys.stderr) else LOG_INTERVAL
         if not self._logged_at:
             self._logged_at["waiting"] = now

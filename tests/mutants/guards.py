@@ -447,8 +447,8 @@ MUTANTS = (
     Mutant(
         "lines-of-a-chart-that-is-new",
         _in("approvals/coverage"),
-        "        return not self._widens(brought) and self.is_same(proposed, brought)\n",
-        "        return self.is_same(proposed, brought)\n",
+        "        return not self._adds_paths(merged) and self.is_same(proposed, merged)\n",
+        "        return self.is_same(proposed, merged)\n",
         (f"{COVERAGE}::test_what_lay_there_before_the_chart_was_brought_needs_who_saw_it",),
     ),
     Mutant(
@@ -461,7 +461,7 @@ MUTANTS = (
     Mutant(
         "merge-that-drops-a-fix",
         _in("approvals/coverage"),
-        "        if brought.before is None or self.leads_to(brought.before, proposed.end):\n",
+        "        if merged.before is None or self.is_ancestor(merged.before, proposed.end):\n",
         "        if True:\n",
         (f"{COVERAGE}::test_a_merge_that_drops_an_approved_fix_is_not_covered",),
     ),

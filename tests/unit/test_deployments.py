@@ -15,7 +15,7 @@ from pipeline_steps.clusters.releases import Release
 from pipeline_steps.config.language import Cluster, Config, Deployment
 from pipeline_steps.deployments import package, place, revisions
 from pipeline_steps.deployments.changes import hide_secrets
-from pipeline_steps.deployments.revisions import LABEL, Notes, Repair, Revision
+from pipeline_steps.deployments.revisions import LABEL, DeployNotes, Repair, Revision
 from pipeline_steps.toolbox import redact
 from pipeline_steps.toolbox.errors import ConfigurationError, UsageError
 
@@ -25,7 +25,7 @@ def release(number: int, status: str, deploy: str = "", description: str = "") -
     return Release(number, status, "web", "1.0.0", "", description, labels, "")
 
 
-def made(deploy: str, result: str = "passed", **more: object) -> Notes:
+def made(deploy: str, result: str = "passed", **more: object) -> DeployNotes:
     fields = {
         "id": deploy,
         "deployment": "web-a",
@@ -37,12 +37,12 @@ def made(deploy: str, result: str = "passed", **more: object) -> Notes:
         "source": "git 4c1f",
         "result": result,
     }
-    return Notes(**{**fields, **more})  # type: ignore[arg-type]
+    return DeployNotes(**{**fields, **more})  # type: ignore[arg-type]
 
 
-def history(*releases: Release, **notes: Notes) -> list[Revision]:
+def history(*releases: Release, **notes: DeployNotes) -> list[Revision]:
     """notes: v1=…, v2=…"""
-    return revisions.join(releases, {int(name[1:]): each for name, each in notes.items()})
+    return revisions.with_notes(releases, {int(name[1:]): each for name, each in notes.items()})
 
 
 def test_notes_of_a_deploy_that_died_before_helm_began_are_of_no_revision() -> None:
@@ -87,7 +87,7 @@ def test_what_a_dead_helm_left_is_mended_from_what_was_deployed(
     statuses: list[str], expected: Repair | None
 ) -> None:
     found = history(*(release(number, status) for number, status in enumerate(statuses, 1)))
-    assert revisions.repair(found) == expected
+    assert revisions.plan_repair(found) == expected
 
 
 def test_only_what_a_deploy_left_is_mended() -> None:
@@ -98,11 +98,15 @@ def test_only_what_a_deploy_left_is_mended() -> None:
         release(2, "pending-rollback", "a", "Rollback to 1"),
         v1=made("a"),
     )
-    assert revisions.is_ours(ours, unfinished=False)
-    assert not revisions.is_ours(by_hand, unfinished=False)
-    assert not revisions.is_ours(by_hand, unfinished=True), "it began after the one that died"
-    assert not revisions.is_ours(rollback, unfinished=False), "somebody rolls back by hand"
-    assert revisions.is_ours(rollback, unfinished=True), "its lease says that it died"
+    assert revisions.was_left_by_deploy(ours, unfinished=False)
+    assert not revisions.was_left_by_deploy(by_hand, unfinished=False)
+    assert not revisions.was_left_by_deploy(by_hand, unfinished=True), (
+        "it began after the one that died"
+    )
+    assert not revisions.was_left_by_deploy(rollback, unfinished=False), (
+        "somebody rolls back by hand"
+    )
+    assert revisions.was_left_by_deploy(rollback, unfinished=True), "its lease says that it died"
 
 
 def test_what_failed_or_was_not_finished_is_nothing_to_go_back_to() -> None:
@@ -128,13 +132,13 @@ def test_the_same_again_is_already_deployed_unless_it_failed_or_was_changed() ->
     inputs = {"values:env/a.yaml": "sha256:2"}
     notes = made("a", inputs=inputs)
     found = history(release(1, "deployed", "a"), v1=notes)
-    assert revisions.already(found, "sha256:1", inputs) == found[0]
-    assert revisions.already(found, "sha256:1", {}) is None
-    assert revisions.already(found, "sha256:3", inputs) is None
+    assert revisions.find_unchanged(found, "sha256:1", inputs) == found[0]
+    assert revisions.find_unchanged(found, "sha256:1", {}) is None
+    assert revisions.find_unchanged(found, "sha256:3", inputs) is None
     failed = history(release(1, "deployed", "a"), v1=made("a", "failed", inputs=inputs))
-    assert revisions.already(failed, "sha256:1", inputs) is None
+    assert revisions.find_unchanged(failed, "sha256:1", inputs) is None
     by_hand = history(release(1, "superseded", "a"), release(2, "deployed", "a"), v1=notes)
-    assert revisions.already(by_hand, "sha256:1", inputs) is None
+    assert revisions.find_unchanged(by_hand, "sha256:1", inputs) is None
 
 
 SECRET = """\
