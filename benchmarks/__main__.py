@@ -18,7 +18,7 @@ import sys
 from functools import partial
 from pathlib import Path
 
-from benchmarks import bazaar, index, package, regenerate, selection, state, subversion, trust
+from benchmarks import bazaar, git, index, package, regenerate, selection, state, subversion, trust
 from benchmarks.job import Job
 from benchmarks.rows import Row, alternately, measured, once, table, timed
 from tools.machine import say
@@ -96,6 +96,7 @@ def jobs(folder: Path) -> list[Row]:
 PARTS = {
     "state and evidence": state.rows,
     "a whole repository from tags": regenerate.rows,
+    "a long history in git": git.rows,
     "a long history in Bazaar": bazaar.rows,
     "a long history in Subversion": subversion.rows,
     "selecting for one commit among many charts": selection.rows,

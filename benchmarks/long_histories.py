@@ -1,5 +1,5 @@
 """A long history, and a repository of charts made from its tags, against the plain commands of the
-source's system; `bazaar` and `subversion` make the histories.
+source's system; `git`, `bazaar` and `subversion` make the histories.
 
 The loop (export of a tag's chart, `helm package`) is measured on a sample of the versions, and its
 time for all is the mean of these times the versions.
