@@ -100,6 +100,10 @@ def read_archive(tgz: bytes, where: str) -> ArchiveReading:
         metadata = archives.metadata_of(chart_files, where, EvidenceError, strict=False)
     except EvidenceError as error:
         return RefusedArchive(sha256(tgz), error.what)
+    try:
+        archives.check_loadable(chart_files)
+    except EvidenceError as error:
+        return RefusedArchive(sha256(tgz), f"helm cannot load it: {error.problem}")
     notes = chart_files.notes
     try:
         # A second time, strictly: what only this reading refuses is odd, and no finding.

@@ -17,7 +17,14 @@ import deflate
 import msgspec
 
 from pipeline_steps.charts import schema, tar, values
-from pipeline_steps.charts.read import REQUIREMENTS, Metadata, read_metadata
+from pipeline_steps.charts.read import (
+    LOCKS,
+    REQUIREMENTS,
+    Metadata,
+    read_dependencies,
+    read_metadata,
+)
+from pipeline_steps.toolbox import yaml_reader
 from pipeline_steps.toolbox.errors import ConfigurationError, EvidenceError, PipelineError
 
 #: Limits against decompression bombs: bytes of the archive, and its unpacked size as a multiple of
@@ -349,8 +356,27 @@ def _unpacked_limit(tgz: bytes) -> int:
     return min(_LARGEST_TAR, max(_RATIO_FLOOR, len(tgz) * LARGEST_RATIO))
 
 
+def check_loadable(files: Mapping[str, bytes], where: str = "") -> None:
+    """Raises EvidenceError for a chart that helm reads the files of, and cannot load: invalid values
+    or locks, or something in charts/ that is no chart. Not for schemas, where helm allows more
+    than is packed here.
+    """
+    for name in LOCKS:
+        if name not in files:
+            continue
+        _, root = yaml_reader.parse(files[name], _join(where, name), error=EvidenceError)
+        locked = root.get("dependencies") if isinstance(root, yaml_reader.Mapping) else root
+        if locked is not None and yaml_reader.plain_value(locked) is not None:
+            read_dependencies(files[name], _join(where, name), EvidenceError)
+    _check_helm_can_load(files, where, EvidenceError, schemas=False)
+
+
 def _check_helm_can_load(
-    files: Mapping[str, bytes], where: str, error: type[PipelineError] = ConfigurationError
+    files: Mapping[str, bytes],
+    where: str,
+    error: type[PipelineError] = ConfigurationError,
+    *,
+    schemas: bool = True,
 ) -> None:
     """Refuse what helm cannot load: invalid values or schema, or something in charts/ that is no
     chart.
@@ -359,7 +385,7 @@ def _check_helm_can_load(
         folder, _, file_name = name.rpartition("/")
         if file_name == "values.yaml" and _is_chart(folder, files):
             values.check(data, _join(where, name), error)
-        if file_name == "values.schema.json" and _is_chart(folder, files):
+        if schemas and file_name == "values.schema.json" and _is_chart(folder, files):
             schema.check(data, _join(where, name), error)
         if name.startswith("charts/"):
             entry = name.split("/")[1]

@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 from pipeline_steps.charts import archive, ranges
 from pipeline_steps.charts.archive import Files, metadata_of
-from pipeline_steps.charts.read import Dependency, Metadata, read_dependencies, read_metadata
+from pipeline_steps.charts.read import LOCKS, Dependency, Metadata, read_dependencies, read_metadata
 from pipeline_steps.charts.version import parse_loosely, parse_strict
 from pipeline_steps.toolbox.errors import ConfigurationError, EvidenceError
 
@@ -163,9 +163,8 @@ def lock_name(metadata: Metadata, files: Mapping[str, bytes]) -> str:
     """Name of the lock file. Of two, helm counts requirements.lock, whatever the apiVersion; its
     own name for a new one follows the apiVersion (pkg/downloader, writeLock).
     """
-    names = ("requirements.lock", "Chart.lock")
-    new = names[metadata.api_version == "v2"]
-    return next((name for name in names if name in files), new)
+    new = LOCKS[metadata.api_version == "v2"]
+    return next((name for name in LOCKS if name in files), new)
 
 
 def vendored_versions(files: Mapping[str, bytes], place: str) -> dict[str, list[str]]:

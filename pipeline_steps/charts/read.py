@@ -26,6 +26,8 @@ ALIAS = re.compile(r"[a-zA-Z0-9_-]+")
 _READABLE_NAME = re.compile(r"[A-Za-z0-9]([-._A-Za-z0-9]*[A-Za-z0-9])?")
 #: The file that charts of apiVersion v1 have their dependencies in; helm reads it beside v2, too.
 REQUIREMENTS = "requirements.yaml"
+#: The lock of apiVersion v1, and that of v2.
+LOCKS = ("requirements.lock", "Chart.lock")
 LONGEST_NAME = 250
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
 

@@ -559,6 +559,31 @@ def odd_archives(field: Field) -> str:
     return field.old(*ODD, entries="".join(f"  {one.name}:\n{entry(one)}" for one in ODD))
 
 
+#: Chart → a file of it, and whether both helms render the chart.
+LOADED = {
+    "lock": ("Chart.lock", "x: [\n", False),
+    "list": ("Chart.lock", "dependencies: [a]\n", False),
+    "old-lock": ("requirements.lock", "- a\n", False),
+    "empty": ("Chart.lock", "# nothing\n", True),
+    "values": ("values.yaml", "a: [\n", False),
+    "twice": ("values.yaml", "a: 1\na: 2\n", True),
+    "readme": ("charts/README.md", "a\n", False),
+    "hidden": ("charts/_README.md", "a\n", True),
+}
+
+
+def unloadable(field: Field) -> Sequence[str]:
+    """Archives that helm reads the Chart.yaml of, and cannot always load."""
+    archives = [
+        packed_by_others(name, "1.0.0", chart(name, "1.0.0"), (file, text))
+        for name, (file, text, _) in LOADED.items()
+    ]
+    return [
+        "audit",
+        field.old(*archives, entries="".join(f"  {one.name}:\n{entry(one)}" for one in archives)),
+    ]
+
+
 NEEDS_DEP = "dependencies: [{name: dep, version: 1.0.0, repository: 'file://../dep'}]\n"
 DEP_IN_ENTRY = "    dependencies: [{name: dep, version: 1.0.0, repository: 'file://../dep'}]\n"
 
@@ -1152,6 +1177,19 @@ def test_both_helms_install_a_chart_with_requirements(version: str, field: Field
         done = subprocess.run(words, env=environment, check=True, capture_output=True, text=True)
         assert "web/templates/map.yaml" in done.stdout
         assert "web/charts/dep/templates/map.yaml" in done.stdout
+
+
+def test_archives_that_helm_cannot_load_are_told(field: Field) -> None:
+    done = field.run(unloadable(field))
+    assert done.returncode == 4, done.stderr
+    environment = {"HOME": str(field.folder), "PATH": os.environ["PATH"]}
+    for name, (_, _, loads) in LOADED.items():
+        for major in (3, 4):
+            words = [str(helm(major)), "template", str(field.folder / f"old/{name}-1.0.0.tgz")]
+            completed = subprocess.run(words, env=environment, capture_output=True, text=True)
+            assert (completed.returncode == 0) == loads, (name, major, completed.stderr)
+        told = f"archive refused: {name} 1.0.0: helm cannot load it: " in done.stderr
+        assert told != loads, done.stderr
 
 
 def refusing(host: str, *paths: str) -> Callable[[Request], Answer]:
