@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 
 import yaml
 
-from pipeline_steps.charts.paths import glob_pattern
+from pipeline_steps.charts.paths import glob_pattern, is_glob
 from pipeline_steps.charts.version import Version, parse_loosely
 from pipeline_steps.cli.command import Command, run_command
 from pipeline_steps.cli.options import QUIET, VERBOSE, Option
@@ -30,7 +30,7 @@ from pipeline_steps.toolbox.errors import Conflict, UsageError
 COMMAND = Command(
     "init", __doc__, (Option("plan", "flag", "print it to stdout; write nothing"), QUIET, VERBOSE)
 )
-SKIPPED = frozenset({"node_modules", "vendor", "templates", "__pycache__"})
+SKIPPED = frozenset({"node_modules", "vendor", "templates", "testdata", "__pycache__"})
 #: Folders whose name says nothing about the image that is built in them.
 GENERIC = frozenset({"app", "apps", "build", "docker", "image", "images", "rootfs", "src"})
 #: Of them, what an image may be called in values all the same.
@@ -96,7 +96,17 @@ def first_configuration(root: Path) -> str:
             advice="go to the folder that holds your charts",
         )
     everywhere = folders
-    folders, notes = one_folder_a_name(root, everywhere)
+    patterns = [folder for folder in folders if _is_pattern(_relative(root, folder))]
+    if patterns == folders:
+        raise UsageError(
+            f"all charts here are in folders whose names are patterns, as {patterns[0]}",
+            advice="write pipeline.yaml where the charts are that you release",
+        )
+    folders, notes = one_folder_a_name(root, [one for one in folders if one not in patterns])
+    notes += [
+        f"  # {_relative(root, folder)!r} is left out, its name is a pattern for `charts`: a template?"
+        for folder in patterns
+    ]
     named = {
         repository.rpartition("/")[2]
         for folder in folders
@@ -160,6 +170,11 @@ def find_files(folder: Path, name: str, depth: int) -> Iterator[Path]:
         skipped = entry.name in SKIPPED or entry.name.startswith(".") or entry.is_symlink()
         if entry.is_dir() and not skipped and not (is_chart and entry.name == "charts"):
             yield from find_files(entry, name, depth + 1)
+
+
+def _is_pattern(path: str) -> bool:
+    """Whether a path cannot be written into `charts`, where it would fit other folders, or none."""
+    return is_glob(path) or "{" in path
 
 
 def image_names(

@@ -184,6 +184,19 @@ def test_of_folders_with_one_chart_the_highest_version_is_taken_and_the_rest_nam
     assert "# 3 folders have a chart web" in text and "charts/v1.9.0/web" in text
 
 
+def test_templates_and_test_data_are_no_charts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for folder in ("charts/web", "template/{{name}}", "pkg/testdata/bad"):
+        chart(tmp_path, folder)
+    (tmp_path / "template/{{name}}/Chart.yaml").write_text("name: {{name}}\n")
+    (tmp_path / "pkg/testdata/bad/Chart.yaml").write_text("name: [\n")
+    config = written(tmp_path, monkeypatch)
+    assert [entry.path for entry in config.charts] == ["charts/*"]
+    text = (tmp_path / "pipeline.yaml").read_text()
+    assert "# 'template/{{name}}' is left out" in text
+
+
 def test_an_image_inside_of_a_chart_is_no_other_charts(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
