@@ -79,6 +79,7 @@ def test_the_tool_image_is_built_on_a_given_debian_and_checks_a_chart(
     arguments = [
         word for name, value in sources.items() for word in ("--build-arg", f"{name}={value}")
     ]
+    arguments += ["--build-arg", "PACKAGES=subversion brz"]
     subprocess.run(
         [
             str(find_buildx_plugin(os.environ)), "build", "--quiet",
@@ -98,6 +99,7 @@ def test_the_tool_image_is_built_on_a_given_debian_and_checks_a_chart(
     subprocess.run(["git", "-C", work, "add", "-A"], check=True)
     subprocess.run(["git", "-C", work, *identity, "commit", "-q", "-m", "hello"], check=True)
     line = "pipeline-steps check && docker buildx version && helm version --short && git --version"
+    line += " && svn --version --quiet && brz version --short"
     ran = subprocess.run(
         ["docker", "run", "--rm", "--network", "host", "--volume", f"{work}:/work", "--workdir",
          "/work", image, "sh", "-ec", line],
