@@ -17,6 +17,7 @@ from __future__ import annotations
 import logging
 
 from pipeline_steps.audits import chain
+from pipeline_steps.audits.state_records import source_tags
 from pipeline_steps.cli.options import Option
 from pipeline_steps.cli.step import Step, run_step
 from pipeline_steps.config.language import Config
@@ -64,7 +65,8 @@ def verify(
     if not reference:
         raise UsageError("no chart to verify is given", advice=chain.ADVICE)
     if plan:
-        for link in chain.links(chain.fetch(reference, config), state, config.hosts):
+        chart = chain.fetch(reference, config)
+        for link in chain.links(chart, state, config.hosts, source_tags(config)):
             log.info("%s", link)
         return ()
     key = make_key("verify", FORMAT, parameters={"reference": reference}, content=None, consumed={})
@@ -72,7 +74,7 @@ def verify(
         state, step="verify", subject="verify", key=key, parameters={"reference": reference}
     ) as attempt:
         chart = chain.fetch(reference, config)
-        links = chain.links(chart, state, config.hosts)
+        links = chain.links(chart, state, config.hosts, source_tags(config))
         attempt.parameters["links"] = [str(link) for link in links]
         broken = [link.what for link in links if link.status != "holds"]
         is_changed = any(link.status == "changed" for link in links)

@@ -29,6 +29,7 @@ from pipeline_steps.oci.registry import connect
 from pipeline_steps.repositories.kinds import find_named, open_repository_of
 from pipeline_steps.repositories.oci import OciRepository
 from pipeline_steps.repositories.repository import Repository
+from pipeline_steps.sources.source import Tag
 from pipeline_steps.state.record import Record
 from pipeline_steps.state.state import State
 from pipeline_steps.state.union import superseded
@@ -185,8 +186,13 @@ def _published_chart(tgz: bytes, place: str, digest: str) -> PublishedChart:
     )
 
 
-def links(chart: PublishedChart, state: State, hosts: Mapping[str, Host]) -> list[Link]:
-    """The links of `chart`'s chain; the list ends at a missing link.
+def links(
+    chart: PublishedChart,
+    state: State,
+    hosts: Mapping[str, Host],
+    tags: Mapping[str, Tag] | None = None,
+) -> list[Link]:
+    """The links of `chart`'s chain; the list ends at a missing link. tags: of the source.
 
     Raises MachineError or Temporary when an evidence store or the registry of an image cannot be
     read.
@@ -237,7 +243,8 @@ def links(chart: PublishedChart, state: State, hosts: Mapping[str, Host]) -> lis
         _changes_link(record, snapshots, archive),
         *_test_links(record, used.records, snapshots, state),
         *_image_links(record, snapshots, state, hosts),
-        *_other_links(used.records),
+        *_other_links(used.records, state),
+        *_tag_links(record, state, tags or {}),
     ]
 
 
@@ -330,9 +337,7 @@ def _test_links(
         name = str(parameters.get("values") or parameters.get("none") or "the chart's own values")
         cluster = parameters.get("cluster")
         title = f"test {_short_id(test)}: {name}{f' on {cluster}' if cluster else ''}"
-        # Looked at now, not as promote saw it: a later record may contradict the test.
-        current = state.resolve(test.key).current
-        if not test.passed or any(not other.passed for other in current):
+        if not test.passed or _contradicted(test, state):
             yield Link("changed", f"{title}: {test.result}, or contradicted by now")
         elif test.content != record.content or test.inputs != record.inputs:
             yield Link("changed", f"{title}: it is about other content or images")
@@ -340,6 +345,11 @@ def _test_links(
             yield Link("missing", f"{title}: it does not name the snapshot")
         else:
             yield Link("holds", title)
+
+
+def _contradicted(record: Record, state: State) -> bool:
+    """Whether a later or another verdict of its key, looked at now, has not passed."""
+    return any(not other.passed for other in state.resolve(record.key).current)
 
 
 def _image_links(
@@ -394,14 +404,30 @@ def _registry_link(name: str, reference: str, hosts: Mapping[str, Host]) -> Link
     return Link("holds", f"{name} {reference}: complete in its registry")
 
 
-def _other_links(used: Iterable[Record]) -> Iterator[Link]:
+def _other_links(used: Iterable[Record], state: State) -> Iterator[Link]:
     """The other required steps: check, programs, approvals."""
     for record in used:
-        if record.step not in ("snapshot", "integration_test", "build_image"):
-            yield Link(
-                "holds" if record.passed else "changed",
-                f"{record.step} {_short_id(record)}: {record.result}",
-            )
+        if record.step in ("snapshot", "integration_test", "build_image"):
+            continue
+        title = f"{record.step} {_short_id(record)}: {record.result}"
+        # People may take a vote back once its change is released: that contradicts nothing.
+        if record.step != "approval" and _contradicted(record, state):
+            yield Link("changed", f"{title}, or contradicted by now")
+        else:
+            yield Link("holds" if record.passed else "changed", title)
+
+
+def _tag_links(record: Record, state: State, tags: Mapping[str, Tag]) -> Iterator[Link]:
+    """Check that the tags of the release, where they are in the source here, were not moved."""
+    tagged = state.find(step="tag_release", subject=record.subject, content=record.content)
+    for value in dict.fromkeys(each.outputs.get("tag", "") for each in tagged):
+        name, _, revision = value.rpartition("@")
+        if name not in tags:  # not fetched, as in most builds: `state verify` tells it
+            continue
+        if tags[name].revision == revision:
+            yield Link("holds", f"tag {name} leads to {revision}")
+        else:
+            yield Link("changed", f"tag {name} leads to {tags[name].revision}, set at {revision}")
 
 
 def _short_id(record: Record) -> str:

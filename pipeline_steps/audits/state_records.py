@@ -13,15 +13,22 @@ from urllib.parse import unquote
 
 from pipeline_steps.auth.hosts import Host
 from pipeline_steps.auth.reference import Reference
+from pipeline_steps.config.language import Config
 from pipeline_steps.oci.completeness import find_stored
 from pipeline_steps.oci.registry import connect
 from pipeline_steps.repositories.kinds import find_named, open_repository_of
 from pipeline_steps.repositories.repository import ArchiveGone
+from pipeline_steps.sources.kinds import open_source
 from pipeline_steps.sources.source import Tag
 from pipeline_steps.state.record import Record
 from pipeline_steps.state.state import State
 from pipeline_steps.state.union import resolve, superseded
-from pipeline_steps.toolbox.errors import EvidenceError, MachineError, PipelineError
+from pipeline_steps.toolbox.errors import (
+    ConfigurationError,
+    EvidenceError,
+    MachineError,
+    PipelineError,
+)
 from pipeline_steps.toolbox.files import sha256
 
 
@@ -79,6 +86,14 @@ def verify_records(
                 )
             elif record.step == "tag_release" and name == "tag" and tags is not None:
                 yield _verify_tag(value, title, tags)
+
+
+def source_tags(config: Config) -> Mapping[str, Tag] | None:
+    """The tags in this checkout of the source; None without a source."""
+    try:
+        return open_source(config.root, config.hosts, config.release.svn_tags).tags()
+    except ConfigurationError:
+        return None
 
 
 def _not_reached(title: str, error: PipelineError) -> Finding:

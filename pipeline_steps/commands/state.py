@@ -25,10 +25,10 @@ import os
 import shutil
 import sys
 from argparse import Namespace
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 
-from pipeline_steps.audits.state_records import verify_records
+from pipeline_steps.audits.state_records import source_tags, verify_records
 from pipeline_steps.cli import boundary
 from pipeline_steps.cli.command import (
     Command,
@@ -39,19 +39,16 @@ from pipeline_steps.cli.command import (
 from pipeline_steps.cli.options import CONFIG, QUIET, STATE, VERBOSE, Option
 from pipeline_steps.commands.pull import pull
 from pipeline_steps.config.config_file import load
-from pipeline_steps.config.language import Config, as_tuple
+from pipeline_steps.config.language import as_tuple
 from pipeline_steps.evidence.state_files import refuse_tracked
 from pipeline_steps.evidence.trust import channel_locations
 from pipeline_steps.reporting import state_page
 from pipeline_steps.reporting.chains import unused_verdicts
 from pipeline_steps.reporting.state_text import graph, list_records
-from pipeline_steps.sources.kinds import open_source
-from pipeline_steps.sources.source import Tag
 from pipeline_steps.state import file
 from pipeline_steps.state.state import State
 from pipeline_steps.toolbox import files
 from pipeline_steps.toolbox.errors import (
-    ConfigurationError,
     EvidenceError,
     PipelineError,
     UsageError,
@@ -282,7 +279,7 @@ def verify(state: State, _words: list[str], arguments: Namespace) -> int:
     charts = [url for urls in channels for url in as_tuple(urls) if url]
     counts: dict[str, int] = {}
     errors: list[PipelineError] = []
-    for finding in verify_records(state, hosts, charts, _tags(config) if config else None):
+    for finding in verify_records(state, hosts, charts, source_tags(config) if config else None):
         counts[finding.verdict] = counts.get(finding.verdict, 0) + 1
         errors += [finding.error] if finding.error else []
         if finding.verdict != "holds":
@@ -303,14 +300,6 @@ def verify(state: State, _words: list[str], arguments: Namespace) -> int:
         if error.exit_code == code:
             raise error.fresh()
     return 0
-
-
-def _tags(config: Config) -> Mapping[str, Tag] | None:
-    """The tags in this checkout of the source; None without a source."""
-    try:
-        return open_source(config.root, config.hosts, config.release.svn_tags).tags()
-    except ConfigurationError:
-        return None
 
 
 VERBS: dict[str, Callable[[State, list[str], Namespace], int]] = {

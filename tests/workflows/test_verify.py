@@ -22,6 +22,7 @@ from pipeline_steps.config.config_file import load
 from pipeline_steps.config.language import Channels, Config, ProductionChannel
 from pipeline_steps.oci.registry import Registry
 from pipeline_steps.repositories.kinds import open_repository, open_writable
+from pipeline_steps.sources.kinds import open_source
 from pipeline_steps.state.record import encode
 from pipeline_steps.state.state import State
 from pipeline_steps.toolbox.errors import EvidenceError, UsageError
@@ -180,6 +181,28 @@ def test_verify_names_a_broken_link(
     assert [str(link) for link in links if link.status != "holds" and str(link).startswith(said)], (
         links
     )
+
+
+def test_verify_names_what_contradicts_a_release_by_now(
+    released: Line, chart: str, tmp_path: Path
+) -> None:
+    """A program that failed elsewhere, and a tag that somebody moved."""
+    state = State(tmp_path / "state.jsonl")
+    state.path.write_bytes((released.repo.root / ".pipeline/state.jsonl").read_bytes())
+    fetched, tags = chain.fetch(chart, NONE), open_source(released.repo.root).tags()
+    whole = chain.links(fetched, state, {}, tags)
+    assert {link.status for link in whole} == {"holds"}
+    assert whole[-1].what.startswith("tag common-1.0.0 leads to ")
+    check = msgspec.to_builtins(state.find(step="check")[-1])
+    fields = {name: value for name, value in check.items() if name not in ("id", "schema")}
+    state.add({**fields, "result": "failed", "supersedes": []})
+    moved = {name: tag._replace(revision="0" * 40) for name, tag in tags.items()}
+    broken = [
+        str(link) for link in chain.links(fetched, state, {}, moved) if link.status != "holds"
+    ]
+    assert [line.split(":")[0][:15] for line in broken] == ["changed  check ", "changed  tag co"]
+    assert broken[0].endswith("passed, or contradicted by now")
+    assert f"leads to {'0' * 40}, set at " in broken[1]
 
 
 def test_verify_without_records_ends_with_a_missing_link(chart: str, tmp_path: Path) -> None:
