@@ -70,13 +70,13 @@ class Folder:
         return Folder(children, self.externals)
 
 
-class Foreign(NamedTuple):
+class ForeignExternal(NamedTuple):
     """An external whose files no revision of this repository has. definition: as written."""
 
     definition: str
 
 
-Stored: TypeAlias = "StoredFile | Folder | Foreign"
+Stored: TypeAlias = "StoredFile | Folder | ForeignExternal"
 
 
 class Record(NamedTuple):

@@ -18,7 +18,7 @@ from pipeline_steps.sources.shared_block import SharedBlock
 from pipeline_steps.sources.source import Entry, Node
 from pipeline_steps.sources.svn_dump import (
     Folder,
-    Foreign,
+    ForeignExternal,
     Replay,
     Stored,
     StoredFile,
@@ -233,12 +233,12 @@ class Revisions(SharedBlock):
     def _mount(self, external: External, folder: str) -> Stored:
         path = svn_externals.path_in_repository(external.url, folder, self._url)
         if not external.pinned or path is None or not external.url:
-            return Foreign(external.text)
+            return ForeignExternal(external.text)
         peg = external.peg if external.peg is not None else NEWEST
         at = external.revision if external.revision is not None else external.peg
         facts = self.repository.facts(path, peg, at if at is not None else "")
         if facts is None:
-            return Foreign(external.text)
+            return ForeignExternal(external.text)
         node = self._stored(facts.path, facts.revision)
         self._note(node, (facts.path, facts.revision))
         return self._with_externals(node, facts.path) if isinstance(node, Folder) else node
@@ -269,7 +269,7 @@ class Revisions(SharedBlock):
     def _node(self, name: str, node: Stored) -> Node:
         if isinstance(node, Folder):
             return Node(name, "folder", self._id(node))
-        if isinstance(node, Foreign):
+        if isinstance(node, ForeignExternal):
             return Node(name, "submodule", files.sha256(node.definition.encode()))
         if node.special and (target := self._target(node)) is not None:
             return Node(name, "link", target)
