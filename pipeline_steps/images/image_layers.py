@@ -268,7 +268,8 @@ def _refusing_damage(where: str, also: tuple[type[Exception], ...] = ()) -> Iter
         raise MachineError(
             f"the layer cannot be read as a tar: {error}",
             where=where,
-            advice="it is damaged, or compressed in a way that this Python cannot read (zstd?)",
+            advice="build or push the image again, with layers of gzip: this one is damaged, or has a "
+            "compression that this Python cannot read (zstd?)",
         ) from error
 
 
