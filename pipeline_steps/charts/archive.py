@@ -175,12 +175,10 @@ def unpack(tgz: bytes, where: str = "", error: type[PipelineError] = EvidenceErr
     return unpack_with_digest(tgz, where, error)[1]
 
 
-def open_archive(
-    tgz: bytes, where: str = "", error: type[PipelineError] = EvidenceError
-) -> Archive:
-    """A published archive, checked; its bytes are kept as they are. Raises `error`."""
-    digest, files = unpack_with_digest(tgz, where, error)
-    metadata = metadata_of(files, where, error, strict=False)
+def open_archive(tgz: bytes, where: str = "") -> Archive:
+    """A published archive, checked; its bytes are kept as they are. Raises EvidenceError."""
+    digest, files = unpack_with_digest(tgz, where)
+    metadata = metadata_of(files, where, EvidenceError, strict=False)
     return Archive(metadata.name, metadata.version, digest, tgz, metadata.fields)
 
 
@@ -224,12 +222,12 @@ def _check_nested_archives(
     return bytes_left
 
 
-def tar_digest(tgz: bytes, where: str = "", error: type[PipelineError] = EvidenceError) -> str:
-    """Digest of the uncompressed tar. Raises `error` unless it is a complete gzip file within the
-    limits.
+def tar_digest(tgz: bytes, where: str = "") -> str:
+    """Digest of the uncompressed tar. Raises EvidenceError unless it is a complete gzip file within
+    the limits.
     """
     digest = hashlib.sha256()
-    for piece in decompress(tgz, where, error):
+    for piece in decompress(tgz, where, EvidenceError):
         digest.update(piece)
     return f"sha256:{digest.hexdigest()}"
 

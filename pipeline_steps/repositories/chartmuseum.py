@@ -38,7 +38,6 @@ from pipeline_steps.repositories import index
 from pipeline_steps.repositories.index import Entry
 from pipeline_steps.repositories.indexed import INDEX, IndexedArchive
 from pipeline_steps.repositories.repository import (
-    Guarantees,
     Indexed,
     Publication,
     Published,
@@ -76,19 +75,13 @@ class ChartmuseumRepository(Writable, Indexed):
     """`url` is chartmuseum+https://host[/org/repo]; chartmuseum+http:// for hosts with plain_http
     and this machine.
 
+    ChartMuseum looks before it writes, without a lock or compare-and-swap: when two publish
+    different content under one version at the same moment, the later one stays. Each reads back
+    what is stored and fails when it is the other's, but the earlier one may have succeeded before.
+
     timeout: seconds of one read. budget: seconds for all tries of a request, and for an upload to
     appear in the index.
     """
-
-    guarantees = Guarantees(
-        atomic=False,
-        words=(
-            "ChartMuseum looks before it writes, without a lock or compare-and-swap: when two "
-            "publish different content under one version at the same moment, the later one stays; "
-            "each reads back what is stored and fails when it is the other's, but the earlier one may "
-            "have succeeded before"
-        ),
-    )
 
     def __init__(
         self,

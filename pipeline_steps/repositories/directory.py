@@ -20,7 +20,7 @@ from pipeline_steps.auth.hosts import Host
 from pipeline_steps.charts.archive import Archive
 from pipeline_steps.repositories import index, index_rows, indexed
 from pipeline_steps.repositories.indexed import INDEX, IndexedArchive, IndexWriter
-from pipeline_steps.repositories.repository import Guarantees, Publication, Published
+from pipeline_steps.repositories.repository import Publication, Published
 from pipeline_steps.toolbox import files
 from pipeline_steps.toolbox.errors import (
     ConfigurationError,
@@ -65,11 +65,9 @@ def _provenance_path(path: Path) -> Path:
 
 
 class DirectoryRepository(IndexWriter):
-    """`url` is file:///folder; the folder is created when missing."""
-
-    guarantees = Guarantees(
-        atomic=True, words="publishers of this folder wait for each other (flock)"
-    )
+    """`url` is file:///folder; the folder is created when missing. Its publishers wait for each
+    other (flock).
+    """
 
     def __init__(self, url: str, hosts: Mapping[str, Host] | None = None) -> None:
         """hosts: unused, folders have no logins."""

@@ -25,7 +25,6 @@ from pipeline_steps.repositories.git_branch import GitBranch, Tip, object_id
 from pipeline_steps.repositories.indexed import INDEX, IndexedArchive, IndexWriter
 from pipeline_steps.repositories.repository import (
     ArchiveGone,
-    Guarantees,
     Publication,
     Published,
     archive_gone_error,
@@ -59,15 +58,10 @@ _INVALID_BRANCH = re.compile(
 class GitPagesRepository(IndexWriter):
     """`url` is git+ssh://, git+https:// or git+file:// of a repository, with #branch (default
     gh-pages).
-    """
 
-    guarantees = Guarantees(
-        atomic=True,
-        words=(
-            "archive, .prov and index entry are one commit, pushed without force: a publisher who "
-            "comes second merges into what the first one pushed, and tries again"
-        ),
-    )
+    Archive, .prov and index entry are one commit, pushed without force: a publisher who comes
+    second merges into what the first one pushed, and tries again.
+    """
 
     def __init__(self, url: str, hosts: Mapping[str, Host]) -> None:
         remote, mark, branch = url.removeprefix("git+").rstrip("/").partition("#")

@@ -22,7 +22,6 @@ from pipeline_steps.repositories.github_branch import BRANCH, Branch
 from pipeline_steps.repositories.indexed import IndexedArchive, IndexWriter
 from pipeline_steps.repositories.repository import (
     ArchiveGone,
-    Guarantees,
     Publication,
     Published,
     content_conflict,
@@ -60,15 +59,11 @@ class _ReleasedChart(NamedTuple):
 
 
 class GithubReleasesRepository(IndexWriter):
-    """`url` is github-releases:owner/repo. Reading a public one needs no token."""
+    """`url` is github-releases:owner/repo. Reading a public one needs no token.
 
-    guarantees = Guarantees(
-        atomic=True,
-        words=(
-            "of two contents for one version, the first whose release is published wins; the index "
-            "is replaced only as it was read (GitHub compares its blob's sha)"
-        ),
-    )
+    Of two contents for one version, the first whose release is published wins; the index is
+    replaced only as it was read (GitHub compares its blob's sha).
+    """
 
     def __init__(
         self, url: str, hosts: Mapping[str, Host], *, budget: float = retry.BUDGET

@@ -26,7 +26,6 @@ from pipeline_steps.oci.manifest import OCI_MANIFEST, Manifest
 from pipeline_steps.oci.registry import connect
 from pipeline_steps.repositories.repository import (
     ArchiveGone,
-    Guarantees,
     Publication,
     Published,
     Writable,
@@ -108,16 +107,12 @@ def _descriptor(media_type: str, data: bytes) -> dict[str, Any]:
 
 
 class OciRepository(Writable):
-    """`url` is oci://host[:port]/path. Charts are repositories path/NAME, versions are tags."""
+    """`url` is oci://host[:port]/path. Charts are repositories path/NAME, versions are tags.
 
-    guarantees = Guarantees(
-        atomic=True,
-        words=(
-            "a registry has no compare-and-swap, so publishers claim a version by a tag "
-            "claim-VERSION-… first: of two with different content at once one wins or none; "
-            "listing tags must show what was just written"
-        ),
-    )
+    A registry has no compare-and-swap, so publishers claim a version by a tag claim-VERSION-…
+    first: of two with different content at once one wins or none. Listing tags must show what was
+    just written.
+    """
 
     def __init__(self, url: str, hosts: Mapping[str, Host]) -> None:
         self.url = url.rstrip("/")

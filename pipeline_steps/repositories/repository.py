@@ -69,16 +69,6 @@ class Published(NamedTuple):
         return self.reference.rpartition("@")[0]
 
 
-class Guarantees(NamedTuple):
-    """What holds when several publishers run at once.
-
-    atomic: never two contents under one version. words: explanation for users.
-    """
-
-    atomic: bool
-    words: str
-
-
 @runtime_checkable
 class Repository(Protocol):
     """A chart repository to read.
@@ -118,8 +108,6 @@ class Repository(Protocol):
 @runtime_checkable
 class Writable(Repository, Protocol):
     """A repository to publish charts into."""
-
-    guarantees: Guarantees
 
     def publish(
         self, archive: Archive, provenance: bytes | None = None, created: str = CREATED

@@ -104,7 +104,6 @@ class GerritReviews:
 
     name = "gerrit"
     abilities = Abilities(
-        line_comments=True,
         # Below 16 KiB of UTF-8 (change.commentSizeLimit), with room for findings.
         longest_text=12_000,
         tells_uploader=True,
@@ -381,10 +380,9 @@ class GerritReviews:
             )
         return name_and_label
 
-    def _may_not_vote(self, change: Change, vote: int, reason: str = "") -> PipelineError:
+    def _may_not_vote(self, change: Change, vote: int) -> PipelineError:
         return AccessRefused(
-            f"{self._gerrit.account} may not vote {self._label}{vote:+d}"
-            f"{': ' if reason else ''}{reason}",
+            f"{self._gerrit.account} may not vote {self._label}{vote:+d}",
             where=self._url(change),
             advice=f"give it the right Label {self._label} on refs/heads/{change.branch} of "
             f"{change.project}",

@@ -150,7 +150,6 @@ class GiteaReviews:
 
     name = "gitea"
     abilities = Abilities(
-        line_comments=False,
         longest_text=60_000,
         tells_uploader=True,
         folds=True,

@@ -122,6 +122,10 @@ class GithubReviews:
     """The pull requests of one repository; see ReviewSystem."""
 
     name = "github"
+    abilities = Abilities(
+        longest_text=50_000,  # of the 65,536 characters of a comment, with room for findings
+        tells_uploader=False,
+    )
 
     def __init__(
         self,
@@ -152,11 +156,6 @@ class GithubReviews:
         # Check runs are for apps ("Checks"): the token of Actions is one, a personal token is not.
         in_actions = variables.get("GITHUB_ACTIONS") == "true"
         kind = settings.verdict or ("check" if in_actions else "status")
-        self.abilities = Abilities(
-            line_comments=kind == "check",
-            longest_text=50_000,  # of the 65,536 characters of a comment, with room for findings
-            tells_uploader=False,
-        )
         self._kind = kind
         self._verdicts = Verdicts(self._github, settings.name, kind)
         self._comments = Comments(self._github, settings.name)

@@ -108,7 +108,6 @@ class GitlabReviews:
 
     name = "gitlab"
     abilities = Abilities(
-        line_comments=False,
         longest_text=100_000,
         tells_uploader=False,
     )

@@ -64,7 +64,6 @@ class Launchpad:
 
     name = "launchpad"
     abilities = Abilities(
-        line_comments=False,
         longest_text=20_000,
         tells_uploader=False,
     )

@@ -29,7 +29,6 @@ Word = Literal["positive", "negative", "incomplete", "started"]
 class Abilities(NamedTuple):
     """What a review system can do.
 
-    line_comments: findings are shown at their file and line.
     longest_text: characters of a verdict's text that it takes, 4000 or more.
     tells_uploader: it says which account pushed a revision; else `Review.uploader` is the author.
     folds: its Markdown knows <details>, which hides what is long.
@@ -37,7 +36,6 @@ class Abilities(NamedTuple):
         its branch has and the target has not.
     """
 
-    line_comments: bool
     longest_text: int
     tells_uploader: bool
     folds: bool = False

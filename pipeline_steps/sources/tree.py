@@ -1,4 +1,4 @@
-"""The tree of one revision of any system, through `Revisions`; and writing a tree into a folder."""
+"""The tree of one revision of any system, through `Revisions`."""
 
 from __future__ import annotations
 
@@ -6,16 +6,13 @@ import contextlib
 import functools
 import os
 from collections.abc import Iterable, Iterator, Mapping
-from itertools import islice
 from pathlib import Path
 
-from pipeline_steps.sources.source import Entry, Node, Revisions, Source, Tree, short_revision
-from pipeline_steps.toolbox import files
+from pipeline_steps.sources.source import Entry, Node, Revisions, Source, short_revision
 from pipeline_steps.toolbox.errors import ConfigurationError, MachineError, Temporary, UsageError
 
 #: The folder that steps write next to pipeline.yaml; it is part of no tree.
 OURS = ".pipeline"
-_AT_ONCE = 256
 
 
 class StoredTree:
@@ -168,47 +165,6 @@ def walk_files(revisions: Revisions, folder: str, prefix: str = "") -> Iterator[
             yield from walk_files(revisions, identity, f"{prefix}{name}/")
         else:
             yield Entry(f"{prefix}{name}", kind, identity)
-
-
-def export(tree: Tree, destination: Path) -> None:
-    """Write all files of `tree` into the empty folder `destination`; links last, so that none is
-    followed.
-
-    Raises ConfigurationError for a submodule or a malicious name, MachineError for a failing disk.
-    """
-    entries = tree.entries()
-    # A link that is written first could redirect a later file out of the folder.
-    ordered = iter(sorted(entries.values(), key=lambda entry: entry.kind == "link"))
-    while part := list(islice(ordered, _AT_ONCE)):
-        for path, data in tree.read([entry.path for entry in part]).items():
-            place = destination / path
-            # git refuses such names itself; a repository that was made by hand may have them.
-            if any(name in ("", ".", "..") for name in path.split("/")):
-                raise ConfigurationError(
-                    f"the revision has the malicious path {path!r}, which is not written",
-                    where=str(destination),
-                    advice="do not trust this source",
-                )
-            try:
-                place.parent.mkdir(parents=True, exist_ok=True)
-                if entries[path].kind == "link":
-                    place.symlink_to(os.fsdecode(data))
-                else:
-                    _write(place, data, 0o755 if entries[path].kind == "executable" else 0o644)
-            except OSError as error:
-                raise files.failure(error, place) from error
-
-
-def _write(place: Path, data: bytes, mode: int) -> None:
-    # O_EXCL and O_NOFOLLOW: names that differ in case or form may meet on this file system, and the
-    # first of them may be a link.
-    descriptor = os.open(
-        place, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, mode
-    )
-    with os.fdopen(descriptor, "wb") as file:
-        # The umask has taken its part of the mode before.
-        os.fchmod(descriptor, mode)
-        file.write(data)
 
 
 def read_working_file(place: Path) -> bytes:

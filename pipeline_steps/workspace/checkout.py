@@ -223,10 +223,6 @@ class Checkout:
         except ConfigurationError:
             return []
 
-    def image_content_format_1(self, name: str) -> str:
-        """The content of an image as records had it before format 2."""
-        return self._content_reader.content_format_1(self.image_closure(name))
-
     def image_inputs(self, name: str) -> ImageInputs | None:
         """What of the source a builder gets for an image; None for one that is built elsewhere."""
         self.image_entry(name)

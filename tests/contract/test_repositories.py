@@ -377,7 +377,7 @@ def test_one_version_with_different_content_is_never_published_twice(
     with ThreadPoolExecutor(8) as pool:
         published = list(pool.map(publish, charts))
     found = repository.find("hello", "1.0.0")
-    if repository.guarantees.atomic:
+    if not repository.url.startswith("chartmuseum+"):  # it neither locks nor compares
         assert published.count(True) <= 1
     won = [chart.tar_digest for chart, told in zip(charts, published, strict=True) if told]
     assert (found.tar_digest in won) if found else not won, (

@@ -12,7 +12,7 @@ import pytest
 from pipeline_steps.sources import kinds
 from pipeline_steps.sources.kinds import open_source, open_tagged
 from pipeline_steps.sources.source import Reviewable, Source, Tag
-from pipeline_steps.sources.tree import export, node_at, walk_files
+from pipeline_steps.sources.tree import node_at, walk_files
 from pipeline_steps.toolbox import files
 from pipeline_steps.toolbox.errors import (
     ConfigurationError,
@@ -117,11 +117,9 @@ def test_the_checkout_shows_local_changes_and_its_revision_does_not(checkout: Ch
     assert tree.modified == ("a b☺.txt", "new", "run")
     assert sorted(tree.entries()) == ["a b☺.txt", "link", "new"]
     assert tree.read(["a b☺.txt", "new"]) == {"a b☺.txt": b"two", "new": b"new"}
-    assert sorted(opened(checkout).tree(tree.revision, "sub").entries()) == [
-        "a b☺.txt",
-        "link",
-        "run",
-    ]
+    stored = opened(checkout).tree(tree.revision, "sub")
+    assert sorted(stored.entries()) == ["a b☺.txt", "link", "run"]
+    assert stored.read(["a b☺.txt", "run"]) == {"a b☺.txt": b"one", "run": b"#!"}
 
 
 def test_a_changed_mode_alone_is_a_change(checkout: Checkout) -> None:
@@ -146,17 +144,6 @@ def test_changed_paths_between_revisions_name_both_ends_of_a_rename(checkout: Ch
     assert opened(checkout).changed(base, tip, "sub") == ("run", "walk")
     assert opened(checkout).changed(base, tip, "") == ("sub/run", "sub/walk", "top")
     assert opened(checkout).base(base) == base
-
-
-def test_an_export_is_the_revision_byte_for_byte(checkout: Checkout, tmp_path: Path) -> None:
-    revision = opened(checkout).revision()
-    checkout.put("sub/run", "changed")
-    target = tmp_path / "export"
-    target.mkdir()
-    export(opened(checkout).tree(revision, "sub"), target)
-    assert (target / "run").read_bytes() == b"#!"
-    assert (target / "run").stat().st_mode & 0o777 == 0o755
-    assert (target / "link").readlink() == Path("a b☺.txt")
 
 
 def test_the_history_of_paths_is_newest_first_limited_and_cut(checkout: Checkout) -> None:

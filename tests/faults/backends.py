@@ -190,7 +190,7 @@ def _in_museum(url: str, index: bytes) -> set[str]:
     return {entry["version"] for entry in entries}
 
 
-#: Exactly one; at most one; several, where a server has no lock and says so (Guarantees.atomic).
+#: Exactly one; at most one; several, where a server has no lock and says so (`ChartmuseumRepository`).
 ONE, AT_MOST_ONE, SOME = range(1, 2), range(2), range(1, RIVALS + 1)
 BACKENDS = {
     "file": Backend(_folder, _index_in_folder, _in_folder, ONE),

@@ -260,8 +260,9 @@ def test_a_failure_is_a_vote_against_it_with_its_line(agent: Agent) -> None:
     assert agent.last["outputs"]["verdict"] == "negative"
     told = [text for text in agent.world.texts(proposed) if "**failed" in text]
     assert "nil pointer" in told[-1]
-    if agent.world.opened().abilities.line_comments:
-        path, line, message = agent.world.line_comments(proposed)[0]
+    comments = agent.world.line_comments(proposed)
+    if comments is not None:
+        path, line, message = comments[0]
         assert (path, line) == ("charts/web/templates/broken.yaml", 2)
         assert "nil pointer" in message
 

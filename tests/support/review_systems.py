@@ -92,8 +92,10 @@ class World(Protocol):
     def texts(self, proposed: Proposed) -> list[str]:
         """Texts of all comments and messages of the review, without our client."""
 
-    def line_comments(self, proposed: Proposed) -> list[tuple[str, int, str]]:
-        """(path, line, text) of comments at lines, without our client."""
+    def line_comments(self, proposed: Proposed) -> list[tuple[str, int, str]] | None:
+        """(path, line, text) of comments at lines, without our client; None where findings are told
+        in the text.
+        """
 
     def tip(self) -> str:
         """The revision of main."""
@@ -294,8 +296,10 @@ class GithubWorld:
         comments = self.state.comments.values()
         return [each["body"] for each in comments if each["issue"] == proposed.id]
 
-    def line_comments(self, proposed: Proposed) -> list[tuple[str, int, str]]:
+    def line_comments(self, proposed: Proposed) -> list[tuple[str, int, str]] | None:
         """Annotations that "Files changed" shows: those of files that the pull request changes."""
+        if not self.app:
+            return None
         files = self.state.git.git("diff", "--name-only", "main", proposed.revision).split()
         runs = [run for run in self.state.checks.values() if run["head_sha"] == proposed.revision]
         return [
@@ -388,8 +392,8 @@ class GiteaWorld:
     def texts(self, proposed: Proposed) -> list[str]:
         return [each["body"] for each in self.repository.comments(int(proposed.id))]
 
-    def line_comments(self, proposed: Proposed) -> list[tuple[str, int, str]]:
-        return []
+    def line_comments(self, proposed: Proposed) -> None:
+        return None
 
     def tip(self) -> str:
         self.repository.checkout.git("fetch", "-q", "origin")
@@ -507,8 +511,8 @@ class GitlabWorld:
             if note["iid"] == proposed.handle and not note["system"]
         ]
 
-    def line_comments(self, proposed: Proposed) -> list[tuple[str, int, str]]:
-        return []
+    def line_comments(self, proposed: Proposed) -> None:
+        return None
 
     def tip(self) -> str:
         return self.state.git.tip("main")
@@ -580,8 +584,8 @@ class LaunchpadWorld:
     def texts(self, proposed: Proposed) -> list[str]:
         return [comment.content for comment in proposed.handle.proposal.comments]
 
-    def line_comments(self, proposed: Proposed) -> list[tuple[str, int, str]]:
-        return []
+    def line_comments(self, proposed: Proposed) -> None:
+        return None
 
     def tip(self) -> str:
         return self.project.tip("trunk")

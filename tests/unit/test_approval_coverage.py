@@ -34,7 +34,7 @@ class World:
 
     def __init__(self, folder: Path, *, single_commits: bool = False) -> None:
         self.repo = Repo(folder / "checkout", folder / "gitconfig")
-        abilities = Abilities(True, 4000, True, single_commits=single_commits)
+        abilities = Abilities(4000, True, single_commits=single_commits)
         self.system: Any = SimpleNamespace(
             abilities=abilities, fetch_reference=lambda _review, revision: revision
         )

@@ -205,7 +205,7 @@ def test_commits_of_a_merge_that_are_too_many_to_be_asked_about_are_not_left_out
         topic.commit()
     merge = repo.merge(topic)
     checkout = Checkout(load((), environ={}, start=repo.root))
-    single = Abilities(True, 4000, True, single_commits=True)
+    single = Abilities(4000, True, single_commits=True)
     # No review system can be brought to have a merge of more commits than it takes.
     system: Any = SimpleNamespace(abilities=single)
     for most, commits in ((3, 3), (2, None)):

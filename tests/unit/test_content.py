@@ -30,7 +30,6 @@ FORMAT_1 = {
     "umbrella": "088364f29f3c",
     "worker": "7d0bac01faf4",
 }
-FORMAT_1_BACKEND = "e0832bf54f85"
 
 
 @pytest.fixture
@@ -275,7 +274,6 @@ def test_contents_of_format_1_are_those_of_tags_without_a_format(repo: Repo) -> 
     assert {
         name: checkout.chart_content_format_1(name)[7:19] for name in checkout.charts
     } == FORMAT_1
-    assert checkout.image_content_format_1("backend")[7:19] == FORMAT_1_BACKEND
 
 
 def test_an_image_has_a_content_of_its_own(repo: Repo) -> None:
