@@ -76,20 +76,16 @@ def find_problems(
     except EvidenceError as error:
         return [Finding("unreadable index", "", "", error.what, error.where)]
     files = repository.files()
+    file_sizes = files or {}
     selected_rows = [row for row in rows if not charts or row.chart in charts]
     entries = list(
         map_concurrently(
             lambda row: _inspect_entry(repository, row, files, other_hosts), selected_rows, jobs
         )
     )
-    unnamed = _unnamed_archives(rows, files or {}, charts)
-    if unnamed:
-        # Read the index again: some may have been published since it was read.
-        current = repository.index()
-        current_rows = index_rows.read_rows(current, where) if current is not None else []
-        unnamed = sorted(
-            {*unnamed}.intersection(_unnamed_archives(current_rows, files or {}, charts))
-        )
+    unnamed = _still_unnamed(
+        repository, _unnamed_archives(rows, file_sizes, charts), file_sizes, charts
+    )
     orphans = list(map_concurrently(lambda name: _inspect_orphan(repository, name), unnamed, jobs))
     if notes is not None:
         notes.extend(note for entry in entries for note in _notes(entry))
@@ -107,7 +103,21 @@ def find_problems(
         for inventory in _inventories(entries, orphans, recorded, withdrawn)
         for finding in chart_findings(inventory)
     ]
-    return [*problems, *_stray_provenance(files or {}, charts)]
+    return [*problems, *_stray_provenance(file_sizes, charts)]
+
+
+def _still_unnamed(
+    repository: Indexed, unnamed: Sequence[str], files: Mapping[str, int], charts: Collection[str]
+) -> list[str]:
+    """Those of `unnamed` that the index does not name now: some may have been published since it
+    was read.
+    """
+    if not unnamed:
+        return []
+    current = repository.index()
+    where = f"{repository.url}/index.yaml"
+    current_rows = index_rows.read_rows(current, where) if current is not None else []
+    return sorted({*unnamed}.intersection(_unnamed_archives(current_rows, files, charts)))
 
 
 def _unnamed_archives(

@@ -73,30 +73,14 @@ def write_report(
     with record_attempt(
         state, step="audit", subject="audit", key=key, parameters=parameters
     ) as attempt:
-        published = _sorted(
-            [
-                version
-                for url in urls
-                for version in published_versions(url, config, state, charts, jobs)
-            ]
+        reported = _sorted(
+            version
+            for url in urls
+            for version in published_versions(url, config, state, charts, jobs)
         )
-        names = {version.chart for version in published}
-        if missing := [name for name in charts if name not in names]:
-            raise EvidenceError(
-                f"no repository here has a version of {' or '.join(missing)}",
-                where=", ".join(urls),
-                advice="correct --chart",
-            )
-        unproven = [version for version in published if version.proof != "recorded"]
-        # Said, as the answer would otherwise look complete: a version without a record may use the
-        # image.
-        if uses and unproven:
-            log.warning(
-                "%d of %d versions have no record that says what is in them",
-                len(unproven),
-                len(published),
-            )
-        reported = [version for version in published if uses is None or uses in _digests(version)]
+        _require_all(charts, reported, urls)
+        if uses:
+            reported = _with_digest(uses, reported)
         title = f"What uses {uses}" if uses else f"In production: {', '.join(urls)}"
         files.folder(path.parent)
         # Names from outside may hold surrogates, which no encoding has.
@@ -117,6 +101,32 @@ def _sorted(published: Iterable[PublishedVersion]) -> list[PublishedVersion]:
     # Two stable sorts: newest first by version, then by chart without losing that order.
     newest_first = sorted(published, key=lambda version: sort_key(version.version), reverse=True)
     return sorted(newest_first, key=lambda version: version.chart)
+
+
+def _require_all(
+    charts: Collection[str], published: Iterable[PublishedVersion], urls: Iterable[str]
+) -> None:
+    names = {version.chart for version in published}
+    if missing := [name for name in charts if name not in names]:
+        raise EvidenceError(
+            f"no repository here has a version of {' or '.join(missing)}",
+            where=", ".join(urls),
+            advice="correct --chart",
+        )
+
+
+def _with_digest(digest: str, published: Sequence[PublishedVersion]) -> list[PublishedVersion]:
+    """The versions with an image or base image of this digest."""
+    unproven = [version for version in published if version.proof != "recorded"]
+    # Said, as the answer would otherwise look complete: a version without a record may use the
+    # image.
+    if unproven:
+        log.warning(
+            "%d of %d versions have no record that says what is in them",
+            len(unproven),
+            len(published),
+        )
+    return [version for version in published if digest in _digests(version)]
 
 
 def _digests(version: PublishedVersion) -> set[str]:

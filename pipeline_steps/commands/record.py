@@ -32,6 +32,7 @@ from pipeline_steps.state.state import State
 from pipeline_steps.testing import requirements
 from pipeline_steps.toolbox import files, process
 from pipeline_steps.toolbox.errors import ChartFailed, EvidenceError, UsageError
+from pipeline_steps.toolbox.process import Completed
 from pipeline_steps.workspace.checkout import open_checkout
 
 COMMAND = Command(
@@ -130,32 +131,14 @@ def record(
         revision=checkout.revision,
         parameters=parameters,
     ) as attempt:
-        completed = process.run(
-            program, cwd=Path.cwd(), env=os.environ, timeout=timeout, on_line=log.info
-        )
-        for line in completed.stdout.decode(errors="replace").splitlines():
-            log.info("%s", line)
+        completed = _run(program, timeout)
         # Kept even when the program failed: its report says why.
         missing = [
             str(path)
             for path in evidence
             if not _keep_evidence(attempt, state, path, f"{name}-{chart.name}")
         ]
-        if not completed.ok:
-            ending = (
-                "took too long and was stopped"
-                if completed.code is None
-                else f"ended with exit code {completed.code}"
-            )
-            raise ChartFailed(
-                f"{name} of {chart.name}: {program[0]} {ending}\n{completed.tail(20)}".rstrip(),
-                advice="correct the chart, or the program, and run it again",
-            )
-        if missing:
-            problem = f"{program[0]} passed and did not write {', '.join(missing)}"
-            raise EvidenceError(
-                problem, where=f"{name} of {chart.name}", advice="correct --evidence"
-            )
+        _require_success(completed, missing, program[0], f"{name} of {chart.name}")
         return attempt.passed({})
 
 
@@ -174,6 +157,37 @@ def _check_arguments(name: str | None, subject: str | None, program: Sequence[st
     if name in RESERVED_NAMES or name.startswith("approval."):
         raise UsageError(
             f"--name {name} is the name of records that steps write", advice="choose another name"
+        )
+
+
+def _run(program: Sequence[str], timeout: float | None) -> Completed:
+    completed = process.run(
+        program, cwd=Path.cwd(), env=os.environ, timeout=timeout, on_line=log.info
+    )
+    for line in completed.stdout.decode(errors="replace").splitlines():
+        log.info("%s", line)
+    return completed
+
+
+def _require_success(
+    completed: Completed, missing: Sequence[str], program: str, where: str
+) -> None:
+    """Raises ChartFailed when the program failed, EvidenceError when it did not write files."""
+    if not completed.ok:
+        ending = (
+            "took too long and was stopped"
+            if completed.code is None
+            else f"ended with exit code {completed.code}"
+        )
+        raise ChartFailed(
+            f"{where}: {program} {ending}\n{completed.tail(20)}".rstrip(),
+            advice="correct the chart, or the program, and run it again",
+        )
+    if missing:
+        raise EvidenceError(
+            f"{program} passed and did not write {', '.join(missing)}",
+            where=where,
+            advice="correct --evidence",
         )
 
 

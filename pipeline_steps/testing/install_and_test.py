@@ -123,7 +123,7 @@ def run_test(helm: Helm, api: Api, test_run: TestRun) -> TestOutcome:
     try:
         if test_run.fresh:
             namespaces.add_pull_secret(api, test_run.namespace, test_run.credentials)
-        outcome = _install_and_test(helm, api, test_run)
+        outcome = _install_and_test(_Session.begin(helm, api, test_run))
         # After the outcome is known: an error of the cluster leaves nothing worth keeping.
         keep_namespace = test_run.keep and outcome.cause is not None
         return outcome
@@ -132,25 +132,44 @@ def run_test(helm: Helm, api: Api, test_run: TestRun) -> TestOutcome:
             _clean_up(helm, api, test_run)
 
 
-def _install_and_test(helm: Helm, api: Api, test_run: TestRun) -> TestOutcome:
-    deadline = Deadline(test_run.timeout)
-    target = _target(api, test_run)
-    watcher = Watcher(api, test_run.namespace, seconds=test_run.timeout)
-    waiting = Waiting(
-        api,
-        test_run.namespace,
-        watcher,
-        subject=f"{test_run.release} in {test_run.namespace}",
-        fail_fast=test_run.fail_fast,
-    )
-    charts = ChartPair(
-        test_run.chart,
-        test_run.derived,
-        test_run.replaced,
-        test_run.values,
-        test_run.helm_args,
-        test_run.offline_args,
-    )
+class _Session(NamedTuple):
+    """A test while it runs, all of it within one deadline."""
+
+    helm: Helm
+    api: Api
+    test_run: TestRun
+    deadline: Deadline
+    target: Target
+    watcher: Watcher
+    waiting: Waiting
+    charts: ChartPair
+
+    @classmethod
+    def begin(cls, helm: Helm, api: Api, test_run: TestRun) -> _Session:
+        """The clock starts, and the watch of the namespace."""
+        deadline = Deadline(test_run.timeout)
+        watcher = Watcher(api, test_run.namespace, seconds=test_run.timeout)
+        waiting = Waiting(
+            api,
+            test_run.namespace,
+            watcher,
+            subject=f"{test_run.release} in {test_run.namespace}",
+            fail_fast=test_run.fail_fast,
+        )
+        charts = ChartPair(
+            test_run.chart,
+            test_run.derived,
+            test_run.replaced,
+            test_run.values,
+            test_run.helm_args,
+            test_run.offline_args,
+        )
+        target = _target(api, test_run)
+        return cls(helm, api, test_run, deadline, target, watcher, waiting, charts)
+
+
+def _install_and_test(session: _Session) -> TestOutcome:
+    helm, api, test_run, deadline, target, watcher, waiting, charts = session
     try:
         if test_run.has_crds():
             rendering.create_crds(helm, api, charts, deadline)
@@ -178,6 +197,15 @@ def _install_and_test(helm: Helm, api: Api, test_run: TestRun) -> TestOutcome:
         return TestOutcome(
             (install, Case("test", 0.0, nothing)), cause=Cause("nothing to test", nothing)
         )
+    return _test_installed(session, install, before)
+
+
+def _test_installed(session: _Session, install: Case, before: Rendering) -> TestOutcome:
+    """Run `helm test` and compare the renderings of an upgrade meanwhile.
+
+    before: the comparison of the renderings of the install.
+    """
+    helm, api, test_run, deadline, target, watcher, waiting, charts = session
     # Beside `helm test`, which mostly waits for pods; helm's dry run of an upgrade changes nothing.
     with ThreadPoolExecutor(1) as pool:
         comparison = pool.submit(
