@@ -45,25 +45,10 @@ from pipeline_steps.toolbox.files import sha256
 from tests.support.charts import packed, signed
 from tests.support.gits import bare
 from tests.support.scripted import Answer, Request, scripted
-from tests.systems.test_http_repositories import CHART, MOST, OTHER, ROOT, bomb, zeros
+from tests.systems.test_http_repositories import CHART, MEASURE, MOST, OTHER, ROOT, bomb, zeros
 
 PUSH = build_push(CHART, signed(CHART))
 
-MEASURE = """
-import re, resource, sys
-from pathlib import Path
-from pipeline_steps.toolbox.errors import PipelineError
-from pipeline_steps.repositories.kinds import open_repository
-repository = open_repository(sys.argv[1], {})
-def most():  # not ru_maxrss, which begins with that of the parent
-    return int(re.search(r"VmHWM:\\s*(\\d+)", Path("/proc/self/status").read_text())[1]) // 1024
-before = most()
-try:
-    print(eval(sys.argv[2]))
-except PipelineError as error:
-    print(type(error).__name__, error)
-print(max(most() - before, resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss // 1024))
-"""
 FIND = "repository.find('hello', '1.0.0')"
 SIGNED = f"repository.provenance({FIND})"
 

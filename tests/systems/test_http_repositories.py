@@ -106,8 +106,9 @@ class Attacked:
         return output, int(grown)
 
 
+#: Prints the answer, then the MiB that this process, or a program that it started, needed for it.
 MEASURE = """
-import re, sys
+import re, resource, sys
 from pathlib import Path
 from pipeline_steps.charts import archive
 from pipeline_steps.toolbox.errors import PipelineError
@@ -120,7 +121,7 @@ try:
     print(eval(sys.argv[2]))
 except PipelineError as error:
     print(type(error).__name__, error)
-print(most() - before)
+print(max(most() - before, resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss // 1024))
 """
 
 

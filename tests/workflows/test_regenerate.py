@@ -53,24 +53,15 @@ class Source:
         self.repo.commit()
         self.repo.git("tag", tag or f"{name}-{version}")
 
+    def command(self, to: str, *words: str) -> list[str]:
+        source = ("--source", str(self.repo.root))
+        patterns = (*source, "--charts", "charts/*", "--tags", "{name}-{version}")
+        step = (sys.executable, "-m", "pipeline_steps", "regenerate")
+        return [*step, *(self.more or patterns), "--to", to, *words]
+
     def run(self, *words: str, to: str = "", **variables: str) -> subprocess.CompletedProcess[str]:
-        patterns = (
-            "--source",
-            str(self.repo.root),
-            "--charts",
-            "charts/*",
-            "--tags",
-            "{name}-{version}",
-        )
-        command = [
-            sys.executable,
-            "-m",
-            "pipeline_steps",
-            "regenerate",
-            *(patterns if not self.more else self.more),
-        ]
         return subprocess.run(
-            [*command, "--to", to or self.out.as_uri(), *words],
+            self.command(to or self.out.as_uri(), *words),
             cwd=self.folder, env=self.environment(**variables), capture_output=True, text=True,
         )  # fmt: skip
 

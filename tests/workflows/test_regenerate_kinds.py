@@ -12,7 +12,6 @@ import os
 import shutil
 import signal
 import subprocess
-import sys
 import tarfile
 import time
 import urllib.error
@@ -283,26 +282,9 @@ def test_every_repository_kind_is_completed_after_a_kill(filling: Filling, tmp_p
     for number in range(18):  # more than one process makes them
         filling.release("web", f"1.{number}.0")
     whole = filling.whole()
-    patterns = (
-        "--source",
-        str(filling.repo.root),
-        "--charts",
-        "charts/*",
-        "--tags",
-        "{name}-{version}",
-    )
-    command = [
-        sys.executable,
-        "-m",
-        "pipeline_steps",
-        "regenerate",
-        *patterns,
-        "--to",
-        filling.place.url,
-    ]
     for kind, visible in ((signal.SIGTERM, 1), (signal.SIGKILL, 4), (signal.SIGKILL, 9)):
         with subprocess.Popen(
-            command,
+            filling.command(filling.place.url),
             cwd=tmp_path,
             env=filling.environment(),
             stdout=subprocess.DEVNULL,
