@@ -20,6 +20,7 @@ from pipeline_steps.clusters.kubernetes import Api
 from tests.support import busybox, docs, gits, source_systems
 from tests.support.helms import chart_files, helm
 from tests.support.machine import Node, kubernetes_node, registry
+from tools.demo import direct as demo_direct
 
 HOW_TO = docs.ROOT / "docs/how-to/deploy.md"
 
@@ -156,3 +157,26 @@ def test_the_how_to_does_what_it_says(cluster: Cluster, tmp_path: Path) -> None:
             run("pipeline-steps deploy hello-team-a", checkout.root, environment)
         done = run(line, checkout.root, environment)
         assert done.returncode == 0, f"{line}\n{done.stdout}{done.stderr}"
+
+
+def test_make_demo_direct_tells_a_story_that_ends_with_what_b_deployed(
+    cluster: Cluster, tmp_path: Path
+) -> None:
+    """Its commands, on the systems of the tests; `make demo-direct` starts its own."""
+    folder, overlay = tmp_path / "demo", tmp_path / "overlay.yaml"
+    node, place = cluster.node, f"{cluster.images}/demo"
+    settings = {
+        "hosts": {cluster.images: {"plain_http": True}},
+        "channels": {"snapshot": {"images": place, "charts": f"oci://{place}/charts"}},
+        "clusters": {"sandbox": {"kubeconfig": str(node.kubeconfig), "context": node.context}},
+    }
+    overlay.write_text(yaml.safe_dump(settings))
+    variables = {
+        "PATH": f"{Path(sys.executable).parent}:{helm(4).parent}:{os.environ['PATH']}",
+        "PIPELINE_STEPS_CONFIG": str(overlay),
+        "PIPELINE_STEPS_CHANNELS": "configured",
+    }
+    demo_direct.working_copies(docs.ROOT / "examples/hello", folder, cluster.namespace)
+    assert demo_direct.story(folder, variables) == 0
+    status = run("pipeline-steps deploy --status", folder / "a", variables)
+    assert f"{cluster.namespace}/hello" in status.stdout + status.stderr, status

@@ -35,7 +35,12 @@ NAMESPACE = "demo-team-a"
 DEPLOYMENT = "hello-team-a"
 DEPLOYMENTS = f"""\
 deployments:
-  {DEPLOYMENT}: {{chart: hello, cluster: sandbox, namespace: {NAMESPACE}, release: hello, values: [env/team-a.yaml]}}
+  {DEPLOYMENT}:
+    chart: hello
+    cluster: sandbox
+    namespace: {{namespace}}
+    release: hello
+    values: [env/team-a.yaml]
 """
 
 
@@ -55,8 +60,8 @@ def up(*, yes: bool) -> int:
         **kubeconfig(),
     }
     kubectl(variables, "create", "namespace", NAMESPACE)
-    working_copies(demo.ROOT / "examples/hello")
-    code = story(variables)
+    working_copies(demo.ROOT / "examples/hello", FOLDER, NAMESPACE)
+    code = story(FOLDER, variables)
     say(
         f"demo: {'done' if code == 0 else f'stopped with exit code {code}'} after {seconds_since(start)}"
     )
@@ -65,8 +70,8 @@ def up(*, yes: bool) -> int:
     return code
 
 
-def story(variables: dict[str, str]) -> int:
-    """What A and B type; the exit code of the first command that fails."""
+def story(folder: Path, variables: dict[str, str]) -> int:
+    """What A and B type in their working copies; the exit code of the first command that fails."""
     change = "echo 'greeting: Hello again, team A' > env/team-a.yaml"
     for who, line in (
         ("b", "svn update -q"),
@@ -80,38 +85,40 @@ def story(variables: dict[str, str]) -> int:
         ("b", "pipeline-steps deploy --status"),
     ):
         say(f"\n{who.upper()}: {line}")
-        ran = subprocess.run(["sh", "-c", line], cwd=FOLDER / who, env={**os.environ, **variables})
+        ran = subprocess.run(["sh", "-c", line], cwd=folder / who, env={**os.environ, **variables})
         if ran.returncode:
             return ran.returncode
     return 0
 
 
-def working_copies(example: Path) -> None:
-    """A's and B's working copies of a new Subversion repository, with the example checked in."""
-    if (FOLDER / "b").exists():
-        say(f"repository: {FOLDER} as it is")
+def working_copies(example: Path, folder: Path, namespace: str) -> None:
+    """A's and B's working copies of a new Subversion repository, with the example checked in, which
+    is deployed into a namespace of the cluster `sandbox`.
+    """
+    if (folder / "b").exists():
+        say(f"repository: {folder} as it is")
         return
-    shutil.rmtree(FOLDER, ignore_errors=True)
-    FOLDER.mkdir(parents=True)
-    url = (FOLDER / "repository").as_uri()
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    url = (folder / "repository").as_uri()
     run = repository.run
-    run(["svnadmin", "create", str(FOLDER / "repository")], FOLDER)
+    run(["svnadmin", "create", str(folder / "repository")], folder)
     layout = [f"{url}/{name}" for name in ("trunk", "branches", "tags")]
-    run(["svn", "mkdir", "-q", "-m", "Begin", *layout], FOLDER)
+    run(["svn", "mkdir", "-q", "-m", "Begin", *layout], folder)
     for who in ("a", "b"):
-        run(["svn", "checkout", "-q", f"{url}/trunk", str(FOLDER / who)], FOLDER)
-    own_checkout = FOLDER / "a"
+        run(["svn", "checkout", "-q", f"{url}/trunk", str(folder / who)], folder)
+    own_checkout = folder / "a"
     shutil.copytree(
         example, own_checkout, symlinks=True, ignore=repository.IGNORED, dirs_exist_ok=True
     )
     run([str(own_checkout / "prepare")], own_checkout)
     with (own_checkout / "pipeline.yaml").open("a") as file:
-        file.write(DEPLOYMENTS)
+        file.write(DEPLOYMENTS.format(namespace=namespace))
     (own_checkout / "env").mkdir()
     (own_checkout / "env/team-a.yaml").write_text("greeting: Hello, team A\n")
     run(["svn", "add", "-q", "--force", "--no-ignore", "."], own_checkout)
     run(["svn", "commit", "-q", "-m", "Add hello, a chart with an image of its own"], own_checkout)
-    say(f"repository: {FOLDER} made from {example.name}")
+    say(f"repository: {folder} made from {example.name}")
 
 
 def kubeconfig() -> dict[str, str]:
