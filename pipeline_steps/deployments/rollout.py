@@ -30,7 +30,7 @@ from pipeline_steps.deployments import package, revision_secrets, revisions
 from pipeline_steps.deployments.package import Package
 from pipeline_steps.deployments.place import Place
 from pipeline_steps.deployments.revisions import BUSY, LABEL, DeployNotes, Revision
-from pipeline_steps.testing.waiting import Waiting
+from pipeline_steps.testing.waiting import WaitMonitor
 from pipeline_steps.toolbox import clock, process, scratch
 from pipeline_steps.toolbox.clock import Deadline
 from pipeline_steps.toolbox.errors import ChartFailed, PipelineError, Temporary
@@ -125,7 +125,7 @@ class Rollout(NamedTuple):
         # Before helm makes the revision: who finds a half-made one must know whose it is.
         revision_secrets.write(self.api, self.place.target, number, began, None)
 
-        def change(watching: Waiting) -> Completed:
+        def change(watching: WaitMonitor) -> Completed:
             with scratch.folder("deploy") as folder:
                 chart, values = package.write(new, folder)
                 return self.helm.put(
@@ -169,7 +169,7 @@ class Rollout(NamedTuple):
         cause, files = failure or (None, ())
         return Outcome(current[-1] if current else None, cause, bundle=files)
 
-    def _roll_back(self, to: Revision, watching: Waiting) -> Completed:
+    def _roll_back(self, to: Revision, watching: WaitMonitor) -> Completed:
         return self.helm.rollback(
             self.place.target,
             to.number,
@@ -179,12 +179,12 @@ class Rollout(NamedTuple):
         )
 
     def _watched(
-        self, change: Callable[[Waiting], Completed], bundle: Path
+        self, change: Callable[[WaitMonitor], Completed], bundle: Path
     ) -> tuple[Cause, tuple[Path, ...]] | None:
         """Make a change and test it; the cause of its failure with the files that explain it."""
         deadline = Deadline(self.seconds)
         watcher = Watcher(self.api, self.place.target.namespace, seconds=self.seconds)
-        watching = Waiting(
+        watching = WaitMonitor(
             self.api,
             self.place.target.namespace,
             watcher,

@@ -25,7 +25,7 @@ from pipeline_steps.clusters.kubernetes import Api
 from pipeline_steps.clusters.watch import StartedContainer, Watcher
 from pipeline_steps.testing import rendering
 from pipeline_steps.testing.rendering import ChartPair, NotRendered, Rendering
-from pipeline_steps.testing.waiting import Waiting
+from pipeline_steps.testing.waiting import WaitMonitor
 from pipeline_steps.toolbox import process
 from pipeline_steps.toolbox.clock import Deadline
 from pipeline_steps.toolbox.errors import PipelineError
@@ -141,7 +141,7 @@ class _Session(NamedTuple):
     deadline: Deadline
     target: Target
     watcher: Watcher
-    waiting: Waiting
+    waiting: WaitMonitor
     charts: ChartPair
 
     @classmethod
@@ -149,7 +149,7 @@ class _Session(NamedTuple):
         """The clock starts, and the watch of the namespace."""
         deadline = Deadline(test_run.timeout)
         watcher = Watcher(api, test_run.namespace, seconds=test_run.timeout)
-        waiting = Waiting(
+        waiting = WaitMonitor(
             api,
             test_run.namespace,
             watcher,

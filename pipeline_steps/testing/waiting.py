@@ -43,7 +43,7 @@ _PULL_ATTEMPT = re.compile(
 )
 
 
-class Waiting:
+class WaitMonitor:
     """Called about once a second while helm waits; true when it should stop waiting."""
 
     def __init__(
