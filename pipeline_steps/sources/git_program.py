@@ -56,6 +56,12 @@ _FAILURES: tuple[tuple[str, type[MachineError | Temporary], str], ...] = (
         "agent) and their rights",
     ),
     (
+        r"fatal: '[^/:']+' does not appear to be a git repository",
+        Unreachable,
+        "the checkout has no remote of this name: git remote add NAME URL, or let tag_release tag "
+        "here alone, --local",
+    ),
+    (
         r"Could not resolve host|Connection refused|No route to host|Network is unreachable"
         r"|does not appear to be a git repository|Repository not found|repository '.*' not found|Failed to connect",
         Unreachable,

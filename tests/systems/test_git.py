@@ -489,7 +489,11 @@ def test_a_refused_push_is_an_error_with_what_the_server_said(repo: Repo, tmp_pa
     clone.git("remote", "set-url", "origin", str(tmp_path / "nowhere"))
     with pytest.raises(PipelineError, match="does not appear to be a git repository") as caught:
         Git(clone.root).create_tag("v2", "HEAD", "two", push=True)
-    assert caught.value.exit_code == 7
+    assert caught.value.exit_code == 7 and "check the remote's address" in caught.value.advice
+    clone.git("remote", "remove", "origin")
+    with pytest.raises(PipelineError, match="'origin' does not appear") as caught:
+        Git(clone.root).create_tag("v3", "HEAD", "three", push=True)
+    assert caught.value.exit_code == 7 and "git remote add NAME URL" in caught.value.advice
 
 
 GITLAB = """\
