@@ -137,6 +137,23 @@ def image_planted_under_the_tag_of_its_key(line: Line) -> str:
     return "" if "app/hello" in image_files(line) else "the planted image was released"
 
 
+def tag_of_an_image_moved_after_its_test(line: Line) -> str:
+    """Somebody moves the k- tag of what was tested: what is released was recorded by its digest."""
+    with_image(line)
+    if before := release(line, skip=AFTER).words:
+        return before
+    output = line.records("build_image")[-1]["outputs"]["image"]
+    api, tag = Registry(line.host, plain_http=True), output.partition("@")[0].rpartition(":")[2]
+    images.push_base(api, "snap/app", tag, b"planted")
+    moved = line.run("state", "verify")
+    if moved.returncode != 4 or "changed: build_image of app (" not in moved.stdout:
+        return f"state verify: exit {moved.returncode}: {moved.stdout[-300:]}"
+    ended = release(line, skip=BEFORE)
+    return passed(ended) or (
+        "" if "app/hello" in image_files(line) else "the planted image was released"
+    )
+
+
 def chart_planted_under_the_version_of_a_snapshot(line: Line) -> str:
     """A channel holds another chart under the version that this content's snapshot gets."""
     overlay = line.folder / "elsewhere.yaml"
@@ -292,6 +309,7 @@ MUST_NOT = (
         GIT,
     ),
     Case("an image planted under the tag of its key", image_planted_under_the_tag_of_its_key),
+    Case("a k- tag moved after the test", tag_of_an_image_moved_after_its_test),
     Case(
         "a chart planted under a snapshot's version", chart_planted_under_the_version_of_a_snapshot
     ),

@@ -18,6 +18,7 @@ from tests.faults.release_runs import (
     release,
     with_image,
 )
+from tests.support.gits import Repo
 from tests.support.release_line import CHART, MAP, Line
 
 VERSION_ASKED = '{{ if contains "-0." .Chart.Version }}  odd: "yes"{{ end }}\n'
@@ -44,6 +45,28 @@ def hidden_edit(line: Line) -> str:
     line.repo.git("update-index", "--assume-unchanged", "charts/common/templates/map.yaml")
     line.repo.put("charts/common/templates/map.yaml", MAP.replace("hello", "good day"))
     return refused(release(line), 4, "local modifications: charts/common/templates/map.yaml")
+
+
+def hidden_edit_of_the_configuration(line: Line) -> str:
+    with_image(line)
+    line.repo.put("other/Dockerfile", "FROM scratch\nCOPY Dockerfile /\n")
+    line.repo.commit()
+    line.repo.git("update-index", "--assume-unchanged", "pipeline.yaml")
+    text = (line.repo.root / "pipeline.yaml").read_text()
+    line.repo.put("pipeline.yaml", text.replace("context: app", "context: other"))
+    return refused(release(line), 4, "local modifications: pipeline.yaml")
+
+
+def repository_in_the_context(line: Line) -> str:
+    """What git stores of a submodule is the name of a commit, which says nothing of edits in it."""
+    with_image(line)
+    library = Repo(line.folder / "library", line.repo.config)
+    library.put("lib.txt", "of another repository\n")
+    library.commit()
+    add = ("submodule", "add", "-q", str(library.root), "app/lib")
+    line.repo.git("-c", "protocol.file.allow=always", *add)
+    line.repo.commit()
+    return refused(release(line), 2, "app/lib is a git repository of its own (a submodule)")
 
 
 def ignored_file_in_the_image(line: Line) -> str:
@@ -330,6 +353,8 @@ MUST_NOT = (
     Case("a template edited and not committed", local_edit),
     Case("a template that is not tracked", untracked_template),
     Case("an edit hidden by assume-unchanged", hidden_edit, GIT),
+    Case("an edit of pipeline.yaml that is hidden", hidden_edit_of_the_configuration, GIT),
+    Case("a submodule in the context of an image", repository_in_the_context, GIT),
     Case("an ignored .env in the context of an image", ignored_file_in_the_image),
     Case("an untracked file in the context of an image", untracked_file_in_the_context),
     Case("an overlay with another context", overlay_that_changes_an_image),
