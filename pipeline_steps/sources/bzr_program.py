@@ -12,7 +12,7 @@ import os
 import re
 import select
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import IO, Any, NamedTuple
 
@@ -109,6 +109,11 @@ class Answer(NamedTuple):
     data: list[bytes]
 
 
+def _has_answer(head: Mapping[str, Any]) -> bool:
+    sizes = head.get("sizes")
+    return "answer" in head and isinstance(sizes, list) and all(type(n) is int for n in sizes)
+
+
 class BrzError(Exception):
     """brz's own failure. name: class of the error in breezy. said: by programs that brz started.
 
@@ -148,13 +153,27 @@ class Brz:
             self._requests.flush()
         except BrokenPipeError as error:
             raise self._exit_error() from error
-        head = json.loads(self._line(timeout))
+        head = self._head(self._line(timeout))
         if "error" in head:
             self.is_usable = True
-            raise BrzError(head["error"], head["text"], self._said(before))
+            raise BrzError(str(head["error"]), str(head.get("text")), self._said(before))
         data = [self._block(size, timeout) for size in head["sizes"]]
         self.is_usable = True
         return Answer(head["answer"], data)
+
+    def _head(self, line: bytes) -> dict[str, Any]:
+        """The line that an answer begins with. Raises MachineError for one that our command did not
+        print: what brz's Python writes there would be taken for it.
+        """
+        with contextlib.suppress(ValueError, RecursionError):
+            head = json.loads(line)
+            if isinstance(head, dict) and ("error" in head or _has_answer(head)):
+                return head
+        raise MachineError(
+            f"brz printed {redact(line[:80].decode(errors='replace'))!r} instead of an answer",
+            where=str(self._location),
+            advice=f"{ADVICE}; run it again",
+        )
 
     def _said(self, before: int) -> str:
         """The last line on stderr after its first `before` bytes that is not of brz's traceback."""

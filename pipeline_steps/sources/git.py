@@ -113,7 +113,7 @@ class Git:
         completed = program.call(
             self.root, "rev-parse", "--verify", "--quiet", "--end-of-options", f"{name}^{{commit}}"
         )
-        return completed.stdout.decode().strip() if completed.ok else ""
+        return program.object_id(self.root, completed.stdout) if completed.ok else ""
 
     def tree(self, revision: str | None, folder: str) -> Tree:
         """The tree of `revision` below `folder`; None: the working tree with its uncommitted
@@ -123,7 +123,9 @@ class Git:
             return StoredTree(self.revisions, self._full_id(revision), folder)
         status = read_status(self.root, folder)
         self._head, self._branch = parse_head(status, self.root)
-        return CheckoutTree(self.revisions, self._head, folder, parse_changed_modes(status, folder))
+        return CheckoutTree(
+            self.revisions, self._head, folder, parse_changed_modes(status, folder, self.root)
+        )
 
     def is_versioned(self, path: str) -> bool:
         """Whether a file is in the index, under a name that git takes literally."""
@@ -159,7 +161,7 @@ class Git:
         commit = self._remote_branch(target) or self.revision(target)
         completed = program.call(self.root, "merge-base", self.revision(), commit)
         if completed.ok:
-            return completed.stdout.decode().split()[0]
+            return program.object_id(self.root, completed.stdout)
         # git merge-base exits with 1 when there is none, with 128 for errors.
         if completed.code != 1:
             raise program.failure(self.root, completed)
@@ -176,7 +178,7 @@ class Git:
         pair = (self._full_id(one), self._full_id(other))
         completed = program.call(self.root, "merge-base", *pair)
         if completed.ok:
-            return completed.stdout.decode().split()[0]
+            return program.object_id(self.root, completed.stdout)
         if completed.code != 1:
             raise program.failure(self.root, completed)
         self._require_full_history()
@@ -187,7 +189,7 @@ class Git:
         listed = program.output(
             self.root, "rev-list", "--parents", "--max-count=1", self._full_id(revision), "--"
         )
-        parents = listed.decode().split()[1:]
+        parents = program.object_ids(self.root, listed)[1:]
         if not parents:  # of the oldest commit of a shallow clone git says the same
             self._require_full_history()
         return tuple(parents)
@@ -279,16 +281,16 @@ class Git:
         options = [f"--max-count={limit}", "--first-parent", *([f"^{after}"] if after else [])]
         # Not `git log`, which shows signatures, or whatever else the user's configuration asks for.
         listed = program.output(self.root, "rev-list", *options, newest, "--", *paths)
-        return tuple(listed.decode().split())
+        return tuple(program.object_ids(self.root, listed))
 
     def position(self, revision: str) -> int:
         """The number of commits that lead to `revision`, over all parents."""
         self._require_full_history()
         commit = self._full_id(revision)
         if commit not in self._counts:
-            self._counts[commit] = int(
-                program.output(self.root, "rev-list", "--count", commit, "--")
-            )
+            counted = program.output(self.root, "rev-list", "--count", commit, "--")
+            text = counted.decode(errors="replace").strip()
+            self._counts[commit] = program.number(self.root, text)
         return self._counts[commit]
 
     def _require_full_history(self) -> None:
@@ -300,6 +302,8 @@ class Git:
         commit_times = functools.cache(self._commit_times)
         listed = program.output(self.root, *_TAGS)
         fields = listed.decode("utf-8", "surrogateescape").split("\0")
+        if len(fields) % 6 != 1:
+            raise program.unexpected_answer(self.root, fields[-1], "the tags")
         tags = {}
         for name, identity, kind, target, created, text in zip(
             # Split at NUL: a tag's text may have any line.
@@ -309,7 +313,8 @@ class Git:
             name = name.removeprefix("\n")
             if fnmatch.fnmatchcase(name, pattern) and (kind == "commit" or kind == "tag"):
                 message = _SIGNATURE.sub("", text).rstrip("\n") if kind == "tag" else ""
-                seconds = int(created or commit_times().get(name) or 0)
+                written = created or commit_times().get(name) or "0"
+                seconds = program.number(self.root, written)
                 tags[name] = Tag(name, target or identity, message, clock.rfc3339(seconds))
         return tags
 
@@ -384,7 +389,7 @@ class Git:
             return tag
         remote, ref = self._remote(), f"refs/tags/{tag.name}"
         listed = self._listed_tag(remote, tag.name)
-        if listed.get(f"{ref}^{{}}") != tag.revision:
+        if listed.get(f"{ref}^{{}}") != tag.revision or ref not in listed:
             return tag
         fetched = program.call(self.root, "fetch", *_FETCHED, remote, ref, remote=True)
         if not fetched.ok:

@@ -39,6 +39,7 @@ _SMALL, _KEPT_LARGE = 32, 8
 _ROWS = {
     length: re.compile(rb"([0-7]+) ([^\0]+)\0(.{%d})" % length, re.DOTALL) for length in (20, 32)
 }
+_SIZE = re.compile(r"[0-9]{1,18}")
 _Answer = TypeVar("_Answer")
 KINDS: dict[str, Kind] = {
     "100644": "file",
@@ -141,16 +142,16 @@ class Objects(SharedBlock):
     def _read_commits(self, ids: list[str]) -> None:
         for revision, data in self._read_objects(ids, _bytes).items():
             while data.startswith(b"object "):  # an annotated tag stands for what it names
-                (data,) = self._read_objects(
-                    [data[7 : data.index(b"\n")].decode()], _bytes
-                ).values()
+                named = program.object_id(self.root, data[7:].partition(b"\n")[0])
+                (data,) = self._read_objects([named], _bytes).values()
             if not data.startswith(b"tree "):
                 raise MachineError(
                     f"{revision} is no commit",
                     where=str(self.root),
                     advice="name a commit, or a tag of one",
                 )
-            self._tree_of_commit[revision] = data[5 : data.index(b"\n")].decode()
+            tree = data[5:].partition(b"\n")[0]
+            self._tree_of_commit[revision] = program.object_id(self.root, tree)
 
     def _read_levels(self, whole: list[str], alone: list[str]) -> None:
         """Read trees; those in `whole` with all trees below them."""
@@ -196,10 +197,8 @@ class Objects(SharedBlock):
 
     @functools.cached_property
     def _lfs_store(self) -> Path:
-        common = (
-            program.output(self.root, "rev-parse", "--git-common-dir").decode().removesuffix("\n")
-        )
-        return self.root / common / "lfs/objects"
+        common = program.output(self.root, "rev-parse", "--git-common-dir")
+        return program.path(self.root, common) / "lfs/objects"
 
     def _cache_file(self, identity: str, data: bytes) -> bytes:
         if lfs := git_lfs.pointer(data):
@@ -292,11 +291,12 @@ class _CatFile:
         """The next answer: an id and the bytes of its object, or what was asked for and None."""
         while (end := self._data.find(b"\n")) < 0:
             self._read()
-        name, *facts = self._data[:end].decode(errors="replace").split()
+        name, _, rest = self._data[:end].decode(errors="replace").partition(" ")
+        facts = rest.split()
         if facts == ["missing"]:
             del self._data[: end + 1]
             return name, None
-        if len(facts) != 2:
+        if len(facts) != 2 or not _SIZE.fullmatch(facts[1]):
             raise self._unexpected_answer(name, asked)
         start, size = end + 1, int(facts[1])
         # Not <: a line end follows the object.

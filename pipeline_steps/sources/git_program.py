@@ -16,6 +16,7 @@ from pipeline_steps.toolbox.errors import (
     Temporary,
     Unreachable,
 )
+from pipeline_steps.toolbox.redact import redact
 
 #: English messages, no prompts, no locks for reading commands, and no patterns in path
 #: arguments.
@@ -38,6 +39,8 @@ SETTINGS = (
 #: only, no other program sees them.
 _CONFIG_VARIABLE = re.compile(r"GIT_CONFIG_(COUNT|(KEY|VALUE)_[0-9]+)")
 ADVICE = "install git 2.30 or newer"
+_OBJECT_ID = re.compile(r"[0-9a-f]{40}([0-9a-f]{24})?")
+_NUMBER = re.compile(r"-?[0-9]{1,18}")
 #: Seconds for a call that only reads the repository, and for one that talks to a server.
 LOCAL, REMOTE = 300.0, 300.0
 #: Seconds for fetching a whole repository, which does not go on where it was stopped.
@@ -194,6 +197,48 @@ def failure(root: Path, completed: process.Completed) -> PipelineError:
     if completed.code == -signal.SIGPIPE:  # it has no words for a server that goes while it writes
         return Temporary(problem, where=str(root), advice="run it again")
     return MachineError(problem, where=str(root), advice="correct what git names, and run it again")
+
+
+def object_ids(root: Path, data: bytes) -> list[str]:
+    """The ids of objects that git printed, with blanks or line ends between them. Raises
+    MachineError for anything else.
+    """
+    ids = data.decode("ascii", "replace").split()
+    for identity in ids:
+        if not _OBJECT_ID.fullmatch(identity):
+            raise unexpected_answer(root, identity, "the id of an object")
+    return ids
+
+
+def object_id(root: Path, data: bytes) -> str:
+    """The one id, or the first of several. Raises MachineError also when there is none."""
+    if ids := object_ids(root, data):
+        return ids[0]
+    raise unexpected_answer(root, "", "the id of an object")
+
+
+def number(root: Path, text: str) -> int:
+    """A count, or seconds, that git printed. Raises MachineError for anything else."""
+    if not _NUMBER.fullmatch(text):
+        raise unexpected_answer(root, text, "a number")
+    return int(text)
+
+
+def path(root: Path, data: bytes) -> Path:
+    """The path that git printed, below `root` unless it is absolute. Raises MachineError."""
+    name = os.fsdecode(data.removesuffix(b"\n"))
+    if not name or "\0" in name:
+        raise unexpected_answer(root, name, "a path")
+    return root / name
+
+
+def unexpected_answer(root: Path, printed: str, wanted: str) -> MachineError:
+    """The error for what no git prints. wanted: what should have been there."""
+    return MachineError(
+        f"git printed {redact(printed)[:80]!r} instead of {wanted}",
+        where=str(root),
+        advice=f"{ADVICE}; see whether a program of that name stands before it on PATH",
+    )
 
 
 def nul_separated(data: bytes) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 from pipeline_steps.sources import git_program as program
@@ -76,8 +77,9 @@ class GitProposal:
             raise conflicts(sorted(set(words[1:])), self._target)
         if not tree.ok:
             raise program.failure(self.root, tree)
+        merged_tree = program.object_id(self.root, "".join(words[:1]).encode(errors="replace"))
         parents = ("-p", tip, "-p", revision)
-        return self._git("commit-tree", words[0], *parents, feed=message.encode())
+        return self._git("commit-tree", merged_tree, *parents, feed=message.encode())
 
     def push(self, merged: str) -> None:
         tip = self.target_tip()
@@ -112,10 +114,12 @@ class GitProposal:
 
 
 def _require_merge_tree(root: Path) -> None:
-    words = program.output(root, "version").decode().split()
-    numbers = tuple(int(part) for part in words[2].split(".")[:2] if part.isdigit())
-    if numbers < _MERGE_TREE:
+    printed = program.output(root, "version").decode(errors="replace")
+    match = re.search(r"version ([0-9]{1,9})\.([0-9]{1,9})", printed)
+    if match is None:
+        raise program.unexpected_answer(root, printed, "its version")
+    if (int(match[1]), int(match[2])) < _MERGE_TREE:
         raise ToolMissing(
-            f"git {words[2]} cannot merge without a working tree",
+            f"git {match[1]}.{match[2]} cannot merge without a working tree",
             advice="install git 2.38 or newer",
         )

@@ -139,16 +139,13 @@ class CheckoutTree(StoredTree):
         object folder.
         """
         with scratch.folder("objects") as object_folder:
-            main_objects = (
-                program.output(self.root, "rev-parse", "--git-path", "objects")
-                .decode()
-                .removesuffix("\n")
-            )
+            printed = program.output(self.root, "rev-parse", "--git-path", "objects")
+            main_objects = program.path(self.root, printed)
             env = {
                 "GIT_OBJECT_DIRECTORY": str(object_folder),
                 # Read from there, written elsewhere: a step must not fill the user's repository
                 # with objects.
-                "GIT_ALTERNATE_OBJECT_DIRECTORIES": str((self.root / main_objects).resolve()),
+                "GIT_ALTERNATE_OBJECT_DIRECTORIES": str(main_objects.resolve()),
             }
             full = [f"{self.folder}/{name}" if self.folder else name for name in ids]
             stored_ids = dict(zip(ids, _object_ids(self.root, full, write=env), strict=True))
@@ -175,7 +172,7 @@ def read_status(root: Path, folder: str) -> bytes:
     assumed, skipped = _hidden_files(root, program.output(root, *_FLAGS, *below))
     if not assumed and not skipped:
         return program.output(root, *_STATUS, *below)
-    index = root / os.fsdecode(program.output(root, *_INDEX).removesuffix(b"\n"))
+    index = program.path(root, program.output(root, *_INDEX))
     with scratch.folder("index") as scratch_folder:
         copied = scratch_folder / "index"
         try:
@@ -216,23 +213,23 @@ def parse_head(status: bytes, root: Path) -> tuple[str, str | None]:
 
     Raises UsageError before the first commit.
     """
-    headers = dict(
-        line[2:].split(" ", 1) for line in program.nul_separated(status) if line.startswith("# ")
-    )
-    if headers["branch.oid"] == "(initial)":
+    lines = (line for line in program.nul_separated(status) if line.startswith("# "))
+    headers = {key: value for key, _, value in (line[2:].partition(" ") for line in lines)}
+    oid, name = headers.get("branch.oid", ""), headers.get("branch.head", "")
+    if oid == "(initial)":
         raise no_commit_error(root)
-    name = headers["branch.head"]
-    return headers["branch.oid"], None if name == "(detached)" else name
+    commit = program.object_id(root, oid.encode("utf-8", "surrogateescape"))
+    return commit, None if name == "(detached)" else name
 
 
 def no_commit_error(root: Path) -> UsageError:
     return UsageError("there is no commit yet", where=str(root), advice="commit something first")
 
 
-def parse_changed_modes(status: bytes, folder: str) -> dict[str, str]:
+def parse_changed_modes(status: bytes, folder: str, root: Path) -> dict[str, str]:
     """Changes from the output of `git status`: path below `folder` → mode in the working tree.
 
-    The mode is "000000" for a deleted file, "" for an untracked one.
+    The mode is "000000" for a deleted file, "" for an untracked one. Raises MachineError.
     """
     below = f"{folder}/" if folder else ""
     modes = {}
@@ -243,8 +240,11 @@ def parse_changed_modes(status: bytes, folder: str) -> dict[str, str]:
             path, mode = line[2:].removesuffix("/"), "160000" if line.endswith("/") else ""
         else:
             # 1 XY sub mH mI mW hH hI path · u XY sub m1 m2 m3 mW h1 h2 h3 path
-            path = line.split(" ", 8 if line[0] == "1" else 10)[-1]
-            mode = line.split(" ", 7)[5 if line[0] == "1" else 6]
+            count = 8 if line[0] == "1" else 10
+            words = line.split(" ", count)
+            if len(words) <= count:
+                raise program.unexpected_answer(root, line, "a changed file")
+            path, mode = words[-1], words[5 if line[0] == "1" else 6]
         if path.startswith(below):
             modes[path[len(below) :]] = mode
     return modes
@@ -258,8 +258,8 @@ def _object_ids(root: Path, names: list[str], write: Mapping[str, str] | None = 
     if not names:
         return []
     arguments = ["hash-object", *(["-w"] if write else []), "--stdin-paths"]
-    return (
-        program.output(root, *arguments, stdin=program.quoted_lines(names), env=write)
-        .decode()
-        .split()
-    )
+    printed = program.output(root, *arguments, stdin=program.quoted_lines(names), env=write)
+    ids = program.object_ids(root, printed)
+    if len(ids) != len(names):
+        raise program.unexpected_answer(root, f"{len(ids)} ids", f"those of {len(names)} files")
+    return ids

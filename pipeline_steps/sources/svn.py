@@ -12,7 +12,6 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
-from xml.etree import ElementTree
 from xml.etree.ElementTree import Element
 
 from pipeline_steps.auth.hosts import Host
@@ -40,7 +39,9 @@ from pipeline_steps.toolbox.errors import MachineError, UsageError
 
 #: Log entries that are asked for beyond those that are needed: some only copied the branch.
 _SPARE = 8
-_VERSION = re.compile(r"([0-9]+)(?::([0-9]+))?([MSP]*)")
+_VERSION = re.compile(r"([0-9]{1,18})(?::([0-9]{1,18}))?([MSP]*)")
+#: Revisions in svn:mergeinfo, which whoever commits can write anything into.
+_MERGED = re.compile(r"\s*([0-9]{1,18})(?:-([0-9]{1,18}))?\*?\s*")
 
 
 class Svn:
@@ -90,7 +91,9 @@ class Svn:
     @functools.cached_property
     def _version(self) -> tuple[int, bool]:
         """The newest number that anything here is of, and whether all is here, and of it."""
-        answer = self._programs.output("-n", str(self.root), program="svnversion").decode()
+        answer = self._programs.output("-n", str(self.root), program="svnversion").decode(
+            errors="replace"
+        )
         match = _VERSION.fullmatch(answer.strip())
         if match is None:
             raise MachineError(
@@ -200,7 +203,7 @@ class Svn:
         answer = self._programs.call("info", "--xml", *map(program.local, places))
         kinds = {
             entry.get("path"): entry.get("kind")
-            for entry in ElementTree.fromstring(answer.completed.stdout).iter("entry")
+            for entry in self._programs.parsed(answer.completed.stdout, "info").iter("entry")
         }
         return str(places[-1]) in kinds or "file" in kinds.values()
 
@@ -481,7 +484,8 @@ def _concerns(change: Change, branch: str, path: str) -> bool:
 
 
 def _merged(text: str, branch: str) -> list[tuple[int, int]]:
-    """The ranges of revisions of a branch that svn:mergeinfo says were merged.
+    """The ranges of revisions of a branch that svn:mergeinfo says were merged. What is no range
+    says nothing.
 
     >>> _merged("/branches/x:3\\n/trunk:5-7,9*", "trunk")
     [(5, 7), (9, 9)]
@@ -489,8 +493,8 @@ def _merged(text: str, branch: str) -> list[tuple[int, int]]:
     for line in text.split("\n"):
         path, _, ranges = line.rpartition(":")
         if path.strip("/") == branch:
-            numbers = [each.strip().rstrip("*").split("-") for each in ranges.split(",")]
-            return [(int(each[0]), int(each[-1])) for each in numbers]
+            matches = map(_MERGED.fullmatch, ranges.split(","))
+            return [(int(each[1]), int(each[2] or each[1])) for each in matches if each]
     return []
 
 

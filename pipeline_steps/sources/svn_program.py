@@ -23,6 +23,7 @@ from pipeline_steps.toolbox.errors import (
     ToolMissing,
     Unreachable,
 )
+from pipeline_steps.toolbox.redact import redact
 
 #: English messages; names are UTF-8 on every machine.
 ENVIRONMENT = {"LC_ALL": "C.UTF-8", "LANGUAGE": "en"}
@@ -31,6 +32,7 @@ ENVIRONMENT = {"LC_ALL": "C.UTF-8", "LANGUAGE": "en"}
 SETTINGS = ("--non-interactive", "--config-option", "config:miscellany:global-ignores=")
 #: How a server is reached over SSH is the user's: svn reads it from its own variable.
 _TUNNEL = "SVN_SSH"
+_NUMBER = re.compile(r"[0-9]{1,18}")
 ADVICE = "install subversion 1.10 or newer (Debian: subversion)"
 #: Seconds for one call.
 LONGEST = 300.0
@@ -127,16 +129,17 @@ class Programs:
 
     def xml(self, command: str, *arguments: str, url: str = "") -> ElementTree.Element:
         """The answer of `svn COMMAND --xml`. Any failure raises our error for it."""
-        return self._parsed(self.output(command, "--xml", *arguments, url=url), command)
+        return self.parsed(self.output(command, "--xml", *arguments, url=url), command)
 
     def xml_if_there(
         self, command: str, *arguments: str, url: str = ""
     ) -> ElementTree.Element | None:
         """Like `xml`; None when a path or revision does not exist."""
         answer = self.call(command, "--xml", *arguments, url=url)
-        return None if answer.missing else self._parsed(answer.completed.stdout, command)
+        return None if answer.missing else self.parsed(answer.completed.stdout, command)
 
-    def _parsed(self, data: bytes, command: str) -> ElementTree.Element:
+    def parsed(self, data: bytes, command: str) -> ElementTree.Element:
+        """What `svn COMMAND --xml` printed. Raises MachineError."""
         try:
             return ElementTree.fromstring(data)
         except ElementTree.ParseError as error:
@@ -204,6 +207,16 @@ class Programs:
         return MachineError(
             problem, where=self.where, advice="correct what svn names, and run it again"
         )
+
+
+def number(text: str) -> int:
+    """The number of a revision that svn printed. Raises MachineError for anything else."""
+    if not _NUMBER.fullmatch(text):
+        raise MachineError(
+            f"svn printed {redact(text)[:80]!r} instead of the number of a revision",
+            advice=f"{ADVICE}; see whether a program of that name stands before it on PATH",
+        )
+    return int(text)
 
 
 def environment() -> dict[str, str]:

@@ -115,7 +115,7 @@ class Repository:
         options = ("-q", "-r", f"{oldest}:{newest}")
         answer = self.programs.xml_if_there("log", *options, target, url=self.url)
         entries = answer.iter("logentry") if answer is not None else ()
-        return sorted(int(entry.get("revision", 0)) for entry in entries)
+        return sorted(program.number(entry.get("revision", "0")) for entry in entries)
 
     def names(self, path: str) -> list[str]:
         """The names in a folder, now; none when it does not exist."""
@@ -153,7 +153,7 @@ def facts(entry: ElementTree.Element) -> Facts:
         "" if repository is None else repository.findtext("uuid", ""),
         unquote(entry.findtext("relative-url", "^/"), errors="surrogateescape")[2:],
         entry.get("kind", ""),
-        int(entry.get("revision", 0)),
+        program.number(entry.get("revision", "0")),
         _number(entry.find("commit")),
     )
 
@@ -164,12 +164,12 @@ def properties(element: ElementTree.Element) -> dict[str, str]:
 
 
 def _number(commit: ElementTree.Element | None) -> int:
-    return 0 if commit is None else int(commit.get("revision", 0))
+    return 0 if commit is None else program.number(commit.get("revision", "0"))
 
 
 def _log_entry(entry: ElementTree.Element) -> LogEntry:
     return LogEntry(
-        int(entry.get("revision", 0)),
+        program.number(entry.get("revision", "0")),
         entry.findtext("date", ""),
         entry.findtext("msg", ""),
         tuple(_change(path) for path in entry.iter("path")),
@@ -178,7 +178,9 @@ def _log_entry(entry: ElementTree.Element) -> LogEntry:
 
 def _change(path: ElementTree.Element) -> Change:
     copied = path.get("copyfrom-path")
-    source = (copied[1:], int(path.get("copyfrom-rev", 0))) if copied is not None else None
+    source = (
+        (copied[1:], program.number(path.get("copyfrom-rev", "0"))) if copied is not None else None
+    )
     return Change((path.text or "")[1:], path.get("action", ""), path.get("kind", ""), source)
 
 

@@ -178,7 +178,7 @@ class Revisions(SharedBlock):
             for record in records(stream):
                 if "Revision-number" in record.headers:
                     history.append((number, replay.folder))
-                    number = int(record.headers["Revision-number"])
+                    number = program.number(record.headers["Revision-number"])
                 else:
                     replay.apply(record)
         history.append((number, replay.folder))

@@ -119,7 +119,8 @@ class WorkingFiles:
         states = {}
         for entry in answer.iter("entry") if answer is not None else ():
             wc_status = entry.find("wc-status")
-            assert wc_status is not None, "svn prints one for each entry"
+            if wc_status is None:
+                raise self._incomplete("a status")
             states[self._relative(entry.get("path", ""))] = Status(
                 wc_status.get("item", ""),
                 wc_status.get("props", ""),
@@ -154,8 +155,15 @@ class WorkingFiles:
         values = [each.text or "" for each in answer.iter("property")] if answer is not None else []
         return [pattern for value in values for pattern in value.split()]
 
+    def _incomplete(self, lacking: str) -> MachineError:
+        return MachineError(
+            f"svn printed an entry without {lacking}", where=str(self.place), advice=program.ADVICE
+        )
+
     def _relative(self, path: str) -> str:
         top = str(self.place)
+        if not path:
+            raise self._incomplete("a path")
         if path.startswith(f"{top}/"):  # of ten thousand files, relpath takes longer than svn
             return path[len(top) + 1 :]
         return "" if path == top else os.path.relpath(path, top)

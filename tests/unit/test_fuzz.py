@@ -21,6 +21,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
+from unittest import mock
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -40,9 +41,27 @@ from pipeline_steps.reviews import gerrit_changes, gitlab_merges
 from pipeline_steps.reviews import gitea as gitea_reviews
 from pipeline_steps.reviews import gitlab as gitlab_reviews
 from pipeline_steps.services import gerrit, gitea, github, gitlab, rest
-from pipeline_steps.sources import git_lfs, git_objects, svn_dump, svn_externals, svn_normal_form
+from pipeline_steps.sources import (
+    bzr_program,
+    git,
+    git_lfs,
+    git_objects,
+    git_program,
+    git_proposal,
+    git_tree,
+    svn,
+    svn_dump,
+    svn_externals,
+    svn_normal_form,
+    svn_program,
+    svn_repository,
+    svn_tags,
+    svn_tree,
+)
+from pipeline_steps.sources.proposal import Target
+from pipeline_steps.sources.source import Tag
 from pipeline_steps.state import record
-from pipeline_steps.toolbox import clock, http, redact
+from pipeline_steps.toolbox import clock, http, process, redact
 from pipeline_steps.toolbox.errors import PipelineError
 from tests.support.charts import packed
 from tests.support.examples import FULL
@@ -158,6 +177,102 @@ def stored(data: bytes) -> None:
     for external in svn_externals.parse(text):
         svn_externals.path_in_repository(external.url, "trunk", "svn://h/r")
     svn_normal_form.normal_form(data, {"svn:keywords": text, "svn:eol-style": "native"})
+
+
+def printed_by_git(data: bytes) -> None:
+    """What git prints, with NEXT between answers, each taken for the one to every question. No git
+    runs: starting it would take most of the time, and what it prints is the bytes that are tried.
+    """
+    for printed in data.split(NEXT):
+        answer_of_git(printed)
+
+
+def answer_of_git(data: bytes) -> None:
+    def call(root: Path, *arguments: str, **_: object) -> process.Completed:
+        return process.Completed(("git", *arguments), 0, data, b"")
+
+    root = Path("/nonexistent")
+    source, commit, tag = git.Git(root), "0" * 40, Tag("a", "0" * 40, "", "")
+    with mock.patch.object(git_program, "call", call):
+        proposal = git_proposal.GitProposal(root, Target("https://example.com/a", "main"))
+        each(
+            lambda: source.revision("main"),
+            lambda: source.tree(None, "charts"),
+            lambda: source.tip("main"),
+            lambda: source.common_ancestor(commit, commit),
+            lambda: source.parents(commit),
+            lambda: source.subjects([commit]),
+            lambda: source.changed(commit, commit, "charts"),
+            lambda: source.history(commit, ["."], 9),
+            lambda: source.position(commit),
+            lambda: source.tags(),
+            lambda: source.remote_tag(tag),
+            lambda: (source.remote_url, source.branch(), source._remote_tag("origin", "a")),
+            lambda: git_tree.read_status(root, ""),
+            lambda: git_tree.parse_changed_modes(data, "charts", root),
+            lambda: git_tree._object_ids(root, ["a", "b"]),
+            lambda: git_objects.Objects(root)._lfs_store,
+            lambda: (proposal.merged_by(commit), proposal.merge(commit, "a")),
+        )
+
+
+class Printed:
+    """A program in a conversation that has printed some bytes and ended."""
+
+    returncode = 1
+
+    def __init__(self, data: bytes, stack: contextlib.ExitStack) -> None:
+        self.stdin = stack.enter_context(os.fdopen(os.memfd_create("stdin"), "w+b"))
+        self.stdout = stack.enter_context(os.fdopen(os.memfd_create("printed"), "w+b"))
+        self.stderr = stack.enter_context(os.fdopen(os.memfd_create("stderr"), "w+b"))
+        self.stdout.write(data)
+        self.stdout.seek(0)
+
+    def wait(self, _timeout: float) -> int:
+        return self.returncode
+
+
+def conversations(data: bytes) -> None:
+    """What `git cat-file --batch`, and our command in brz, answer."""
+    root = Path("/nonexistent")
+    with contextlib.ExitStack() as stack:
+        asked = [Printed(data, stack) for _ in range(3)]
+        git_programs = [git_objects._CatFile(root, each, each.stderr) for each in asked[:2]]  # type: ignore[arg-type]
+        objects = git_objects.Objects(root)
+        objects.__dict__["_git"] = git_programs[1]
+        brz = bzr_program.Brz(root, asked[2], asked[2].stderr)  # type: ignore[arg-type]
+        each(
+            git_programs[0].head,
+            lambda: objects.prepare(["1" * 40]),
+            lambda: objects.read(["2" * 40]),
+        )
+        with contextlib.suppress(bzr_program.BrzError):
+            each(lambda: brz.ask("head", {}, 1))
+
+
+def printed_by_svn(data: bytes) -> None:
+    """What svn prints, each taken for the answer to every question; see `printed_by_git`."""
+
+    def call(_: object, *arguments: str, **__: object) -> svn_program.Answer:
+        return svn_program.Answer(process.Completed(("svn", *arguments), 0, data, b""))
+
+    with mock.patch.object(svn_program.Programs, "call", call):
+        programs, root = svn_program.Programs("a", {}), Path("/nonexistent")
+        repository = svn_repository.Repository(programs, "https://example.com/svn", "u")
+        files = svn_tree.WorkingFiles(programs, root)
+        each(
+            lambda: (repository.facts("trunk", 7), repository.newest),
+            lambda: repository.log("trunk", 7, 1),
+            lambda: repository.first("trunk", 7),
+            lambda: repository.numbers("trunk", 7, 1),
+            lambda: (repository.names("tags"), repository.files("trunk", 7)),
+            lambda: svn._merged(repository.properties("trunk", 7).get("svn:mergeinfo", ""), "b"),
+            lambda: svn_tags.Tags(repository, "tags").all(),
+            lambda: (files.versioned, files.status, files.properties, files.ignored("")),
+            lambda: (svn.Svn(root).is_tracked("a/b"), svn.Svn(root).is_versioned("a")),
+            lambda: svn.Svn(root).revision(),
+            lambda: svn.Svn(root)._version,
+        )
 
 
 def ignore_files(data: bytes) -> None:
@@ -311,6 +426,28 @@ DUMP = (
     b"Text-content-length: %d\nText-delta: true\n\nK 14\nsvn:executable\nV 1\n*\nPROPS-END\n%s\n\n"
     b"Node-path: c\nNode-action: add\nNode-copyfrom-path: a\nNode-copyfrom-rev: 1\n\n"
 ) % (len(DELTA), DELTA)
+NEXT = b"\x1e"
+#: Ids, a tag, a status, a setting, and references of a server; each ends as git ends it.
+PRINTED_BY_GIT = (
+    b"%s\n", b"%s %s\n", b"git version 2.39.5\n", b"7\n", b"S charts/a\0h charts/b\0",
+    b"a\0%s\0tag\0%s\x00%d\0text\n-----BEGIN PGP SIGNATURE-----\n\0\n",
+    b"# branch.oid %s\0# branch.head main\x001 .M N... 100644 100644 100644 %s %s charts/a\0? b/\0",
+    b"%s\trefs/tags/a\n%s\trefs/tags/a^{}\n", b"remote.origin.url\nhttps://example.com/a\0",
+)  # fmt: skip
+OBJECTS = b"%s commit 46\ntree %s\n\n" % (b"1" * 40, b"3" * 40) + b"%s tree 0\n\n%s blob 1\na\n" % (
+    b"3" * 40,
+    b"2" * 40,
+)
+BRZ_ANSWER = b'{"answer": {"revision": "a"}, "sizes": [2]}\nab'
+PRINTED_BY_SVN = b"""<?xml version="1.0"?>
+<log><entry path="/nonexistent/a" revision="7" kind="file"><url>https://example.com/svn/trunk</url>
+<relative-url>^/trunk</relative-url><repository><root>https://example.com/svn</root><uuid>u</uuid>
+</repository><commit revision="6"/><wc-status item="modified" props="none"/><name>a</name></entry>
+<logentry revision="7"><date>2026-01-31T10:00:00.000000Z</date><msg>a</msg><paths>
+<path action="A" kind="dir" copyfrom-path="/trunk" copyfrom-rev="6">/tags/a-1.0.0</path></paths>
+</logentry><target path="/nonexistent/a"><property name="svn:mergeinfo">/b:3-5,7*</property></target>
+</log>
+"""
 TREE = b"100644 a\0" + b"\1" * 20 + b"40000 b\0" + b"\2" * 20 + b"120000 c\0" + b"\3" * 20
 READERS = {
     "archive": Reader(archive.open_subchart, packed().tgz, (b"\x1f\x8b\x08", b"\0" * 99, b"\xff" * 9)),
@@ -351,6 +488,19 @@ READERS = {
         (b"${", b"}", b"$", b'"', b"'", b"\\", b"%", b"#", b"//", b":?", b"*", b"${a/"),
     ),
     "dump": Reader(dump, DUMP, (b"\n\n", b"K ", b"D ", b"9" * 30, b"-1", b"SVN\0", b"\xff" * 9, b"PROPS-END")),
+    "git": Reader(
+        printed_by_git, NEXT.join(PRINTED_BY_GIT).replace(b"%s", b"0" * 40).replace(b"%d", b"1767225607"),
+        (b"\0", b"\n", b" ", NEXT, b"# branch.oid ", b"u ", b"1 ", b"9" * 5000, b"-1", b"\xff", b"0" * 40, b"tag"),
+    ),
+    "objects": Reader(
+        conversations, OBJECTS, (b" missing\n", b" 5\n", b"9" * 5000, b" -1\n", b"\n", b"object ", b"\0", b"\xff"),
+    ),
+    "brz": Reader(conversations, BRZ_ANSWER, (*JSON, b'"error"', b'"sizes"', b"[-1]", b"\n")),
+    "svn": Reader(
+        printed_by_svn, PRINTED_BY_SVN,
+        (b"<", b">", b"</path>", b"<!DOCTYPE a [<!ENTITY b 'c'>]>", b"&b;", b"9" * 5000, b'revision="x"', b"\xff",
+         b"\xb2".decode("latin-1").encode(), b"7", b"/tags/a/b", b"copyfrom-rev", b"wc-status", b"-", b",", b":"),
+    ),
     "tree": Reader(
         lambda data: git_objects._nodes(git_objects._tree_rows("0" * 40, data)), TREE,
         (b"\0", b"100755 ", b"..", b"/", b"9" * 30),
