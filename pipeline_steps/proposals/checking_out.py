@@ -16,6 +16,7 @@ from pipeline_steps.reviews.review import LeavesMerging, Review, ReviewSystem
 from pipeline_steps.sources.kinds import PROPOSALS, open_source
 from pipeline_steps.sources.proposal import Proposal, Target
 from pipeline_steps.sources.source import Reviewable
+from pipeline_steps.toolbox import files
 from pipeline_steps.toolbox.errors import ConfigurationError, Conflict, UsageError
 
 #: Below `.pipeline` of the checkout from which it was asked for.
@@ -64,8 +65,9 @@ def check_out(
     source, target = system.branches(review)
     # A folder of its own: the maintainer's checkout may have local changes, hooks, another
     # revision.
-    folder = config.root / ".pipeline" / FOLDER / re.sub(r"[^A-Za-z0-9.]+", "-", review.id)
-    proposal = PROPOSALS[target.source](folder.absolute(), Target(target.url, target.name))
+    folder = files.created_folder(config.root.absolute() / ".pipeline" / FOLDER)
+    place = folder / re.sub(r"[^A-Za-z0-9.]+", "-", review.id)
+    proposal = PROPOSALS[target.source](place, Target(target.url, target.name))
     # From the code host: what the review system says is the newest lags behind it.
     newest = proposal.check_out(source.url, source.name)
     if revision and newest != revision:

@@ -233,10 +233,11 @@ class Printed:
 
 
 def conversations(data: bytes) -> None:
-    """What `git cat-file --batch`, and our command in brz, answer."""
+    """What `git cat-file --batch` answers, and behind NEXT our command in brz."""
     root = Path("/nonexistent")
+    objects_of_git, _, answer_of_brz = data.partition(NEXT)
     with contextlib.ExitStack() as stack:
-        asked = [Printed(data, stack) for _ in range(3)]
+        asked = [Printed(each, stack) for each in (objects_of_git, objects_of_git, answer_of_brz)]
         git_programs = [git_objects._CatFile(root, each, each.stderr) for each in asked[:2]]  # type: ignore[arg-type]
         objects = git_objects.Objects(root)
         objects.__dict__["_git"] = git_programs[1]
@@ -492,10 +493,10 @@ READERS = {
         printed_by_git, NEXT.join(PRINTED_BY_GIT).replace(b"%s", b"0" * 40).replace(b"%d", b"1767225607"),
         (b"\0", b"\n", b" ", NEXT, b"# branch.oid ", b"u ", b"1 ", b"9" * 5000, b"-1", b"\xff", b"0" * 40, b"tag"),
     ),
-    "objects": Reader(
-        conversations, OBJECTS, (b" missing\n", b" 5\n", b"9" * 5000, b" -1\n", b"\n", b"object ", b"\0", b"\xff"),
+    "conversations": Reader(
+        conversations, OBJECTS + NEXT + BRZ_ANSWER,
+        (*JSON, NEXT, b'"error"', b'"sizes"', b" missing\n", b" 5\n", b" -1\n", b"\n", b"object ", b"\0"),
     ),
-    "brz": Reader(conversations, BRZ_ANSWER, (*JSON, b'"error"', b'"sizes"', b"[-1]", b"\n")),
     "svn": Reader(
         printed_by_svn, PRINTED_BY_SVN,
         (b"<", b">", b"</path>", b"<!DOCTYPE a [<!ENTITY b 'c'>]>", b"&b;", b"9" * 5000, b'revision="x"', b"\xff",
