@@ -408,7 +408,8 @@ def broken_rule(world: World, step: Step, state: State) -> str:
         or ("" if step.before else _intents(world, {record.step for record in records}))
     )
     if not wrong and state.done:
-        aside = {"left": [], "tags": ""}  # temporary files go later; tags are git's
+        # temporary files go later; tags and merges are git's
+        aside = {"left": [], "tags": "", "mainline": "", "proposals": ""}
         wrong = difference({**world.expected[step.name], **aside}, {**world.outcome(), **aside})
         kept = world.state.parent / ".gitignore"
         wrong = wrong or (

@@ -22,6 +22,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from tests.faults.proposed import MERGED, Proposals
 from tests.support.gits import Repo
 from tests.support.helms import helm
 
@@ -67,7 +68,8 @@ SAME = (
 HOW = ("taken", "reproducible")
 #: Parameters that say what a step met when it looked. What one did that was killed before its
 #: record is there already when it is asked again; the files themselves are compared byte for byte.
-MET = ("counts", "findings", "fixed", "left")
+#: A merge that is made already asks nobody; whom it asked is in the message of the merge.
+MET = ("counts", "findings", "fixed", "left", "approvers")
 #: Fields of records, beside the parameter `stored`, about the chart whose lock says when it was
 #: written.
 WHEN = ("key", "content")
@@ -87,13 +89,14 @@ class Step(NamedTuple):
     """A command line, and what is done to a world before it. {root} in a word: the world's folder,
     as in its `names`.
 
-    store: with an evidence store beside the state file.
+    store: with an evidence store beside the state file. reviewed: with `Proposals` of changes.
     """
 
     name: str
     words: tuple[str, ...]
     before: Callable[[World], object] | None = None
     store: bool = False
+    reviewed: bool = False
 
 
 def handed_over(world: World) -> None:
@@ -143,6 +146,13 @@ def changed(world: World) -> None:
     os.utime(map_yaml, (1767225600, 1767225600))  # a selection's key has the time of modifications
 
 
+def cloned(world: World) -> None:
+    """The checkout is of the reviewed repository, and has what was merged there."""
+    world.git("checkout", "--quiet", "charts")
+    world.git("remote", "add", "origin", world.names["reviewed"])
+    world.git("merge", "--quiet", "--ff-only", MERGED)
+
+
 MAKING = (
     Step("check", ("check", "--chart", "common")),
     Step("snapshot", ("snapshot", "--chart", "common")),
@@ -181,6 +191,11 @@ STEPS = (
     Step("snapshot --diff", ("snapshot", "--diff", "--chart", "common"), changed),
     Step("check --fix", ("check", "--fix", "--chart", "locked"), unchanged),
     Step("bump", ("bump", "--chart", "common", "--part", "minor", "-m", "Say it"), unchanged),
+)
+REVIEWED = ("--config", "{root}/reviews.yaml")
+STEPS += (
+    Step("approval", ("approval", "--chart", "common", *REVIEWED), cloned, reviewed=True),
+    Step("merge", ("merge", "--review", "{waiting}", *REVIEWED), unchanged, reviewed=True),
 )
 Outcome = dict[str, Any]
 
@@ -222,6 +237,9 @@ class World:
             "-m",
             "change",
         )
+        self.proposals = Proposals(self.root, repo) if any(s.reviewed for s in steps) else None
+        if self.proposals:
+            self.names |= {"reviewed": self.proposals.url, "waiting": self.proposals.waiting}
         history = Repo(self.root / "history", self.root / "gitconfig")
         shutil.rmtree(history.root / ".git/hooks")
         for version in ("0.1.0", "0.2.0"):
@@ -294,6 +312,8 @@ class World:
             if step.before:
                 step.before(self)
             copy(self.root, self.kept / step.name)
+            if self.proposals:
+                self.proposals.keep(step.name)
             completed = self.run(step)
             assert completed.returncode == 0, f"{step.name} undisturbed: {completed.stderr}"
             self.expected[step.name] = self.outcome()
@@ -302,6 +322,8 @@ class World:
     def back(self, step: Step) -> None:
         """As it was before the step."""
         copy(self.kept / step.name, self.root)
+        if self.proposals:
+            self.proposals.back(step.name)
 
     def again(self, step: Step) -> str:
         """Run the step once more without any fault; what is not as after an undisturbed run, ""
@@ -329,11 +351,17 @@ class World:
             "tags": self.git(
                 "for-each-ref", "--format=%(refname) %(*objectname) %(contents)", "refs/tags"
             ),
-            "verdicts": current_lines(lines(self.state)),
+            **(self.proposals.outcome() if self.proposals else {}),
+            "verdicts": self._timeless(current_lines(lines(self.state))),
             "store": current_lines(stored(self.store)),
             "lost evidence": lost(self.store, stored(self.store)),
             "left": self.left(),
         }
+
+    def _timeless(self, verdicts: list[str]) -> list[str]:
+        """Verdicts; the id of a merge, which has a time, as what it is."""
+        tip = self.proposals.tip() if self.proposals else ""
+        return [text.replace(tip, "TIP") for text in verdicts] if tip else verdicts
 
     def left(self) -> list[str]:
         """Temporary files anywhere: ours, those of Python, locks of git."""
