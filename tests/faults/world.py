@@ -81,6 +81,8 @@ _WRITTEN = re.compile(rb'(?m)^generated: .*$| time(?:stamp)?="[^"]*"')
 _ATTEMPTS = re.compile(
     rb'(?<=data-name="attempts">)(?:<b>)?\d+(?:</b>)?|(?<=^\| check \| passed \| )\d+', re.M
 )
+#: The id of a merge, which has a time; `Proposals.outcome` compares what it merges.
+_MERGE = re.compile(r'(?<="merge": "main@)[0-9a-f]{40}')
 _RECORD = re.compile(r"\b[0-9a-f]{12}\b")
 PACKAGE = Path(__file__).resolve().parents[2] / "pipeline_steps"
 
@@ -352,16 +354,11 @@ class World:
                 "for-each-ref", "--format=%(refname) %(*objectname) %(contents)", "refs/tags"
             ),
             **(self.proposals.outcome() if self.proposals else {}),
-            "verdicts": self._timeless(current_lines(lines(self.state))),
+            "verdicts": [_MERGE.sub("ITSELF", text) for text in current_lines(lines(self.state))],
             "store": current_lines(stored(self.store)),
             "lost evidence": lost(self.store, stored(self.store)),
             "left": self.left(),
         }
-
-    def _timeless(self, verdicts: list[str]) -> list[str]:
-        """Verdicts; the id of a merge, which has a time, as what it is."""
-        tip = self.proposals.tip() if self.proposals else ""
-        return [text.replace(tip, "TIP") for text in verdicts] if tip else verdicts
 
     def left(self) -> list[str]:
         """Temporary files anywhere: ours, those of Python, locks of git."""
