@@ -175,13 +175,13 @@ def mutants() -> int:
 
 
 def bench() -> int:
-    """The benchmarks, with engine and node."""
+    """The benchmarks, with engine and node; those that ONLY names, if it is set."""
     everything()
     with tempfile.TemporaryDirectory(prefix="pipeline-steps-lanes-") as folder:
         started = users.Started(Path(folder) / "started.json", process=os.getpid())
         try:
             completed = subprocess.run(
-                [environment.PYTHON, "-m", "benchmarks"],
+                [environment.PYTHON, "-m", "benchmarks", "--only", os.environ.get("ONLY", "")],
                 cwd=ROOT,
                 env={**os.environ, **full_environment(started)},
             )
