@@ -7,7 +7,6 @@
 from __future__ import annotations
 
 import functools
-import logging
 import os
 from argparse import Namespace
 from collections.abc import Callable, Iterable
@@ -33,8 +32,6 @@ from pipeline_steps.workspace.checkout import Checkout, open_checkout
 STEP = "selection"
 #: (name, version) → whether that version is in the production channel.
 IsPublished = Callable[[str, str], bool]
-
-log = logging.getLogger(__name__)
 
 
 class SelectionRequest(NamedTuple):

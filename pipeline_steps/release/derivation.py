@@ -90,7 +90,7 @@ def derive_release(
         tar_today = today.archive.tar_digest
     _require_rendered_in_tests(proof, rewritten.archive.tar_digest, tar_today)
     release = ReleaseCandidate(proof, snapshot, copies, rewritten.archive, rewritten.changes)
-    _compare_rendered(release, tested, checkout, config)
+    _compare_rendered(release, tested, checkout)
     for image in release.copies:
         # Asked before anything is copied: a tag with other content refuses the release as a whole.
         tag_points_to(image.destination, image.destination.digest or "", hosts=config.hosts)
@@ -162,9 +162,7 @@ def _require_rendered_in_tests(proof: Proof, tar: str, tar_today: str) -> None:
             )
 
 
-def _compare_rendered(
-    release: ReleaseCandidate, tested: bytes, checkout: Checkout, config: Config
-) -> None:
+def _compare_rendered(release: ReleaseCandidate, tested: bytes, checkout: Checkout) -> None:
     """Render both charts with every tested values file and compare.
 
     Raises ChartFailed, which names template and line.

@@ -58,7 +58,7 @@ def build_image(record: Record, config: Config, *, timeout: float | None) -> Out
         record, config, lambda definition: definition.image_content(record.subject)
     )
     with scratch.folder("reproduce") as folder:
-        definition = _recorded_definition(record, checkout, config)
+        definition = _recorded_definition(record, checkout)
         recorded = Reference.parse(record.outputs["image"])
         # A random tag: two reproductions on one machine must not take each other's image.
         reference = recorded._replace(tag=f"reproduce-{os.urandom(6).hex()}", digest=None)
@@ -85,7 +85,7 @@ def build_image(record: Record, config: Config, *, timeout: float | None) -> Out
         return outcome._replace(notes=(*notes, *outcome.notes))
 
 
-def _recorded_definition(record: Record, checkout: Checkout, config: Config) -> BuildDefinition:
+def _recorded_definition(record: Record, checkout: Checkout) -> BuildDefinition:
     """The build definition with the recorded key, from the source.
 
     Files of `generated` must be in the checkout with the recorded content. Raises EvidenceError

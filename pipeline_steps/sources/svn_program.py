@@ -20,7 +20,6 @@ from pipeline_steps.toolbox.errors import (
     MachineError,
     PipelineError,
     Temporary,
-    ToolMissing,
     Unreachable,
 )
 from pipeline_steps.toolbox.redact import redact
@@ -223,13 +222,6 @@ def environment() -> dict[str, str]:
     """The variables that svn gets beside the cleaned environment of every program."""
     tunnel = os.environ.get(_TUNNEL)
     return {**ENVIRONMENT, **({_TUNNEL: tunnel} if tunnel else {})}
-
-
-def require() -> None:
-    """Raise ToolMissing when one of the programs is not installed."""
-    for program in ("svn", "svnmucc", "svnrdump", "svnversion"):
-        if not process.which(program):
-            raise ToolMissing(f"{program} is not installed", advice=ADVICE)
 
 
 def local(path: Path | str) -> str:

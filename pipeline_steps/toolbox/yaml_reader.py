@@ -191,10 +191,10 @@ def _require_bounded(events: Iterator[Any]) -> None:
             raise ValueError(f"it is nested deeper than {DEEPEST_LOADED} levels")
 
 
-def nearest_names(misspelt: str, names_allowed: Iterable[str], count: int = 3) -> str:
+def nearest_names(misspelt: str, names_allowed: Iterable[str]) -> str:
     """Advice that names the allowed words most like `misspelt`, or all when there are few."""
     names = list(names_allowed)
-    matches = difflib.get_close_matches(misspelt, names, count, 0.5) or names[: 2 * count]
+    matches = difflib.get_close_matches(misspelt, names, 3, 0.5) or names[:6]
     return f"there is {', '.join(matches)}" if matches else ""
 
 

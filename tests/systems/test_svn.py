@@ -16,7 +16,7 @@ import pytest
 
 from pipeline_steps.auth.hosts import Host
 from pipeline_steps.sources import svn as svn_source
-from pipeline_steps.sources import svn_normal_form, svn_program
+from pipeline_steps.sources import svn_normal_form
 from pipeline_steps.sources.kinds import open_source, open_tagged
 from pipeline_steps.sources.source import Source
 from pipeline_steps.sources.tree import walk_files
@@ -730,5 +730,3 @@ def test_a_missing_program_is_named(
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(MachineError, match=r"svn\w* is not installed.*subversion"):
         opened(copy).revision()
-    with pytest.raises(MachineError, match="subversion"):
-        svn_program.require()
