@@ -103,7 +103,8 @@ class WorkingFiles:
             if not entry.get("revision", "").isdigit():
                 continue  # a conflict about something that is not here
             wc_info = entry.find("wc-info")
-            assert wc_info is not None, "svn prints one for each path of a working copy"
+            if wc_info is None:
+                raise self._incomplete("a place in the working copy")
             files[self._relative(entry.get("path", ""))] = Versioned(
                 facts(entry),
                 wc_info.findtext("depth", "infinity"),

@@ -109,6 +109,17 @@ def test_a_derived_chart_that_saw_an_earlier_time_is_rendered_once_more() -> Non
     assert compare_renderings(lambda: line("11:03:59"), derived, REPLACED).refused == ()
 
 
+def test_a_derived_chart_that_saw_the_second_before_is_rendered_again_beside_fractions() -> None:
+    fractions = itertools.count(1)
+    seconds = itertools.chain([15], itertools.repeat(16))
+
+    def render(second: int) -> str:
+        return f"# Source: w/t.yaml\na: at 11:03:{second}.{next(fractions):09}\n"
+
+    result = compare_renderings(lambda: render(16), lambda: render(next(seconds)), REPLACED)
+    assert result.refused == ()
+
+
 def test_tested_and_derived_chart_are_rendered_at_the_same_time() -> None:
     both = threading.Barrier(2, timeout=5)
 
