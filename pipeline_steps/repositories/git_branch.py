@@ -13,6 +13,7 @@ import hashlib
 import re
 import secrets
 import threading
+import time
 import weakref
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -41,6 +42,10 @@ LISTING = 16 * 2**20
 #: Bytes of a file that git unpacks in memory; more than an
 #: archive may have.
 _IN_MEMORY = 32 * 2**20
+#: A try that others were faster than is repeated within this many times what it took. Where many
+#: publish from one busy machine, all of them read at once, one is first, and pauses much shorter
+#: than a try have all of them read at once again.
+_SPREAD = 4.0
 #: Who commits when this account's git has no user.name and user.email.
 NOBODY = "pipeline-steps <pipeline-steps@localhost>"
 #: git's messages, from client or server, when another push came first.
@@ -94,6 +99,7 @@ class GitBranch:
         self._login_error = login_error
         self._ca_file = ca_file
         self._last: Tip | None = None
+        self._began = time.monotonic()
         self._lock = threading.RLock()
 
     @functools.cached_property
@@ -177,6 +183,7 @@ class GitBranch:
     def tip(self) -> Tip | None:
         """Fetch the newest commit; None when the repository does not have the branch."""
         with self._lock:
+            self._began = time.monotonic()
             ref = f"refs/heads/{self.branch}"
             fetched = self._call(
                 "fetch", *_FETCH, "--depth=1", _REMOTE, f"+{ref}:{_TIP}", remote=True
@@ -305,8 +312,8 @@ class GitBranch:
         return NOBODY
 
     def push(self, commit: str) -> None:
-        """Make `commit` the newest. Raises Temporary when another one is that by now,
-        AccessRefused.
+        """Make `commit` the newest. Raises Temporary when another one is that by now, to be tried
+        again from `tip` on; AccessRefused.
         """
         if self._login_error:
             raise self._login_error
@@ -323,7 +330,9 @@ class GitBranch:
             )
             if refused and _PUSHED_FIRST.search(refused[1]):
                 raise Temporary(
-                    f"the branch was changed meanwhile ({refused[1]})", where=self.where
+                    f"the branch was changed meanwhile ({refused[1]})",
+                    where=self.where,
+                    spread=_SPREAD * (time.monotonic() - self._began),
                 )
             if refused and "unpack" not in refused[1]:
                 advice = "check what this account may push, and the rules of the branch"

@@ -43,9 +43,9 @@ log = logging.getLogger(__name__)
 
 BRANCH = "gh-pages"
 #: Seconds that all tries of one push may take together; a push takes a server about a second.
-BUDGET = 300.0
+BUDGET = 600.0
 #: Longest pause in seconds before a try: longer, and other publishers always come first; shorter,
-#: and most pushes are rejected.
+#: and most pushes are rejected. Tries that take long are spread further (`GitBranch.push`).
 LONGEST = 8.0
 #: Seconds until a commit is complete, which is what a kill loses.
 _SECONDS = 10.0

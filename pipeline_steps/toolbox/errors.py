@@ -140,6 +140,7 @@ class Temporary(PipelineError):
     """A retry makes sense: time-out, rate limit, 5xx, or a passing problem of the cluster.
 
     retry_after: seconds that the system asked to wait; None when it did not say.
+    spread: seconds over which clients that hold each other up should spread their next tries.
     """
 
     exit_code = 75
@@ -152,9 +153,11 @@ class Temporary(PipelineError):
         where: str = "",
         advice: str = "run it again",
         retry_after: float | None = None,
+        spread: float = 0.0,
     ) -> None:
         super().__init__(what, where=where, advice=advice)
         self.retry_after = retry_after
+        self.spread = spread
 
 
 class Interrupted(PipelineError):

@@ -6,6 +6,7 @@ The code that raises an error decides whether it is temporary.
 from __future__ import annotations
 
 import logging
+import random
 from collections.abc import Callable
 from typing import TypeVar
 
@@ -34,8 +35,9 @@ def call(
     """Call `work`, again while it raises one of `on` and the budget lasts.
 
     A pause lasts as long as the server asked (`Temporary.retry_after`), else a random time below a
-    limit that starts at `first` seconds and doubles up to `longest`. Pauses end with the budget;
-    after it comes one last try, whose error is raised.
+    limit that starts at `first` seconds and doubles up to `longest`, and is never below
+    `Temporary.spread`. Pauses end with the budget; after it comes one last try, whose error is
+    raised.
 
     Args:
         budget: seconds for all tries; 0 for a single try.
@@ -44,12 +46,16 @@ def call(
     """
     deadline = Deadline(budget)
     # Random pauses keep clients that failed together from coming back together (full jitter).
-    jitter = tenacity.wait_random_exponential(multiplier=first, max=longest)
+    limit = tenacity.wait_exponential(multiplier=first, max=longest)
 
     def pause(state: tenacity.RetryCallState) -> float:
         error = state.outcome.exception() if state.outcome else None
-        requested = error.retry_after if isinstance(error, Temporary) else None
-        return min(jitter(state) if requested is None else requested, deadline.left() or 0.0)
+        requested, spread = (
+            (error.retry_after, error.spread) if isinstance(error, Temporary) else (None, 0.0)
+        )
+        if requested is None:
+            requested = random.uniform(0, max(limit(state), spread))
+        return min(requested, deadline.left() or 0.0)
 
     def report(state: tenacity.RetryCallState) -> None:
         error = state.outcome.exception() if state.outcome else None

@@ -28,6 +28,7 @@ from pipeline_steps.toolbox.errors import (
     ConfigurationError,
     Conflict,
     EvidenceError,
+    Temporary,
     Unreachable,
 )
 from tests.support.charts import packed
@@ -217,7 +218,25 @@ def test_rejected_push_is_merged_and_pushed_again(
     assert pages.git("show", "gh-pages:README.md") == "changed meanwhile"
     assert pages.opened().charts() == ["hello", "web"]
     assert "the branch was changed meanwhile" in caplog.text
-    assert "of 300 s left" in caplog.text
+    assert "of 600 s left" in caplog.text
+
+
+def test_a_try_that_took_long_is_repeated_after_a_pause_as_long(
+    pages: Pages, site: Repo, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where many publish from one busy machine, short pauses have all of them try at once, and all
+    but one in vain, until no time is left.
+    """
+    branch = git_branch.GitBranch(pages.folder.as_uri(), "gh-pages", where=pages.url)
+    commit = branch.commit(branch.tip(), {"a": b"a"}, "second")
+    site.put("README.md", "first\n")
+    site.commit("first")
+    site.git("push", "-q", str(pages.folder), "HEAD:refs/heads/gh-pages")
+    monotonic = time.monotonic
+    monkeypatch.setattr(time, "monotonic", lambda: monotonic() + 100)
+    with pytest.raises(Temporary, match="changed meanwhile") as caught:
+        branch.push(commit)
+    assert caught.value.spread >= 100
 
 
 def test_an_index_is_replaced_only_as_it_was_read(pages: Pages) -> None:

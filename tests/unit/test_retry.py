@@ -63,6 +63,13 @@ def test_pauses_without_retry_after_are_random_within_limits(
     assert len(set(pauses)) > 100 and max(pauses) > 2
 
 
+def test_clients_that_hold_each_other_up_come_back_spread(monkeypatch: pytest.MonkeyPatch) -> None:
+    pauses: list[float] = []
+    monkeypatch.setattr(time, "sleep", pauses.append)
+    retry.call(raising(*[Temporary("busy", spread=40)] * 200), budget=1000, first=0.5, longest=4)
+    assert 20 < max(pauses) <= 40 and min(pauses) < 10
+
+
 def test_errors_named_by_the_caller_are_retried() -> None:
     work = raising(EvidenceError("half written"), EvidenceError("half written"))
     assert retry.call(work, on=(EvidenceError,), first=0.01, longest=0.01) == "done"
