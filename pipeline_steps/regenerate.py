@@ -18,6 +18,7 @@ one could not be packaged.
 from __future__ import annotations
 
 from functools import partial
+from typing import Any
 
 from pipeline_steps.cli.options import Option, Shard
 from pipeline_steps.cli.step import Step, run_step
@@ -124,13 +125,19 @@ def regenerate(
     if plan:
         plan_all(fills, again=again)
         return ()
-    parameters = {
+    return fill_all(fills, _parameters(source, charts, tags, from_), state, again=again)
+
+
+def _parameters(
+    source: str | None, charts: tuple[str, ...], tags: str | None, from_: str | None
+) -> dict[str, Any]:
+    """What the record says of the call: no logins, no paths of this machine."""
+    return {
         "source": safe_url(source) if source and is_url(source) else None,
         "charts": list(charts),
         "tags": tags,
         "from": safe_url(from_) if from_ else None,
     }
-    return fill_all(fills, parameters, state, again=again)
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -519,26 +519,11 @@ def regenerate(
     repo, folder = open_tagged(
         source or str(config.root), cache_folder(), config.hosts, config.release.svn_tags
     )
-    folder_patterns = tuple(patterns) or tuple(entry.path for entry in config.charts)
-    if not folder_patterns:
-        raise UsageError(
-            "no charts are configured", advice="give --charts PATTERN, like 'charts/*'"
-        )
     may_have_records = state.stores is not None or any(
         record.step == "promote" for record in state.records()
     )
-    settings = Settings(
-        revisions=repo.revisions,
-        folder=folder,
-        patterns=folder_patterns,
-        tags=tags or config.release.tag,
-        config_path=config.files[0].name if config.files else "pipeline.yaml",
-        snapshots=config.channels.snapshot.images or "",
-        images=config.channels.production.images or "",
-        image_tag=config.release.image_tag,
-        hosts=dict(config.hosts),
-        evidence=may_have_records,
-        charts=version_filter.charts,
+    settings = _settings(config, repo, folder, patterns, tags)._replace(
+        evidence=may_have_records, charts=version_filter.charts
     )
     run = Regeneration(
         settings,
@@ -552,6 +537,28 @@ def regenerate(
     )
     where = without_login(source) if source else str(config.root)
     return run.run(_fitting_tags(repo, settings, where), again=again)
+
+
+def _settings(
+    config: Config, repo: Tagged, folder: str, patterns: Sequence[str], tags: str | None
+) -> Settings:
+    """What of the configuration decides what a tag gives. Raises UsageError without any charts."""
+    patterns = tuple(patterns) or tuple(entry.path for entry in config.charts)
+    if not patterns:
+        raise UsageError(
+            "no charts are configured", advice="give --charts PATTERN, like 'charts/*'"
+        )
+    return Settings(
+        revisions=repo.revisions,
+        folder=folder,
+        patterns=patterns,
+        tags=tags or config.release.tag,
+        config_path=config.files[0].name if config.files else "pipeline.yaml",
+        snapshots=config.channels.snapshot.images or "",
+        images=config.channels.production.images or "",
+        image_tag=config.release.image_tag,
+        hosts=dict(config.hosts),
+    )
 
 
 def _fitting_tags(repo: Tagged, settings: Settings, where: str) -> list[Tag]:

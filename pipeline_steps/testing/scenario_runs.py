@@ -130,20 +130,17 @@ def prepare(
         archive.write_bytes(snapshot_tgz)
         derived, helm = None, None
         if not test_settings.none:
-            derived = production_chart.derive_production_chart(
-                snapshot_tgz, snapshot.record, chart, checkout, test_settings.production
-            )
-            (folder / DERIVED_FILE).parent.mkdir()
-            (folder / DERIVED_FILE).write_bytes(derived.archive.tgz)
+            derived = _write_derived(snapshot, snapshot_tgz, chart, checkout, test_settings, folder)
             helm = Helm.find()
         has_crds = pool.submit(lambda: helm is not None and helm.has_crds(archive))
         values = _write_values_files(checkout, chart, test_settings, folder / "values")
         arguments = helm_arguments.parse(config, chart, test_settings.helm_args)
         helm_args = helm_arguments.write_values_files(checkout, arguments, folder / "arguments")
-        unused: Mapping[str, Collection[str]] = {}
-        if helm and images and len(values) > 1:
-            offline = (*helm_args, *helm_arguments.offline_arguments(config))
-            unused = _unused_images(helm, archive, values, offline, snapshot.images, config)
+        unused = (
+            _unused_images(helm, archive, values, helm_args, snapshot.images, config)
+            if helm
+            else {}
+        )
         yield TestSetup(
             config=config,
             state=state,
@@ -166,6 +163,26 @@ def prepare(
             if test_settings.pull_secret
             else {},
         )
+
+
+def _write_derived(
+    snapshot: Snapshot,
+    snapshot_tgz: bytes,
+    chart: Chart,
+    checkout: Checkout,
+    test_settings: Settings,
+    folder: Path,
+) -> Rewritten:
+    """The production chart that promote would make of the snapshot, also as DERIVED_FILE below
+    `folder`.
+    """
+    derived = production_chart.derive_production_chart(
+        snapshot_tgz, snapshot.record, chart, checkout, test_settings.production
+    )
+    file = folder / DERIVED_FILE
+    file.parent.mkdir()
+    file.write_bytes(derived.archive.tgz)
+    return derived
 
 
 def _write_values_files(
@@ -192,14 +209,17 @@ def _unused_images(
     images: Mapping[str, str],
     config: Config,
 ) -> dict[str, set[str]]:
-    """Values file → images that are not rendered with it.
+    """Values file → images that are not rendered with it; {} for a single values file.
 
     An image that no values file renders is in no set: that it did not run is then a failure.
     """
+    if not images or len(values) < 2:
+        return {}
+    arguments = (*helm_args, *helm_arguments.offline_arguments(config))
 
     def missing(file: Path) -> set[str]:
         try:
-            manifests = helm.template(archive, values=[file], args=helm_args)
+            manifests = helm.template(archive, values=[file], args=arguments)
         except ChartFailed:
             return set()  # the install reports the reason
         return {

@@ -34,7 +34,6 @@ _WADL = "{http://research.sun.com/wadl/2006/10}"
 VERSION = "devel"
 #: Entries on one page of a collection; Launchpad has 75.
 PAGE = 3
-TITLES = ("Approve", "Needs Fixing", "Needs Information", "Abstain", "Disapprove")
 FINAL = ("Rejected", "Merged", "Superseded")
 
 

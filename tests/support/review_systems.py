@@ -100,9 +100,6 @@ class World(Protocol):
     def tip(self) -> str:
         """The revision of main."""
 
-    def has_parents(self, revision: str) -> list[str]:
-        """The parents of a revision of main."""
-
 
 class Releasing(World, Protocol):
     """A world whose server shows tags as releases."""
@@ -201,9 +198,6 @@ class GerritWorld:
 
     def tip(self) -> str:
         return self.project.tip()
-
-    def has_parents(self, revision: str) -> list[str]:
-        return self.project.repo.git("rev-list", "--parents", "-n", "1", revision).split()[1:]
 
     def push(self, files: Mapping[str, str]) -> str:
         identity = gerrits.new_change_id()
@@ -311,9 +305,6 @@ class GithubWorld:
     def tip(self) -> str:
         return self.state.git.tip("main")
 
-    def has_parents(self, revision: str) -> list[str]:
-        return self.state.git.git("rev-list", "--parents", "-n", "1", revision).split()[1:]
-
     def tag(self, name: str) -> Tag:
         self.state.git.git("tag", "--annotate", "--message", f"Release {name}", name, "main")
         return Tag(name, self.tip(), "", "")
@@ -398,9 +389,6 @@ class GiteaWorld:
     def tip(self) -> str:
         self.repository.checkout.git("fetch", "-q", "origin")
         return self.repository.checkout.git("rev-parse", "origin/main")
-
-    def has_parents(self, revision: str) -> list[str]:
-        return self.repository.checkout.git("show", "-s", "--format=%P", revision).split()
 
     def push(self, files: Mapping[str, str]) -> str:
         checkout = self.repository.checkout
@@ -517,9 +505,6 @@ class GitlabWorld:
     def tip(self) -> str:
         return self.state.git.tip("main")
 
-    def has_parents(self, revision: str) -> list[str]:
-        return self.state.git.git("rev-list", "--parents", "-n", "1", revision).split()[1:]
-
 
 def gitlab_world(method: str = "merge") -> Callable[[pytest.FixtureRequest, Path], World]:
     def world(request: pytest.FixtureRequest, folder: Path) -> World:
@@ -589,9 +574,6 @@ class LaunchpadWorld:
 
     def tip(self) -> str:
         return self.project.tip("trunk")
-
-    def has_parents(self, revision: str) -> list[str]:
-        return self.project.parents(revision)
 
 
 class LaunchpadChange(NamedTuple):
