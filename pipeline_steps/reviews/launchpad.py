@@ -12,14 +12,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
-from datetime import timezone
+from datetime import datetime, timezone
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
 from pipeline_steps.auth import hosts as table
 from pipeline_steps.auth.hosts import Host
 from pipeline_steps.config.language import Approval, LaunchpadReview
-from pipeline_steps.reviews.launchpad_releases import make_release
 from pipeline_steps.reviews.review import (
     REMOVED,
     Abilities,
@@ -200,7 +199,17 @@ class Launchpad:
                 where=self._remote,
                 advice="check it out from review.launchpad.git_url or bzr_url",
             )
-        return make_release(self._service, project_name, name, notes)
+        self._service.require_token()
+        with self._service.errors(project_name):
+            project = self._service.service.projects[project_name]
+            milestone = project.getMilestone(name=name)
+            if milestone is None:
+                milestone = project.development_focus.newMilestone(name=name, summary=notes)
+            release = milestone.release
+            if release is None:
+                now = datetime.now(timezone.utc)
+                release = milestone.createProductRelease(date_released=now, release_notes=notes)
+            return str(release.web_link)
 
     def _project(self) -> str:
         """The name of the project that the checkout's branch belongs to, "" for none."""

@@ -1,10 +1,12 @@
 """The sandbox's processes: registry (on one or two addresses) and web server.
 
-Each is started once, recognised by later commands, and ended by `down`.
+The registry is Debian's docker-registry over a folder of the sandbox. Each process is started once,
+recognised by later commands, and ended by `down`.
 """
 
 from __future__ import annotations
 
+import json
 import logging
 import socket
 import time
@@ -14,14 +16,24 @@ from pathlib import Path
 import msgspec
 from msgspec.structs import replace
 
-from pipeline_steps.sandbox import ledger, registry, web
+from pipeline_steps.sandbox import ledger, web
 from pipeline_steps.sandbox.ledger import Ledger
-from pipeline_steps.toolbox import daemon, files, http
-from pipeline_steps.toolbox.errors import MachineError, PipelineError
+from pipeline_steps.toolbox import daemon, files, http, process
+from pipeline_steps.toolbox.errors import MachineError, PipelineError, ToolMissing
 
 log = logging.getLogger(__name__)
 LOOPBACK = "127.0.0.1"
 REGISTRY, WEB, NODE_REGISTRY = "registry", "web", "registry-for-nodes"
+_REGISTRY_PROGRAM = "docker-registry"
+_REGISTRY_CONFIG = """\
+version: 0.1
+log: {{level: warn}}
+storage:
+  filesystem: {{rootdirectory: {data}}}
+  delete: {{enabled: true}}
+  maintenance: {{readonly: {{enabled: {readonly}}}}}
+http: {{addr: "{address}:{port}"}}
+"""
 #: Seconds until a process that was started answers, and that one answer may take.
 PATIENCE, ANSWER_SECONDS = 10.0, 2.0
 
@@ -43,7 +55,7 @@ def start_registry(folder: Path, state: Ledger) -> Ledger:
     """Ensure that the registry runs. Raises ToolMissing, MachineError."""
 
     def configure(port: int) -> None:
-        registry.configure(folder, REGISTRY, LOOPBACK, port)
+        _configure_registry(folder, REGISTRY, LOOPBACK, port)
 
     return _start_on_free_port(folder, state, REGISTRY, configure)
 
@@ -64,7 +76,7 @@ def start_node_registry(folder: Path, state: Ledger) -> Ledger:
     """
     if state.cluster is None or not state.cluster.pull_from:
         return end(folder, state, NODE_REGISTRY)
-    registry.configure(
+    _configure_registry(
         folder, NODE_REGISTRY, state.cluster.pull_from, state.ports[REGISTRY], readonly=True
     )
     return _ensure_started(folder, state, NODE_REGISTRY)
@@ -75,8 +87,8 @@ def end(folder: Path, state: Ledger, name: str) -> Ledger:
     record.
     """
     recorded = state.daemons.get(name)
-    for process in (*([recorded] if recorded else ()), *daemon.find(_command(folder, name))):
-        daemon.stop(process)
+    for started in (*([recorded] if recorded else ()), *daemon.find(_command(folder, name))):
+        daemon.stop(started)
     return ledger.write(
         folder, replace(state, daemons={k: v for k, v in state.daemons.items() if k != name})
     )
@@ -105,7 +117,30 @@ def address(state: Ledger, name: str) -> tuple[str, int]:
 
 
 def _command(folder: Path, name: str) -> list[str]:
-    return web.command(folder / "web.json") if name == WEB else registry.command(folder, name)
+    if name == WEB:
+        return web.command(folder / "web.json")
+    return [_REGISTRY_PROGRAM, "serve", str(folder / f"{name}.yml")]
+
+
+def _configure_registry(
+    folder: Path, name: str, address: str, port: int, *, readonly: bool = False
+) -> None:
+    """Write the configuration `name`. Raises ToolMissing when docker-registry is not installed.
+
+    readonly: for a second address of the same images, for a cluster that sees this machine there.
+    """
+    if process.which(_REGISTRY_PROGRAM) is None:
+        raise ToolMissing(
+            f"{_REGISTRY_PROGRAM} is not installed: the sandbox's registry is this program",
+            advice=f"apt-get install {_REGISTRY_PROGRAM}, or whatever package of your system brings it",
+        )
+    text = _REGISTRY_CONFIG.format(
+        data=json.dumps(str(folder / "registry")),
+        readonly=str(readonly).lower(),
+        address=address,
+        port=port,
+    )
+    files.write(folder / f"{name}.yml", text.encode())
 
 
 def _start_on_free_port(
