@@ -17,10 +17,12 @@ import msgspec
 from pipeline_steps.building import image_records
 from pipeline_steps.charts import archive as archives
 from pipeline_steps.charts.archive import Archive
+from pipeline_steps.charts.dependencies import MissingArchive
 from pipeline_steps.ci.detect import detect
 from pipeline_steps.config.language import Config
 from pipeline_steps.regeneration.approved import Refuse
-from pipeline_steps.regeneration.ledger import KeptVersion, Ledger, Refusal
+from pipeline_steps.regeneration.dependency_repositories import DependencyRepositories
+from pipeline_steps.regeneration.ledger import DoneTag, KeptVersion, Ledger, Refusal, Waiting
 from pipeline_steps.regeneration.repackaging import PackagingTask, Repackager
 from pipeline_steps.regeneration.repository_contents import (
     Report,
@@ -31,7 +33,12 @@ from pipeline_steps.regeneration.repository_contents import (
     with_empty_index,
     with_lost_index,
 )
-from pipeline_steps.regeneration.tag_versions import Settings, Unpackageable, Version
+from pipeline_steps.regeneration.tag_versions import (
+    Settings,
+    Unpackageable,
+    Version,
+    problem_at_tag,
+)
 from pipeline_steps.repositories.fetch import cache_folder
 from pipeline_steps.repositories.repository import Indexed, Publication, Published, Writable
 from pipeline_steps.sources.kinds import open_tagged
@@ -51,7 +58,7 @@ from pipeline_steps.workspace.tags import TaggedRelease, TagPattern
 log = logging.getLogger(__name__)
 
 #: Increase when the same tag gives other archives than before: the ledger is then ignored.
-FORMAT = 3
+FORMAT = 4
 #: Tags and versions per task of a worker. Fewer versions than this are packaged in this process.
 _TAGS, _VERSIONS = 64, 16
 #: Tags that are shown as examples of those there are.
@@ -98,8 +105,8 @@ class Regeneration:
             state.folder,
             [FORMAT, repository.url, *_plain_values(settings), *_plain_values(version_filter)],
         )
-        self._done: dict[tuple[str, str], KeptVersion] = {}
-        self._unmakeable: dict[tuple[str, str], Refusal] = {}
+        self._decided = _Decided()
+        self._dependencies = DependencyRepositories(settings.hosts)
         self._planned: dict[tuple[str, str], PackagingTask] = {}
         self.report = Report.empty()
 
@@ -112,6 +119,7 @@ class Regeneration:
         unchanged = (
             None if again else self._ledger.versions_if_unchanged(read_index(self._repository))
         )
+        self._index_is_unchanged = unchanged is not None
         rebuilt = None
         try:
             self._published = RepositoryContents(self._repository, unchanged)
@@ -122,7 +130,7 @@ class Regeneration:
             rebuilt = with_lost_index(self._repository)
         names = TagPattern(self._settings.tags)
         matching_tags = sorted(tags, key=lambda tag: (tag.created, tag.name))
-        open_tags = [tag for tag in matching_tags if again or not self._is_unchanged(tag)]
+        open_tags = matching_tags if again else self._open_tags(matching_tags)
         if open_tags and unchanged:  # read again: others may have published meanwhile
             self._published = RepositoryContents(self._repository)
         # Tags of one chart together: a worker then reads most folders from its cache.
@@ -147,26 +155,84 @@ class Regeneration:
             self._ledger.keep_index(read_index(self._repository))
         return self.report
 
-    def _is_unchanged(self, tag: Tag) -> bool:
-        """Whether all versions of a finished tag are still published with the same digest."""
-        done_tag = self._ledger.of(tag)
-        if done_tag is None or any(
+    # -- what earlier runs know ----------------------------------------------------------------
+
+    def _open_tags(self, tags: list[Tag]) -> list[Tag]:
+        """The tags to read. What is known of the others goes into the report. tags: oldest first."""
+        finished: dict[str, DoneTag] = {}
+        failures: dict[Waiting, PipelineError] = {}
+        older: set[tuple[str, str]] = set()
+        for tag in tags:
+            done_tag = self._ledger.of(tag)
+            if done_tag is None:
+                continue
+            has_older = older.issuperset(done_tag.decided_elsewhere)
+            if has_older and self._is_unchanged(done_tag, failures):
+                finished[tag.name] = done_tag
+            older.update(done_tag.keys())
+        if len(finished) < len(tags):  # what is made now may be what charts of the repository lack
+            finished = {
+                name: done_tag
+                for name, done_tag in finished.items()
+                if not any(map(self._is_own, (each.dependency for each in done_tag.waiting)))
+            }
+        for name, done_tag in finished.items():
+            self._note_finished(name, done_tag, failures)
+        return [tag for tag in tags if tag.name not in finished]
+
+    def _is_unchanged(self, done_tag: DoneTag, failures: dict[Waiting, PipelineError]) -> bool:
+        """Whether all versions of a finished tag are still published with the same digest, and what
+        waits for a dependency has to wait on. failures: gets the reasons.
+        """
+        if any(
             self._published.digest(kept_version.name, kept_version.version)
             not in ("", kept_version.archive)
             for kept_version in done_tag.versions
         ):
             return False
+        for waiting in done_tag.waiting:
+            # Approvals are asked for before a version is packaged, and may be taken back.
+            if self._refuse or self._published.digest(waiting.name, waiting.version) is not None:
+                return False
+            if self._is_own(waiting.dependency) and self._had(waiting):
+                return False
+            failure = self._dependencies.failure(waiting.dependency)
+            if failure is None:
+                return False
+            failures[waiting] = failure
+        return True
+
+    def _note_finished(
+        self, tag: str, done_tag: DoneTag, failures: Mapping[Waiting, PipelineError]
+    ) -> None:
         for kept_version in done_tag.versions:
-            if (kept_version.name, kept_version.version) not in self._done:
-                self._note_version(kept_version, tag.name, new=False)
+            if (kept_version.name, kept_version.version) not in self._decided.done:
+                self._note_version(kept_version, tag, new=False)
         for refusal in done_tag.refusals:
-            self._note_refusal(tag.name, refusal)
+            self._note_refusal(tag, refusal)
         for refusal in done_tag.unmakeable:
             key = (refusal.name, refusal.version)
-            if key not in self._unmakeable and key not in self._done:
-                self._unmakeable[key] = refusal
-                self._note_refusal(tag.name, refusal)
-        return True
+            if key not in self._decided.unmakeable and key not in self._decided.done:
+                self._decided.unmakeable[key] = refusal
+                self._note_refusal(tag, refusal)
+        for waiting in done_tag.waiting:
+            key = (waiting.name, waiting.version)
+            if key not in self._decided.waiting and key not in self._decided.done:
+                self._decided.waiting[key] = waiting
+                reason = problem_at_tag(failures[waiting])
+                if self._had(waiting):
+                    reason += self._own_url_advice(waiting.dependency)
+                self._note_refusal(tag, Refusal(" ".join(key), *key, reason))
+
+    def _is_own(self, dependency: MissingArchive) -> bool:
+        """Whether a dependency is named by a URL of the repository that is regenerated."""
+        return dependency.repository.rstrip("/") in self._own_urls
+
+    def _had(self, waiting: Waiting) -> bool:
+        """Whether the repository has a chart of the name and version that is waited for."""
+        if self._index_is_unchanged:
+            return waiting.in_repository
+        return self._has(waiting.dependency)
 
     # -- which versions ------------------------------------------------------------------------
 
@@ -190,7 +256,7 @@ class Regeneration:
         selected: dict[tuple[str, str], Version] = {}
         for version in (version for tag_versions in looked for version in tag_versions.versions):
             key = (version.name, version.version)
-            if not self._wanted.includes(*key) or key in self._done or key in self._unmakeable:
+            if key in self._decided or not self._wanted.includes(*key):
                 continue
             oldest = selected.setdefault(key, version)
             if oldest.trees != version.trees:
@@ -252,7 +318,8 @@ class Regeneration:
     def _publish(
         self, map_tasks: MapTasks, versions: list[Version], looked: list[TagVersions]
     ) -> None:
-        open_tags = _OpenTags(looked, self._wanted, self._ledger, self._done, self._unmakeable)
+        tags = {(version.name, version.version): version.tag.name for version in versions}
+        open_tags = _OpenTags(looked, self._wanted, self._ledger, self._decided, tags)
         keys = ((version.name, version.version) for version in versions)
         # Asked before they are there.
         missing = {key for key in keys if self._published.digest(*key) is None}
@@ -283,7 +350,7 @@ class Regeneration:
                     advance()
                 tasks, lacking = self._with_own_dependencies(lacking, map_tasks)
             for task, reason in lacking:
-                self._note_not_remade(task.version, reason)
+                self._note_not_remade(task.version, self._with_advice(reason))
                 open_tags.version_done((task.version.name, task.version.version))
                 advance()
         open_tags.close_remaining()
@@ -299,42 +366,50 @@ class Regeneration:
         archives: dict[tuple[str, str], bytes | None] = {}
         for task, reason in lacking:
             lacks = reason.lacks
-            if lacks is None or not self._has(lacks):
+            if lacks is None or not self._is_own(lacks) or not self._has(lacks):
                 rest.append((task, reason))
                 continue
-            if reason.lacks_from.rstrip("/") not in self._own_urls:
-                rest.append((task, self._with_advice(reason)))
-                continue
-            if lacks not in archives:
-                archives[lacks] = self._own_archive(lacks, map_tasks)
-            tgz = archives[lacks]
+            key = (lacks.name, lacks.version)
+            if key not in archives:
+                archives[key] = self._own_archive(key, map_tasks)
+            tgz = archives[key]
             if tgz is None:
                 rest.append((task, reason))
                 continue
-            tasks.append(task._replace(own={**task.own, lacks: tgz}))
+            tasks.append(task._replace(own={**task.own, key: tgz}))
             log.info(
                 "%s (%s): %s %s is taken from %s: %s",
                 task.version,
                 reason.tag,
-                *lacks,
+                *key,
                 self._repository.url,
                 reason.refusal.reason,
             )
         return tasks, rest
 
-    def _has(self, key: tuple[str, str]) -> bool:
-        """Whether this run made a version, would make it, or the repository has it."""
-        is_handled = key in self._planned or key in self._done
+    def _has(self, dependency: MissingArchive) -> bool:
+        """Whether this run made a chart of the name and version of a dependency, would make it, or
+        the repository has it.
+        """
+        key = (dependency.name, dependency.version)
+        is_handled = key in self._planned or key in self._decided.done
         return is_handled or self._published.digest(*key) is not None
 
     def _with_advice(self, reason: Unpackageable) -> Unpackageable:
         """The reason, and what to do where the dependency is one of this repository's charts."""
-        advice = (
-            f"{self._repository.url} has a chart of this name and version; where that is the same, "
-            f"give --served-at {reason.lacks_from}"
-        )
-        text = f"{reason.refusal.reason}; {advice}"
+        lacks = reason.lacks
+        if lacks is None or self._is_own(lacks) or not self._has(lacks):
+            return reason
+        text = f"{reason.refusal.reason}{self._own_url_advice(lacks)}"
         return reason._replace(refusal=msgspec.structs.replace(reason.refusal, reason=text))
+
+    def _own_url_advice(self, dependency: MissingArchive) -> str:
+        if self._is_own(dependency):
+            return ""
+        return (
+            f"; {self._repository.url} has a chart of this name and version; where that is the "
+            f"same, give --served-at {dependency.repository}"
+        )
 
     def _own_archive(self, key: tuple[str, str], map_tasks: MapTasks) -> bytes | None:
         """The archive of a version that this run made or the repository has, else None."""
@@ -381,7 +456,7 @@ class Regeneration:
             return None
 
     def _note_version(self, kept_version: KeptVersion, tag: str, *, new: bool) -> None:
-        self._done[kept_version.name, kept_version.version] = kept_version
+        self._decided.done[kept_version.name, kept_version.version] = kept_version
         name_and_version = f"{kept_version.name} {kept_version.version}"
         if not kept_version.packaged_tar:
             self.report.unmade.append(
@@ -400,9 +475,11 @@ class Regeneration:
         key = (version.name, version.version)
         published_digest = self._published.digest(*key)
         if published_digest is not None:
-            self._done[key] = KeptVersion(*key, "", "", published_digest)
+            self._decided.done[key] = KeptVersion(*key, "", "", published_digest)
         elif reason.lasting:
-            self._unmakeable[key] = reason.refusal
+            self._decided.unmakeable[key] = reason.refusal
+        elif reason.lacks and not version.released and not version.contents:
+            self._decided.waiting[key] = Waiting(*key, reason.lacks, self._has(reason.lacks))
         self._note_refusal(reason.tag, reason.refusal)
 
     def _note_refusal(self, tag: str, refusal: Refusal) -> None:
@@ -437,20 +514,35 @@ class Regeneration:
         )
 
 
+class _Decided:
+    """What was decided of versions by now, by their names and versions."""
+
+    def __init__(self) -> None:
+        self.done: dict[tuple[str, str], KeptVersion] = {}
+        self.unmakeable: dict[tuple[str, str], Refusal] = {}
+        self.waiting: dict[tuple[str, str], Waiting] = {}
+
+    def __contains__(self, key: tuple[str, str]) -> bool:
+        return key in self.done or key in self.unmakeable or key in self.waiting
+
+
 class _OpenTags:
-    """Tags with versions that are not finished yet. A tag without any is put into the ledger."""
+    """Tags with versions that are not finished yet. A tag without any is put into the ledger.
+
+    packaged: name and version → the tag that is packaged.
+    """
 
     def __init__(
         self,
         looked: Iterable[TagVersions],
         version_filter: VersionFilter,
         ledger: Ledger,
-        done_versions: Mapping[tuple[str, str], KeptVersion],
-        unmakeable: Mapping[tuple[str, str], Refusal],
+        decided: _Decided,
+        packaged: Mapping[tuple[str, str], str],
     ) -> None:
         self._ledger = ledger
-        self._done = done_versions
-        self._unmakeable = unmakeable
+        self._decided = decided
+        self._packaged = packaged
         self._refusals: dict[str, tuple[Refusal, ...]] = {}
         self._open: dict[str, tuple[Tag, list[tuple[str, str]]]] = {}
         self._tags: dict[tuple[str, str], list[str]] = {}
@@ -479,12 +571,19 @@ class _OpenTags:
 
     def _close(self, name: str) -> None:
         tag, keys = self._open.get(name, (None, []))
-        if tag is None or not all(key in self._done or key in self._unmakeable for key in keys):
+        decided = self._decided
+        if tag is None or not all(key in decided for key in keys):
             return
         del self._open[name]
-        done_versions = tuple(self._done[key] for key in keys if key in self._done)
-        unmakeable = tuple(self._unmakeable[key] for key in keys if key not in self._done)
-        self._ledger.add(tag, done_versions, self._refusals.pop(name), unmakeable)
+        own = [key for key in keys if self._packaged.get(key) == name]
+        self._ledger.add(
+            tag,
+            tuple(decided.done[key] for key in own if key in decided.done),
+            refusals=self._refusals.pop(name),
+            unmakeable=tuple(decided.unmakeable[key] for key in own if key in decided.unmakeable),
+            waiting=tuple(decided.waiting[key] for key in own if key in decided.waiting),
+            decided_elsewhere=tuple(key for key in keys if self._packaged.get(key) != name),
+        )
 
 
 def regenerate(

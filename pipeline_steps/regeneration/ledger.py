@@ -5,10 +5,13 @@ It is no evidence: without it every version is packaged and compared again, with
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import msgspec
 
+from pipeline_steps.charts.dependencies import MissingArchive
 from pipeline_steps.sources.source import Tag
 from pipeline_steps.state import file as state_file
 from pipeline_steps.state.record import fingerprint
@@ -47,11 +50,26 @@ class Refusal(msgspec.Struct, frozen=True, array_like=True):
     no_chart: bool = False
 
 
+class Waiting(msgspec.Struct, frozen=True, array_like=True):
+    """A version that is packaged as it is stored, and lacked an archive of another repository when
+    that was tried. What asks for that archive alone knows whether anything changed.
+
+    in_repository: whether the repository that is regenerated had a chart of the name and version.
+    """
+
+    name: str
+    version: str
+    dependency: MissingArchive
+    in_repository: bool
+
+
 class DoneTag(msgspec.Struct, frozen=True, array_like=True):
-    """A tag whose versions are all published or refused.
+    """A tag whose versions are all published, refused, or waiting for a dependency.
 
     message_digest: of the tag's text, "" for none.
-    refusals: of what the tag names. unmakeable: of its versions, which other tags may name, too.
+    refusals: of what the tag names. unmakeable: of its versions.
+    decided_elsewhere: names and versions that an older tag has, too: the older one was packaged, and
+    nothing is known of this one's files.
 
     With tag "" it is about the index: `revision` is the index's digest at the end of a run.
     """
@@ -62,6 +80,13 @@ class DoneTag(msgspec.Struct, frozen=True, array_like=True):
     versions: tuple[KeptVersion, ...]
     refusals: tuple[Refusal, ...] = ()
     unmakeable: tuple[Refusal, ...] = ()
+    waiting: tuple[Waiting, ...] = ()
+    decided_elsewhere: tuple[tuple[str, str], ...] = ()
+
+    def keys(self) -> Iterator[tuple[str, str]]:
+        """Name and version of what was decided of this tag's own files."""
+        for versions in (self.versions, self.unmakeable, self.waiting):
+            yield from ((version.name, version.version) for version in versions)
 
 
 class Ledger:
@@ -121,16 +146,9 @@ class Ledger:
             else None
         )
 
-    def add(
-        self,
-        tag: Tag,
-        versions: tuple[KeptVersion, ...],
-        refusals: tuple[Refusal, ...] = (),
-        unmakeable: tuple[Refusal, ...] = (),
-    ) -> None:
-        """Add a finished tag. Raises MachineError."""
-        digest = _message_digest(tag)
-        done_tag = DoneTag(tag.name, tag.revision, digest, versions, refusals, unmakeable)
+    def add(self, tag: Tag, versions: tuple[KeptVersion, ...], **more: Any) -> None:
+        """Add a finished tag. more: as in `DoneTag`. Raises MachineError."""
+        done_tag = DoneTag(tag.name, tag.revision, _message_digest(tag), versions, **more)
         if self._done.get(tag.name) == done_tag:
             return
         self._new.append(msgspec.json.encode(done_tag))

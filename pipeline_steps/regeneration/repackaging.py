@@ -7,10 +7,9 @@ as they are stored.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any, NamedTuple
-from urllib.parse import urlsplit
 
 from pipeline_steps.auth.reference import Reference
 from pipeline_steps.building import build_definition, production_images
@@ -21,6 +20,7 @@ from pipeline_steps.charts.dependencies import MissingArchive
 from pipeline_steps.images import value_templates
 from pipeline_steps.oci.copy import tag_points_to
 from pipeline_steps.regeneration.charts import Place
+from pipeline_steps.regeneration.dependency_repositories import without_repeated_failures
 from pipeline_steps.regeneration.ledger import Refusal
 from pipeline_steps.regeneration.tag_versions import (
     Settings,
@@ -33,16 +33,12 @@ from pipeline_steps.regeneration.tag_versions import (
 from pipeline_steps.repositories.fetch import fetcher
 from pipeline_steps.sources.source import Entry, Tag
 from pipeline_steps.sources.tree import StoredTree, is_pipeline_output, walk_files
-from pipeline_steps.toolbox import http
 from pipeline_steps.toolbox.errors import (
-    AccessRefused,
     ConfigurationError,
     EvidenceError,
     Interrupted,
     MachineError,
     PipelineError,
-    Temporary,
-    Unreachable,
 )
 from pipeline_steps.workspace.content import FORMAT_1
 from pipeline_steps.workspace.tags import TaggedRelease
@@ -69,8 +65,7 @@ class Repackager:
         self._fetch = without_repeated_failures(fetcher(dict(settings.hosts)))
         self._asked_servers = False
         self._own_archives: Mapping[tuple[str, str], bytes] = {}
-        self._missing_dependency: tuple[str, str] | None = None
-        self._missing_from = ""
+        self._missing_dependency: MissingArchive | None = None
 
     def close(self) -> None:
         """End the processes that read the source."""
@@ -95,12 +90,7 @@ class Repackager:
         self, version: Version, own: Mapping[tuple[str, str], bytes] = MappingProxyType({})
     ) -> Archive | Unpackageable:
         """The archive of a version, or the reason why it cannot be packaged. own: see `PackagingTask`."""
-        self._asked_servers, self._own_archives, self._missing_dependency, self._missing_from = (
-            False,
-            own,
-            None,
-            "",
-        )
+        self._asked_servers, self._own_archives, self._missing_dependency = False, own, None
         try:
             return (
                 self._as_promoted(version, version.released)
@@ -113,9 +103,7 @@ class Repackager:
             reason = str(error) if version.released else problem_at_tag(error)
             refusal = Refusal(str(version), version.name, version.version, reason)
             lasting = is_lasting(error) and not self._asked_servers
-            return Unpackageable(
-                version.tag.name, refusal, lasting, self._missing_dependency, self._missing_from
-            )
+            return Unpackageable(version.tag.name, refusal, lasting, self._missing_dependency)
 
     def _fetch_dependency(self, dependency: MissingArchive) -> bytes:
         """The archive of a dependency. After it the result depends on servers, too: it is not lasting."""
@@ -127,7 +115,7 @@ class Repackager:
         except PipelineError:
             key = (dependency.name, dependency.version)
             if key not in self._own_archives:
-                self._missing_dependency, self._missing_from = key, dependency.repository
+                self._missing_dependency = dependency
                 raise
             return self._own_archives[key]
 
@@ -297,33 +285,3 @@ class Repackager:
         )
         edited, _ = edit.apply(files, edits, version.folder)
         return Files(edited, files.executables)
-
-
-def without_repeated_failures(
-    fetch: Callable[[MissingArchive], bytes],
-) -> Callable[[MissingArchive], bytes]:
-    """`fetch`, but a host that does not answer is not asked again, nor a repository that refuses.
-    A repository may name other hosts for its archives.
-    """
-    failures: dict[str, PipelineError] = {}
-
-    def fetch_once(dependency: MissingArchive) -> bytes:
-        repository = dependency.repository
-        host = urlsplit(repository).netloc or repository
-        if repository.startswith("oci://"):  # each chart is a repository with rights of its own
-            repository = f"{repository.rstrip('/')}/{dependency.name}"
-        for place in (host, repository):
-            if place in failures:
-                raise http.asked_before(failures[place], repository)
-        try:
-            with http.failing_hosts_asked_once(failures):
-                return fetch(dependency)
-        except (Unreachable, Temporary) as error:
-            # One time-out for a host that is gone, not one for each of hundreds of versions.
-            failures.setdefault(urlsplit(error.where).netloc or host, error.fresh())
-            raise
-        except AccessRefused as error:
-            failures[repository] = error.fresh()
-            raise
-
-    return fetch_once

@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 from pipeline_steps.auth.hosts import Host
 from pipeline_steps.charts import paths
+from pipeline_steps.charts.dependencies import MissingArchive
 from pipeline_steps.charts.paths import chart_yaml
 from pipeline_steps.config import config_file, entries
 from pipeline_steps.config.language import fill_name_template
@@ -78,14 +79,13 @@ class Unpackageable(NamedTuple):
     """A chart version, or what a tag seems to name, that cannot be packaged, and the reason.
 
     lasting: decided by the sources alone, so the same tag gives the same refusal again.
-    lacks: name and version of the dependency that its repository, lacks_from, did not give.
+    lacks: the dependency that its repository did not give.
     """
 
     tag: str
     refusal: Refusal
     lasting: bool
-    lacks: tuple[str, str] | None = None
-    lacks_from: str = ""
+    lacks: MissingArchive | None = None
 
 
 class TagReader:

@@ -15,8 +15,8 @@ from pipeline_steps.config import config_file
 from pipeline_steps.config.language import Config
 from pipeline_steps.regeneration.approved import refuse_unapproved
 from pipeline_steps.regeneration.charts import Charts
+from pipeline_steps.regeneration.dependency_repositories import without_repeated_failures
 from pipeline_steps.regeneration.ledger import KeptVersion, Ledger
-from pipeline_steps.regeneration.repackaging import without_repeated_failures
 from pipeline_steps.regeneration.repository_contents import VersionFilter
 from pipeline_steps.regeneration.tag_versions import Version
 from pipeline_steps.sources.git_objects import Objects

@@ -392,6 +392,7 @@ def audit_unknown_chart(field: Field) -> Sequence[str]:
 # -- indexes as helm reads them -------------------------------------------------------------------
 
 WEB, NEXT, API = packed("web", "1.0.0"), packed("web", "1.1.0"), packed("api", "1.0.0")
+DEP = packed("dep", "1.0.0")
 
 
 def bad_entries(field: Field) -> str:
@@ -1056,16 +1057,53 @@ def test_a_case_of_the_field_ends_as_it_should(case: Case, field: Field) -> None
 
 
 def test_a_second_run_asks_only_what_may_have_changed(field: Field) -> None:
-    """Refusals that the sources alone decide are remembered; a host may be back."""
-    words = dead_host(field)
-    first = field.run(words)
-    (ledger,) = (field.folder / ".pipeline").glob("regenerated-*.jsonl")
-    assert b'"v1.0.0"' not in ledger.read_bytes(), "the dead host is asked again"
-    field.repo.git("rm", "-rq", "charts/dead")
+    """Refusals that the sources alone decide are remembered; a host may be back, and is asked for
+    the dependencies that it did not give, before anything is packaged again.
+    """
+    asked: list[str] = []
+    entries = f"apiVersion: v1\nentries:\n  dep:\n{entry(DEP)}".encode()
+    given: dict[str, bytes] = {}
+
+    def answer(request: Request) -> Answer:
+        asked.append(request.path)
+        return (200, {}, given[request.path]) if given else (403, {}, b"")
+
+    with scripted(answer) as server:
+        needs = own_url("dep", f"http://{server.host}")
+        field.chart("api", "1.0.0", more=needs)
+        field.chart("range", "1.0.0", more=RANGE)
+        field.tag("v1.0.0")
+        field.chart("api", "1.1.0", more=needs)
+        field.tag("v1.1.0")
+        words = field.regenerate("v*", "--jobs", "1")
+        first = field.run(words)
+        assert first.returncode == 8 and "3 failed" in first.stderr, first.stderr
+        asked.clear()
+        template = field.repo.git("rev-parse", "HEAD:charts/api/templates/map.yaml")
+        stored = field.repo.root / f".git/objects/{template[:2]}/{template[2:]}"
+        stored.rename(field.folder / "template")  # who packages, fails for it
+        second = field.run(words)
+        (field.folder / "template").rename(stored)
+        assert sorted(second.stderr.splitlines()) == sorted(first.stderr.splitlines())
+        assert asked == ["/index.yaml"]
+        given.update({"/index.yaml": entries, "/dep-1.0.0.tgz": DEP.tgz})
+        last = field.run(words)
+        assert last.returncode == 8 and "2 published" in last.stderr, last.stderr
+        assert "1 failed" in last.stderr and "range 1.0.0 (v1.0.0)" in last.stderr
+        assert field.published() == ["api-1.0.0.tgz", "api-1.1.0.tgz"]
+
+
+@pytest.mark.parametrize("more", [RANGE, DEAD])
+def test_what_is_remembered_of_a_tag_is_forgotten_with_it(more: str, field: Field) -> None:
+    """The oldest tag of a version counts; without it the next one does."""
+    field.chart("web", "1.0.0", more=more)
+    field.tag("v1.0.0")
+    field.chart("web", "1.0.0")
     field.tag("v1.1.0")
-    assert field.run(words).returncode == 8
-    assert b'"v1.1.0"' in ledger.read_bytes()
-    assert field.run(words).stderr.count("range 1.0.0") == first.stderr.count("range 1.0.0") == 1
+    assert field.run(field.regenerate("v*")).returncode == 8
+    field.repo.git("tag", "-d", "v1.0.0")
+    done = field.run(field.regenerate("v*"))
+    assert done.returncode == 0 and "1 published" in done.stderr, done.stderr
 
 
 def test_what_helm_takes_of_a_version_twice_is_copied(field: Field) -> None:
