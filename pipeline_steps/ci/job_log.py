@@ -14,6 +14,7 @@ import time
 from collections.abc import Iterator
 
 from pipeline_steps.ci.build import System
+from pipeline_steps.toolbox.redact import printable
 
 _ACTIONS = ("github_actions", "gitea_actions")
 #: What a runner of Actions obeys: a line that begins with ::, and ##[ anywhere in a line.
@@ -69,7 +70,7 @@ def harmless(system: System, text: str) -> str:
 
 
 def _data(text: str) -> str:
-    return text.replace("%", "%25").replace("\r", "%0D").replace("\n", "%0A")
+    return printable(text).replace("%", "%25").replace("\r", "%0D").replace("\n", "%0A")
 
 
 def _property(text: str) -> str:

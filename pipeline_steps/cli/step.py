@@ -37,6 +37,7 @@ from pipeline_steps.toolbox.errors import (
     UsageError,
     worst,
 )
+from pipeline_steps.toolbox.redact import printable
 from pipeline_steps.workspace.checkout import open_checkout, share_checkouts
 
 StepFunction = Callable[..., "Record | Iterable[Record]"]
@@ -176,9 +177,8 @@ def run_step(
         for outcome in outcomes:
             report_outcome(outcome, as_json=arguments.json)
             if shown is not None and not arguments.json:
-                print(
-                    "".join(shown(record, state) for record in outcome.records), end="", flush=True
-                )
+                texts = "".join(shown(record, state) for record in outcome.records)
+                print(printable(texts), end="", flush=True)
         return worst([outcome.exit_code for outcome in outcomes])
 
     command = Command(step.name, step.documentation, (*step.options, *COMMON))

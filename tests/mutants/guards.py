@@ -336,6 +336,13 @@ MUTANTS = (
         (f"{HOSTILE}::test_registry_text_does_not_reach_the_terminal_raw",),
     ),
     Mutant(
+        "escape-sequences-of-answers",
+        _in("cli/step"),
+        "                print(printable(texts),",
+        "                print(texts,",
+        ("tests/unit/test_step.py::test_what_a_step_found_does_not_reach_the_terminal_raw",),
+    ),
+    Mutant(
         "hidden-edit",
         _in("sources/git_tree"),
         "    absent = {path for path in skipped if not os.path.lexists(root / path)}\n",

@@ -21,6 +21,7 @@ OTHERS: tuple[System, ...] = ("jenkins", "terminal")
 @pytest.mark.parametrize("system", ACTIONS)
 def test_a_finding_is_shown_at_its_line(system: System) -> None:
     shown = annotation(system, "charts/a,b/x:y.yaml", 7, "100% wrong\n::add-path::/tmp")
+    assert annotation(system, "a\x1b[2J", 1, "\x1b[31mb") == "::error file=a�[2J,line=1::�[31mb"
     assert shown == ("::error file=charts/a%2Cb/x%3Ay.yaml,line=7::100%25 wrong%0A::add-path::/tmp")
     assert section_lines(system, "check", 5) == ("::group::check", "::endgroup::")
 

@@ -11,9 +11,18 @@ from typing import NoReturn
 import pytest
 
 from pipeline_steps.cli import options
-from pipeline_steps.cli.step import Outcome, Step, StepFunction, call_step, report_outcome
+from pipeline_steps.cli.step import (
+    Outcome,
+    Step,
+    StepFunction,
+    call_step,
+    report_outcome,
+    run_step,
+)
 from pipeline_steps.config.config_file import load
 from pipeline_steps.config.language import Config
+from pipeline_steps.state.attempt import record_attempt
+from pipeline_steps.state.record import Record
 from pipeline_steps.state.state import State
 from pipeline_steps.toolbox.errors import (
     ChartFailed,
@@ -92,6 +101,22 @@ def test_a_variable_that_is_empty_is_as_one_that_is_not_set(repo: Repo) -> None:
     files = options.parse("x", "", options.COMMON, [], several).config
     with pytest.raises(ConfigurationError, match="this is a folder"):
         load(files, environ={}, start=repo.root)
+
+
+def test_what_a_step_found_does_not_reach_the_terminal_raw(
+    repo: Repo, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As a cluster says it of a release, or a repository of a chart."""
+    foreign = "web\x1b]0;owned\x07 \x9b31m"
+
+    def asking(*, config: Config, state: State) -> Record:
+        with record_attempt(state, step="x", subject="x", key="k", parameters={}) as attempt:
+            return attempt.passed({"release": foreign})
+
+    monkeypatch.chdir(repo.root)
+    step = Step("x", __doc__, reuses_records=False, subjects="none")
+    assert run_step(step, asking, [], shown=lambda record, _: record.outputs["release"]) == 0
+    assert capsys.readouterr().out == "web�]0;owned� �31m"
 
 
 @pytest.mark.parametrize("text", ["²/3", "1/²", "0/2", "3/2", "1", "1/2/3", "-1/2"])
