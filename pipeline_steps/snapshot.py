@@ -72,7 +72,7 @@ def snapshot(
     check_archives_unchanged(checkout, chart, state, package.inputs, again=again)
     verdict = None if again else state.verdict(package.key)
     # With every repository of the channel: one that was added later gets the snapshot, too.
-    published = verdict and verdict.passed and channel.has_recorded(verdict, everywhere=True)
+    published = verdict and verdict.passed and channel.has_complete(verdict, everywhere=True)
     if verdict and published and not diff:
         return verdict
     archive = package.pack()

@@ -6,12 +6,16 @@ from __future__ import annotations
 
 import functools
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Literal
 
+from pipeline_steps.auth.hosts import Host
+from pipeline_steps.auth.reference import Reference
 from pipeline_steps.charts.archive import Archive
 from pipeline_steps.charts.metadata import CREATED
 from pipeline_steps.config.language import Config, as_tuple
+from pipeline_steps.oci.completeness import missing_digests
+from pipeline_steps.oci.registry import connect
 from pipeline_steps.repositories.kinds import open_repository, open_writable
 from pipeline_steps.repositories.repository import (
     ArchiveGone,
@@ -70,6 +74,7 @@ class Channel:
     """
 
     def __init__(self, config: Config, name: ChannelName) -> None:
+        self._hosts = config.hosts
         self.repositories: Sequence[Repository] = [
             open_repository(url, config.hosts) for url in _urls(config, name)
         ]
@@ -99,6 +104,13 @@ class Channel:
             for number, repository in enumerate(repositories)
         )
 
+    def has_complete(self, record: Record, *, everywhere: bool) -> bool:
+        """Like `has_recorded`, and registries still have every layer."""
+        return self.has_recorded(record, everywhere=everywhere) and all(
+            _is_complete(record.outputs[output_name(number)], self._hosts)
+            for number in range(len(self.repositories) if everywhere else 1)
+        )
+
     def has_recorded_archives(self, record: Record) -> bool:
         """Like `has_recorded` everywhere, but reads the archives: a name may lead to one that is
         lost.
@@ -121,6 +133,7 @@ class WritableChannel(Channel):
     repositories: Sequence[Writable]
 
     def __init__(self, config: Config, name: ChannelName) -> None:
+        self._hosts = config.hosts
         self.repositories = [open_writable(url, config.hosts) for url in _urls(config, name)]
 
     def check_version_free(self, archive: Archive) -> None:
@@ -189,3 +202,15 @@ def _has_recorded(repository: Repository, record: Record, output: str) -> bool:
     except ArchiveGone as error:  # the very archive, published again, is given back
         log.warning("%s", error)
         return False
+
+
+def _is_complete(chart: str, hosts: Mapping[str, Host]) -> bool:
+    """Whether a registry has all layers of a published chart; other repositories have one file."""
+    if not chart.startswith("oci://"):
+        return True
+    reference = Reference.parse(chart.removeprefix("oci://"), where=chart)
+    # A registry that lost blobs still serves the manifest, which is all that `resolve` asks for.
+    lost = missing_digests(connect(reference, hosts), reference.path, str(reference.digest))
+    if lost:
+        log.warning("%s: the registry has lost %s", chart, ", ".join(lost))
+    return not lost

@@ -195,7 +195,9 @@ def affected(checkout: Checkout, target: str) -> tuple[str, ...]:
     if not changed:
         return ()
     # Nothing is read of the charts that nobody touched: there may be a thousand.
-    charts = {name for name in checkout.readable_charts if _is_changed(checkout, name, changed)}
+    charts = {
+        name for name in checkout.readable_charts if _is_changed(checkout, base, name, changed)
+    }
     # Entries of pipeline.yaml say what is packed and tested, too.
     if checkout.config_path in changed:
         before = open_checkout(checkout.config, base)
@@ -209,22 +211,38 @@ def affected(checkout: Checkout, target: str) -> tuple[str, ...]:
         name
         for name, chart in checkout.unreadable.items()
         if any(paths.contains(chart.folder, path) for path in changed)
+        or _was_readable(checkout, base, name)
     ]
     return (*(name for name in checkout.readable_charts if name in charts), *unreadable)
 
 
-def _is_changed(checkout: Checkout, name: str, changed: set[str]) -> bool:
-    """Whether one of these paths is in a chart's closure, or a values file that it is tested with."""
+def _is_changed(checkout: Checkout, base: str, name: str, changed: set[str]) -> bool:
+    """Whether one of these paths is in a chart's closure, or a values file that it is tested with.
+
+    base: the revision since which they changed.
+    """
     try:
         places = checkout.history_paths(name)
         values = helm_arguments.values_files(
             helm_arguments.entry_arguments(checkout.config, name, checkout.chart_entry(name))
         )
     except ConfigurationError:  # what the chart is made of cannot be told; the step names it
+        if _was_readable(checkout, base, name):
+            return True
         places, values = (checkout.chart_folder(name),), ()
     return not changed.isdisjoint(values) or any(
         paths.contains(place, path) for place in places for path in changed
     )
+
+
+def _was_readable(checkout: Checkout, base: str, name: str) -> bool:
+    """Whether a chart that cannot be read here could be at another revision: what it needs was
+    removed since, which may lie outside of its folder.
+    """
+    try:
+        return bool(open_checkout(checkout.config, base).history_paths(name))
+    except ConfigurationError:
+        return False
 
 
 def _common_settings_differ(checkout: Checkout, before: Checkout) -> bool:

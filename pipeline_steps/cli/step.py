@@ -191,7 +191,8 @@ def call_step(
     """Call a step's function for every subject; every subject is tried, whatever happens to the
     others.
     """
-    if step.whole and getattr(arguments, step.whole):
+    whole = bool(step.whole and getattr(arguments, step.whole))
+    if whole:
         step = step._replace(subjects="selection", checks_all_first=False)
     options = (*step.keywords, *(option.key for option in step.options))
     keywords = {
@@ -210,7 +211,9 @@ def call_step(
             selection, unreadable = _without_unreadable(config, selection)
         if step.subjects == "selection":
             keywords["charts"] = selection.charts
-        if step.subjects in ("selection", "none"):
+        if whole and unreadable:
+            outcomes = []  # what is public for all charts must not be written without some of them
+        elif step.subjects in ("selection", "none"):
             outcomes = [_call(step.name, function, (), keywords)]
         else:
             charts = selection.charts

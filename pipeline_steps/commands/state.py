@@ -40,7 +40,7 @@ from pipeline_steps.cli.options import CONFIG, QUIET, STATE, VERBOSE, Option
 from pipeline_steps.commands.pull import pull
 from pipeline_steps.config.config_file import load
 from pipeline_steps.config.language import as_tuple
-from pipeline_steps.evidence.state_files import refuse_tracked
+from pipeline_steps.evidence.state_files import refuse_tracked, refuse_tracked_file
 from pipeline_steps.evidence.trust import channel_locations
 from pipeline_steps.reporting import state_page
 from pipeline_steps.reporting.chains import unused_verdicts
@@ -252,6 +252,7 @@ def join(state: State, words: list[str], _arguments: Namespace) -> int:
     for word in words:
         if not Path(word).is_file():
             raise UsageError("the state file does not exist", where=word, advice="correct its path")
+        refuse_tracked_file(Path(word))
         for line, record in file.load_lines(Path(word)):
             if record.id not in known_ids:
                 file.ensure_folder(state.path)

@@ -86,6 +86,8 @@ def load(
     site_document = _read_site_file(site) if site else None
     document = documents.read(base, _display_name(base, start))
     build = detect(environ)
+    if site and build.review:
+        _refuse_site_of_review(site, base)
     # Before the site file and the overlays are merged, which are the CI's own words.
     document = _trusted_from_target_branch(
         document, base, build, site_document.value if site_document else {}
@@ -278,6 +280,16 @@ def _refuse_trusted(overlay: Document, path: Path, base: Path) -> None:
         )
 
 
+def _refuse_site_of_review(site: Path, base: Path) -> None:
+    """Raises ConfigurationError for a site file that the source stores: a review changes it."""
+    if _is_tracked(site, base):
+        raise ConfigurationError(
+            f"the site file ({SITE_VARIABLE}) is one that this review can change",
+            where=str(site),
+            advice="name one outside of the source",
+        )
+
+
 def _files_a_review_can_change(
     language: Language, document: Document, base: Path
 ) -> dict[KeyPath, ConfigurationError]:
@@ -315,10 +327,8 @@ def _is_tracked(file: Path, base: Path) -> bool:
     paths = [
         path.relative_to(root) for path in (as_written, file.resolve()) if path.is_relative_to(root)
     ]
-    if not paths:
-        return False
-    tracked = source.tree(source.revision(), "").entries()
-    return any(prefix.as_posix() in tracked for path in paths for prefix in (path, *path.parents))
+    # Not by the entries of a tree, which leave out the folder that steps write.
+    return any(source.is_tracked(path.as_posix()) for path in paths)
 
 
 def _expand(document: Document, environ: Mapping[str, str]) -> dict[KeyPath, ConfigurationError]:

@@ -24,14 +24,20 @@ def refuse_tracked(state: State) -> None:
     Where there is no checkout nothing is tracked. Nothing is asked about files that are not there.
     """
     for path in state.state_files():
-        for place in _names_of_file(path) if path.exists() else ():
-            source = _source_if_any(place.parent)
-            if source is not None and source.is_tracked(place.relative_to(source.root).as_posix()):
-                raise ConfigurationError(
-                    "the source tracks this state file: evidence is never part of what it is about",
-                    where=str(path),
-                    advice=f"remove it from {source.system}, or name another file with --state",
-                )
+        if path.exists():
+            refuse_tracked_file(path)
+
+
+def refuse_tracked_file(path: Path) -> None:
+    """As `refuse_tracked`, of one file that is there."""
+    for place in _names_of_file(path):
+        source = _source_if_any(place.parent)
+        if source is not None and source.is_tracked(place.relative_to(source.root).as_posix()):
+            raise ConfigurationError(
+                "the source tracks this state file: evidence is never part of what it is about",
+                where=str(path),
+                advice=f"remove it from {source.system}, or name another file with --state",
+            )
 
 
 def _names_of_file(path: Path) -> Iterator[Path]:

@@ -104,7 +104,7 @@ def _snapshot_in_channel(proof: Proof, config: Config) -> Record:
     channel = Channel(config, "snapshot")
     for record in proof.snapshots:
         # Only the first repository is read by what follows; the others are its copies.
-        if channel.has_recorded(record, everywhere=False):
+        if channel.has_complete(record, everywhere=False):
             return record
     tested = ", ".join(record.outputs["chart"] for record in proof.snapshots)
     raise EvidenceError(

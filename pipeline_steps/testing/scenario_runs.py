@@ -89,7 +89,7 @@ def find_passed(
 
     def is_in_channel(snapshot: Record) -> bool:
         if snapshot.id not in held:
-            held[snapshot.id] = channel.has_recorded(snapshot, everywhere=False)
+            held[snapshot.id] = channel.has_complete(snapshot, everywhere=False)
         return held[snapshot.id]
 
     passed: dict[Scenario, Record] = {}

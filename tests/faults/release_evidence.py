@@ -261,6 +261,24 @@ def lost_archive_of_a_release(line: Line) -> str:
     return _healed(line, before, reference)
 
 
+def lost_archive_of_a_snapshot(line: Line) -> str:
+    """snapshot puts it there again, and what was tested with it is released."""
+    line.tested()
+    if line.base.startswith("file://"):
+        [archive] = (line.folder / "snapshots").glob("*.tgz")
+        archive.unlink()
+    else:
+        lose_blobs(line, "snapshots/common")
+    advice = "run build_image, snapshot and integration_test"
+    if wrong := refused(release(line, skip=BEFORE), 4, advice):
+        return wrong
+    tests = len(line.records("integration_test"))
+    if wrong := passed(release(line, skip=("check", "build_image"))):
+        return wrong
+    again = len(line.records("integration_test")) - tests
+    return f"{again} tests ran again" if again else ""
+
+
 def lost_layer_of_a_released_image(line: Line) -> str:
     with_image(line)
     if wrong := passed(before := release(line)):
@@ -328,5 +346,6 @@ MAY = (
     Case("two agents that build one image", two_agents_that_build_one_image, GIT),
     Case("two clones with channels of their own", clones_with_channels_of_their_own, GIT),
     Case("the archive of a release was lost", lost_archive_of_a_release),
+    Case("the archive of a tested snapshot was lost", lost_archive_of_a_snapshot),
     Case("a layer of a released image was lost", lost_layer_of_a_released_image),
 )

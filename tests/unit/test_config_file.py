@@ -243,10 +243,27 @@ def test_overlays_that_a_review_can_change_hold_nothing_that_decides_about_trust
     assert config_file.load([Path("ci/trusted.yaml")], environ={}, start=reviewed.root).secrets[
         "npmrc"
     ]
+    # The folder that steps write is part of no tree, and a review can store files in it.
+    reviewed.put(".pipeline/trusted.yaml", "secrets: {npmrc: 'file:/run/npmrc'}\n")
+    reviewed.git("add", "-f", ".pipeline/trusted.yaml")
+    reviewed.commit()
+    with pytest.raises(ConfigurationError, match=r"trusted\.yaml:1: secrets is set in an overlay"):
+        load([Path(".pipeline/trusted.yaml")])
     # What the CI server wrote, in the checkout or beside it, is nothing that a review can change.
     for place in (reviewed.root / "ci/of-server.yaml", tmp_path / "of-server.yaml"):
         place.write_text("secrets: {npmrc: 'file:/run/npmrc'}\n")
         assert load([place]).secrets["npmrc"] == "file:/run/npmrc"
+
+
+def test_a_site_file_that_a_review_can_change_is_refused(reviewed: Repo) -> None:
+    reviewed.put("ci/site.yaml", "channels: {snapshot: {images: evil.example.com/x}}\n")
+    reviewed.commit()
+    site = {"PIPELINE_STEPS_SITE": str(reviewed.root / "ci/site.yaml")}
+    with pytest.raises(
+        ConfigurationError, match=r"site\.yaml: the site file .* is one that this review can change"
+    ):
+        config_file.load(environ={**REVIEW, **site}, start=reviewed.root)
+    assert config_file.load(environ=site, start=reviewed.root).channels.snapshot.images
 
 
 def test_files_that_a_review_can_change_hold_no_login_and_name_no_cluster(

@@ -219,6 +219,22 @@ def test_a_values_file_for_helm_affects_the_charts_that_are_tested_with_it(repo:
     assert select(repo, SelectionRequest(since="main")).charts == ("web",)
 
 
+def test_what_is_removed_outside_of_a_chart_affects_the_charts_that_need_it(repo: Repo) -> None:
+    """`check` found no chart affected and the report was positive: nothing could be packed then."""
+    images = "images: {app: {context: app}}\n"
+    entry = "  - path: charts/web\n    images: {app: {image: '{reference}'}}\n"
+    repo.put("pipeline.yaml", f"{PIPELINE}{entry}{images}")
+    repo.put("app/Dockerfile", "FROM scratch\n")
+    base = repo.commit("web has an image")
+    for place, affected in (("charts/common", "api"), ("app", "web")):
+        repo.git("rm", "-q", "-r", place)
+        repo.commit(f"without {place}")
+        assert select(repo, SelectionRequest(since=base)).charts == (affected,), place
+        repo.put("README", f"{place} is missed by now\n")
+        assert select(repo, SelectionRequest(since=repo.commit())).charts == ()
+        repo.git("reset", "-q", "--hard", base)
+
+
 def test_files_of_charts_that_nobody_touched_are_not_read(repo: Repo) -> None:
     repo.put("charts/web/values.yaml", "a: 1\n")
     base = repo.commit("web has values")

@@ -476,7 +476,9 @@ def test_promote_restores_layers_that_the_registry_lost(line: Line, tmp_path: Pa
         digest = push_base(api, "snap/app", "1", b"built")
         line.repo.put("charts/common/values.yaml", "image: {repository: x, tag: none}\n")
         pipeline = PIPELINE.format(base=line.base, more=f", images: {running.host}/production")
-        pipeline = pipeline.replace(f"file://{line.folder}/charts", f"oci://{running.host}/charts")
+        for channel in ("charts", "snapshots"):
+            there = f"{running.host}/{channel}"
+            pipeline = pipeline.replace(f"file://{line.folder}/{channel}", f"oci://{there}")
         pipeline = pipeline.replace(
             "tests:", "images: {app: {image.repository: '{repository}'}}\n    tests:"
         )
@@ -484,6 +486,12 @@ def test_promote_restores_layers_that_the_registry_lost(line: Line, tmp_path: Pa
         line.repo.commit()
         line.ok("build_image", "--chart", "common")
         line.tested()
+        stored = running.folder / "data/docker/registry/v2/repositories"
+        shutil.rmtree(stored / "snapshots/common/_layers/sha256")
+        line.refused(4, "run build_image, snapshot and integration_test", "tag_release", "--local")
+        # It answered `already done`: the registry still has the manifest.
+        assert "pushed it again" in line.ok("snapshot", "--chart", "common").stderr
+        assert "already done" in line.ok("integration_test", "--chart", "common").stderr
         line.ok("tag_release", "--local", "--chart", "common")
         line.ok("promote", "--chart", "common")
         line.ok("state", "verify")
@@ -491,8 +499,7 @@ def test_promote_restores_layers_that_the_registry_lost(line: Line, tmp_path: Pa
         image = api.manifest("production/app", digest)
         assert chart and image
         for path, manifest in (("charts/common", chart), ("production/app", image)):
-            links = running.folder / f"data/docker/registry/v2/repositories/{path}/_layers/sha256"
-            shutil.rmtree(links)  # of configuration and layers
+            shutil.rmtree(stored / f"{path}/_layers/sha256")  # of configuration and layers
             completed = line.run("state", "verify")
             assert (
                 completed.returncode == 4 and "the registry has lost sha256:" in completed.stdout
@@ -500,17 +507,12 @@ def test_promote_restores_layers_that_the_registry_lost(line: Line, tmp_path: Pa
             line.ok("promote", "--chart", "common")
             assert missing_digests(api, path, manifest.digest) == []
         config = chart.content["config"]["digest"].removeprefix("sha256:")
-        shutil.rmtree(
-            running.folder
-            / f"data/docker/registry/v2/repositories/charts/common/_layers/sha256/{config}"
-        )
+        shutil.rmtree(stored / f"charts/common/_layers/sha256/{config}")
         line.ok("promote", "--chart", "common")
         line.ok("state", "verify")
         reference = line.records("promote")[-1]["outputs"]["chart"]
         assert "image:app" in line.ok("verify", reference).stdout
-        shutil.rmtree(
-            running.folder / "data/docker/registry/v2/repositories/production/app/_layers/sha256"
-        )
+        shutil.rmtree(stored / "production/app/_layers/sha256")
         completed = line.run("verify", reference)
         assert completed.returncode == 4 and "the registry has lost sha256:" in completed.stderr, (
             completed.stderr
@@ -523,6 +525,14 @@ def test_join_copies_what_another_agent_recorded(line: Line, tmp_path: Path) -> 
     (line.repo.root / ".pipeline/state.jsonl").rename(away)
     line.ok("state", "join", str(away))
     line.ok("tag_release", "--local", "--chart", "common")
+
+
+def test_a_tag_over_all_charts_is_not_set_where_one_cannot_be_read(line: Line) -> None:
+    """It was set over the others, and told of the broken chart afterwards."""
+    line.tested()
+    line.repo.put("charts/broken/Chart.yaml", "apiVersion: v2\nname: broken\n")
+    line.repo.commit()
+    line.refused(2, "charts/broken/Chart.yaml", "tag_release", "--global", "2026.12", "--local")
 
 
 def test_a_tag_set_locally_is_pushed_by_the_tag_release_that_follows(line: Line) -> None:

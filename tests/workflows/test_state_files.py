@@ -91,6 +91,9 @@ def test_another_tracked_state_file_is_refused_by_its_name_and_behind_links(
     chart.ok("check", "--all")
     state = chart.repo.root / ".pipeline/state.jsonl"
     own = state.read_bytes()
+    joined = chart.run("state", "join", "kept/state.jsonl")
+    assert joined.returncode == 2 and "the source tracks this state file" in joined.stderr, joined
+    assert state.read_bytes() == own
     shutil.copy(
         chart.repo.root / "kept/state.jsonl", chart.repo.root / ".pipeline/state.other.jsonl"
     )
