@@ -34,6 +34,8 @@ INHERITED = frozenset(
     "SSL_CERT_DIR HTTP_PROXY HTTPS_PROXY NO_PROXY ALL_PROXY http_proxy https_proxy no_proxy "
     "all_proxy BUILD_ID JENKINS_NODE_COOKIE JENKINS_SERVER_COOKIE BRZ_EMAIL BRZ_HOME".split()
 )
+#: This machine, as every program reads it in NO_PROXY.
+_ITSELF = "localhost,127.0.0.1,::1"
 GRACE = 2.0
 _TIE = """\
 import ctypes, os, signal, sys
@@ -73,10 +75,30 @@ class Completed(NamedTuple):
 
 
 def environment(extra: Mapping[str, str] | None = None) -> dict[str, str]:
-    """The cleaned environment of a child plus `extra`; PATH keeps only absolute entries."""
+    """The cleaned environment of a child plus `extra`; PATH keeps only absolute entries, and no
+    proxy is asked for this machine.
+    """
     inherited = {k: v for k, v in os.environ.items() if k in INHERITED or k.startswith("LC_")}
     variables = {**inherited, **(extra or {})}
-    return {**variables, "PATH": search_path(variables)}
+    return {**variables, **_no_proxy(variables), "PATH": search_path(variables)}
+
+
+def _no_proxy(variables: Mapping[str, str]) -> dict[str, str]:
+    """NO_PROXY with this machine, for which git and brz would ask a proxy, unlike Go's programs.
+
+    >>> _no_proxy({"http_proxy": "proxy:3128", "NO_PROXY": "a.example"})
+    {'NO_PROXY': 'a.example,localhost,127.0.0.1,::1'}
+    """
+    if not any(name.lower().endswith("_proxy") for name in variables):
+        return {}
+    # Of both spellings each program prefers one: what is not set must not hide the other.
+    names = [name for name in ("NO_PROXY", "no_proxy") if name in variables]
+    listed = {name: variables.get(name, "") for name in names or ("NO_PROXY", "no_proxy")}
+    return {
+        # curl knows "*" only where it stands alone.
+        name: hosts if hosts.strip() == "*" else f"{hosts},{_ITSELF}".lstrip(",")
+        for name, hosts in listed.items()
+    }
 
 
 def search_path(environ: Mapping[str, str]) -> str:

@@ -28,6 +28,7 @@ from pipeline_steps.toolbox.errors import (
     UsageError,
 )
 from tests.support.gits import Repo, bare
+from tests.support.scripted import scripted
 
 
 @pytest.fixture
@@ -692,6 +693,19 @@ def test_only_the_one_tag_is_pushed(repo: Repo, tmp_path: Path) -> None:
         config.write("[push]\nfollowTags = true\nrecurseSubmodules = on-demand\n")
     Git(repo.root).create_tag("v1", "", "release", push=True)
     assert set(Git(elsewhere).tags()) == {"v1"}
+
+
+@pytest.mark.parametrize("no_proxy", [{}, {"NO_PROXY": "a.example"}, {"no_proxy": "*"}])
+def test_this_machine_is_never_asked_through_a_proxy(
+    repo: Repo, monkeypatch: pytest.MonkeyPatch, no_proxy: dict[str, str]
+) -> None:
+    for name in ("NO_PROXY", "no_proxy"):
+        monkeypatch.delenv(name, raising=False)
+    with scripted(lambda _: (404, {}, b"")) as proxy, scripted(lambda _: (404, {}, b"")) as server:
+        for name, value in {"http_proxy": f"http://{proxy.host}", **no_proxy}.items():
+            monkeypatch.setenv(name, value)
+        git_program.call(repo.root, "ls-remote", f"http://{server.host}/a.git", remote=True)
+    assert server.requests and not proxy.requests
 
 
 def test_the_remotes_url_is_the_one_that_git_uses(repo: Repo) -> None:
