@@ -33,8 +33,8 @@ from pipeline_steps.sources.source import Tag
 from pipeline_steps.state.record import Record
 from pipeline_steps.state.state import State
 from pipeline_steps.state.union import superseded
-from pipeline_steps.toolbox.errors import EvidenceError, MachineError, PipelineError, UsageError
-from pipeline_steps.toolbox.files import sha256
+from pipeline_steps.toolbox import files
+from pipeline_steps.toolbox.errors import EvidenceError, PipelineError, UsageError
 
 Word = Literal["holds", "missing", "changed"]
 ADVICE = (
@@ -88,11 +88,7 @@ def fetch(reference: str, config: Config) -> PublishedChart:
         except FileNotFoundError:
             raise EvidenceError("the chart is not there", where=str(path), advice=_NOT_THERE)
         except OSError as error:
-            raise MachineError(
-                f"the archive cannot be read: {error.strerror}",
-                where=str(path),
-                advice="give the file to this account, or run as the one that owns it",
-            ) from error
+            raise files.unreadable(error, path) from error
         chart = _published_chart(tgz, place, digest)
         repository = open_repository_of(place, channels.repository_urls(config), config.hosts)
         if repository:
@@ -178,11 +174,11 @@ def _possible_versions(place: str) -> Iterator[tuple[str, str]]:
 
 
 def _published_chart(tgz: bytes, place: str, digest: str) -> PublishedChart:
-    if digest and sha256(tgz) != digest:
-        problem = f"the archive has the digest {sha256(tgz)}, not {digest}"
+    if digest and files.sha256(tgz) != digest:
+        problem = f"the archive has the digest {files.sha256(tgz)}, not {digest}"
         raise EvidenceError(problem, where=place, advice=_OTHER_DIGEST)
     return PublishedChart(
-        archives.open_archive(tgz, place), f"{place}@{sha256(tgz)}", (sha256(tgz),)
+        archives.open_archive(tgz, place), f"{place}@{files.sha256(tgz)}", (files.sha256(tgz),)
     )
 
 

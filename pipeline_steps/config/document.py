@@ -12,8 +12,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from pipeline_steps.toolbox import yaml_reader
-from pipeline_steps.toolbox.errors import ConfigurationError, MachineError
+from pipeline_steps.toolbox import files, yaml_reader
+from pipeline_steps.toolbox.errors import ConfigurationError
 
 #: A larger pipeline.yaml is a mistake, and would be read slowly before anything says so.
 MAX_BYTES = 1024 * 1024
@@ -52,11 +52,7 @@ def read(path: Path, name: str) -> Document:
             "this is a folder, not a file", where=str(path), advice="name the file in it"
         ) from error
     except OSError as error:
-        raise MachineError(
-            f"this account cannot read the file: {error.strerror}",
-            where=str(path),
-            advice="give the file to this account, or run as the one that owns it",
-        ) from error
+        raise files.unreadable(error, path) from error
     return parse(data, name)
 
 

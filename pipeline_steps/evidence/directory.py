@@ -13,12 +13,11 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from urllib.parse import unquote, urlsplit
 
 from pipeline_steps.evidence.store import entry_name, hex_digits, lookup_digests, parse_entry_name
 from pipeline_steps.state.record import Record
 from pipeline_steps.toolbox import files
-from pipeline_steps.toolbox.errors import ConfigurationError, EvidenceError, MachineError
+from pipeline_steps.toolbox.errors import EvidenceError
 
 #: For other builds and people to read; who may write is up to the folder's owner and the umask.
 _FILE_MODE, _FOLDER_MODE = 0o644, 0o775
@@ -28,15 +27,8 @@ class DirectoryStore:
     """`url` is file:///folder, which is made by the first record."""
 
     def __init__(self, url: str) -> None:
-        parts = urlsplit(url)
-        if parts.netloc not in ("", "localhost") or not parts.path.startswith("/"):
-            raise ConfigurationError(
-                "this is not the URL of a folder",
-                where=url,
-                advice="write file:///folder, absolute",
-            )
         self.url = url.rstrip("/")
-        self._folder = Path(unquote(parts.path))
+        self._folder = files.folder_at(url)
 
     def put(self, line: bytes, record: Record, evidence_files: Mapping[str, bytes]) -> None:
         """See Store."""
@@ -56,7 +48,7 @@ class DirectoryStore:
         except FileNotFoundError:
             return set()
         except OSError as error:
-            raise _unreadable(error, path) from error
+            raise files.unreadable(error, path) from error
         # Temporary files of writers, and what file systems leave (.nfs…), are no entries.
         return {record_id for name in names if (record_id := parse_entry_name(name))}
 
@@ -129,12 +121,4 @@ class DirectoryStore:
         except FileNotFoundError:
             return None
         except OSError as error:
-            raise _unreadable(error, path) from error
-
-
-def _unreadable(error: OSError, path: Path) -> MachineError:
-    return MachineError(
-        f"the file cannot be read: {error.strerror}",
-        where=str(path),
-        advice="give the file to this account, or run as the one that owns it",
-    )
+            raise files.unreadable(error, path) from error

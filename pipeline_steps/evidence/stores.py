@@ -13,6 +13,7 @@ from typing import TypeVar
 
 from pipeline_steps.evidence.store import Store, lookup_digests
 from pipeline_steps.state.record import Record, decode
+from pipeline_steps.toolbox import files
 from pipeline_steps.toolbox.errors import (
     EvidenceError,
     Interrupted,
@@ -20,7 +21,6 @@ from pipeline_steps.toolbox.errors import (
     PipelineError,
     Temporary,
 )
-from pipeline_steps.toolbox.files import sha256
 
 Question = TypeVar("Question")
 Answer = TypeVar("Answer")
@@ -205,13 +205,9 @@ def _read_evidence_files(record: Record, folder: Path) -> Mapping[str, bytes]:
             )
             continue
         except OSError as error:
-            raise MachineError(
-                f"this account cannot read the file: {error.strerror}",
-                where=str(folder / name),
-                advice="give the file to this account, or run as the one that owns it",
-            ) from error
+            raise files.unreadable(error, folder / name) from error
         # The file may have been written again by a later run with the same name.
-        if sha256(data) == digest:
+        if files.sha256(data) == digest:
             evidence_files[name] = data
         else:
             log.warning(

@@ -71,14 +71,7 @@ class DirectoryRepository(IndexWriter):
 
     def __init__(self, url: str, hosts: Mapping[str, Host] | None = None) -> None:
         """hosts: unused, folders have no logins."""
-        parts = urlsplit(url)
-        if parts.netloc not in ("", "localhost") or not parts.path.startswith("/"):
-            raise ConfigurationError(
-                "this is not the URL of a folder",
-                where=url,
-                advice="write file:///folder, absolute",
-            )
-        self.folder = Path(unquote(parts.path))
+        self.folder = files.folder_at(url)
         self.url = url.rstrip("/")
         self._parsed: tuple[bytes | None, index.Index] | None = None
 
@@ -139,11 +132,7 @@ class DirectoryRepository(IndexWriter):
         except FileNotFoundError:
             return None
         except OSError as error:
-            raise MachineError(
-                f"the file cannot be read: {error.strerror}",
-                where=str(path),
-                advice="give the file to this account, or run as the one that owns it",
-            ) from error
+            raise files.unreadable(error, path) from error
 
     def provenance(self, published: Published) -> bytes | None:
         """See Repository."""

@@ -59,11 +59,7 @@ def read(folder: Path) -> Ledger:
         log.warning("%s is not readable (%s): starting from an empty one", folder / FILE, error)
         return Ledger()
     except OSError as error:
-        raise MachineError(
-            f"this account cannot read the file: {error.strerror}",
-            where=str(folder / FILE),
-            advice="give the file to this account, or run as the one that owns it",
-        ) from error
+        raise files.unreadable(error, folder / FILE) from error
     if ledger.schema != 1:
         raise MachineError(
             f"the file was written by a newer version (schema {ledger.schema})",

@@ -67,11 +67,7 @@ def read_object(store: Path, lfs_pointer: Pointer, blob: str) -> bytes:
             ),
         ) from error
     except OSError as error:
-        raise MachineError(
-            f"the file cannot be read: {error.strerror}",
-            where=str(path),
-            advice="give the file to this account, or run as the one that owns it",
-        ) from error
+        raise files.unreadable(error, path) from error
     if files.sha256(data) != f"sha256:{lfs_pointer.oid}":
         raise EvidenceError(
             "the file is not the Git LFS object of its name",

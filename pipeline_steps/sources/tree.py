@@ -9,6 +9,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 from pipeline_steps.sources.source import Entry, Node, Revisions, Source, short_revision
+from pipeline_steps.toolbox import files
 from pipeline_steps.toolbox.errors import ConfigurationError, MachineError, Temporary, UsageError
 
 #: The folder that steps write next to pipeline.yaml; it is part of no tree.
@@ -179,8 +180,4 @@ def read_working_file(place: Path) -> bytes:
             "the file went away while it was read", where=str(place), advice="run it again"
         ) from error
     except OSError as error:
-        raise MachineError(
-            f"the file cannot be read: {error.strerror}",
-            where=str(place),
-            advice="give the file to this account, or run as the one that owns it",
-        ) from error
+        raise files.unreadable(error, place) from error

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from pipeline_steps.state.record import Record, decode
 from pipeline_steps.toolbox import files
-from pipeline_steps.toolbox.errors import EvidenceError, MachineError
+from pipeline_steps.toolbox.errors import EvidenceError
 
 log = logging.getLogger(__name__)
 
@@ -47,11 +47,7 @@ def _split_lines(path: Path) -> tuple[list[bytes], bytes]:
     except FileNotFoundError:
         return [], b""
     except OSError as error:
-        raise MachineError(
-            f"this account cannot read the file: {error.strerror}",
-            where=str(path),
-            advice="give the file to this account, or run as the one that owns it",
-        ) from error
+        raise files.unreadable(error, path) from error
     # Lines are split at \n alone: splitlines would split at other separators inside of texts.
     *complete, torn = data.split(b"\n")
     # A power cut left its length, but not all of its bytes.

@@ -16,8 +16,9 @@ import stat
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from urllib.parse import unquote, urlsplit
 
-from pipeline_steps.toolbox.errors import MachineError
+from pipeline_steps.toolbox.errors import ConfigurationError, MachineError
 
 _ADVICE = {
     errno.ENOSPC: "the disk is full: free space and run it again",
@@ -45,6 +46,15 @@ def failure(error: OSError, path: Path | str) -> MachineError:
         f"this account cannot write the file: {error.strerror or error}",
         where=str(path),
         advice=advice,
+    )
+
+
+def unreadable(error: OSError, path: Path | str) -> MachineError:
+    """The MachineError for a file that is there and that this account cannot read."""
+    return MachineError(
+        f"the file cannot be read: {error.strerror}",
+        where=str(path),
+        advice="give the file to this account, or run as the one that owns it",
     )
 
 
@@ -154,6 +164,20 @@ def remove(path: Path) -> None:
         path.unlink(missing_ok=True)
     except OSError as error:
         raise failure(error, path) from error
+
+
+def folder_at(url: str) -> Path:
+    """The folder of a URL file:///folder, of this machine. Raises ConfigurationError for another.
+
+    >>> folder_at("file:///srv/my%20charts/")
+    PosixPath('/srv/my charts')
+    """
+    parts = urlsplit(url)
+    if parts.netloc not in ("", "localhost") or not parts.path.startswith("/"):
+        raise ConfigurationError(
+            "this is not the URL of a folder", where=url, advice="write file:///folder, absolute"
+        )
+    return Path(unquote(parts.path))
 
 
 def folder(path: Path, *, mode: int = 0o700) -> Path:

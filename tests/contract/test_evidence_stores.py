@@ -269,7 +269,7 @@ def test_a_record_waits_for_evidence_that_cannot_be_read_now(tmp_path: Path) -> 
     state = State(tmp_path / "a/state.jsonl", Stores([store], store))
     with pytest.raises(
         MachineError,
-        match=r"is not in the evidence store: this account cannot read.*\(\w.*; it is in .*the store takes",
+        match=r"is not in the evidence store: the file cannot be read.*\(\w.*; it is in .*the store takes",
     ):
         state.add({**fields, "evidence": {"report": sha256(b"text")}})
     assert store.record_ids(CONTENT) == set()
