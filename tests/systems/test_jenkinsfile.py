@@ -12,6 +12,7 @@ import pytest
 
 from tests.support import svns
 from tests.support.ci_recorder import Recorder, hostile_refs, hostile_texts
+from tests.support.examples import FULL
 from tests.support.gits import Repo
 from tests.support.jenkins_harness import (
     ROOT,
@@ -303,11 +304,13 @@ def test_pods_build_with_a_buildkit_elsewhere_and_multibranch_checks_out_itself(
 
 
 def test_no_name_that_others_choose_runs_anything(tmp_path: Path) -> None:
-    """Tags, branches, topics, subjects, owners: through the library, git and a real shell."""
+    """Tags, branches, topics, subjects, owners, file names: through the library, the declarative
+    example, git and a real shell.
+    """
     canary = tmp_path / "canary"
     jenkins = Jenkins(tmp_path)
     texts = hostile_texts(canary)
-    for number, name in enumerate(hostile_refs(canary)[:12:5]):
+    for number, name in enumerate(hostile_refs(canary)[:: 1 if FULL else 5]):
         jenkins.repository.git("update-ref", f"refs/tags/{name}", jenkins.main)
         text = texts[number % len(texts)]
         event = ref_updated(f"refs/tags/{name}", jenkins.main)
@@ -315,7 +318,6 @@ def test_no_name_that_others_choose_runs_anything(tmp_path: Path) -> None:
         assert build.result == "SUCCESS", build.log
         assert jenkins.recorder.calls[-1].environment["GERRIT_REFNAME"] == f"refs/tags/{name}"
         assert not canary.exists(), name
-    jenkins.repository.put(f"charts/{texts[0].replace('/', '')}/Chart.yaml", "x")
     subject = {f"GERRIT_CHANGE_{part}": "".join(texts) for part in ("SUBJECT", "OWNER", "URL")}
     branch = hostile_refs(canary)[0]
     build = jenkins.run(
@@ -323,6 +325,15 @@ def test_no_name_that_others_choose_runs_anything(tmp_path: Path) -> None:
     )
     assert build.result == "SUCCESS", build.log
     assert not canary.exists()
+    for text in hostile_texts(Path("planted")):
+        jenkins.repository.put(f"charts/{text.replace('/', '')}/Chart.yaml", "x")
+    revision = jenkins.repository.commit("names")
+    jenkins.repository.git("update-ref", f"refs/tags/{branch}", revision)
+    event = {**ref_updated(f"refs/tags/{branch}", revision), **subject}
+    build = jenkins.run("charts", event, jenkinsfile=DECLARATIVE, credentials=CREDENTIALS)
+    assert build.result == "SUCCESS", build.log
+    assert jenkins.recorder.lines[-2] == "promote"
+    assert not canary.exists() and not [*tmp_path.rglob("planted")]
 
 
 @pytest.fixture(scope="module")

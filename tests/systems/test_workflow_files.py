@@ -19,6 +19,7 @@ import yaml
 
 from tests.support.act import ROOT, WorkflowRun, lint, on_path, run_workflow, stand_ins
 from tests.support.ci_recorder import Recorder, hostile_refs, hostile_texts
+from tests.support.examples import FULL
 from tests.support.gits import Repo
 
 EXAMPLES = ROOT / "examples"
@@ -173,8 +174,9 @@ def test_a_merge_queue_is_tested_as_well(forge: Forge) -> None:
 
 @pytest.mark.parametrize(("head", "told"), [("x/charts", True), ("team/charts", False)])
 def test_a_second_workflow_tells_of_forks_and_runs_nothing_of_theirs(
-    forge: Forge, head: str, told: bool
+    forge: Forge, head: str, told: bool, tmp_path: Path
 ) -> None:
+    canary = tmp_path / "canary"
     payload = {
         "repository": {"full_name": "team/charts"},
         "workflow_run": {
@@ -182,12 +184,15 @@ def test_a_second_workflow_tells_of_forks_and_runs_nothing_of_theirs(
             "event": "pull_request",
             "head_sha": "d" * 40,
             "head_repository": {"full_name": head},
+            "head_branch": hostile_refs(canary)[0],
+            "display_title": "".join(hostile_texts(canary)),
         },
     }
     (forge.artifacts / "pipeline").mkdir(parents=True)
     (forge.artifacts / "pipeline/state.jsonl").write_text("{}\n")
     run = forge.run("github-report.yml", "workflow_run", payload, ref="refs/heads/main")
     assert run.code == 0, run.log
+    assert not canary.exists()
     temp = [line.removeprefix("report --unbelieved ") for line in forge.recorder.lines]
     assert len(temp) == told
     assert all(path.endswith("/handed-over") for path in temp)
@@ -267,14 +272,18 @@ def test_what_nobody_approved_runs_nothing_in_a_release(tmp_path: Path) -> None:
 
 
 def test_names_that_others_choose_run_nothing(tmp_path: Path) -> None:
-    """Tags that start a release; titles, branches, labels and authors in the event of a review."""
+    """Tags that start a release; titles, branches and authors in the event of a review; messages,
+    authors and file names of what was merged.
+    """
     canary = tmp_path / "canary"
-    for number, tag in enumerate(hostile_refs(canary)[::3]):
+    # act evaluates expressions in the variables that it is given.
+    tags = [tag for tag in hostile_refs(canary) if "${{" not in tag]
+    for number, tag in enumerate(tags[:: 1 if FULL else 4]):
         forge = Forge(tmp_path / f"tag-{number}")
         forge.repository.git("update-ref", f"refs/tags/{tag}", forge.revision)
         payload: dict[str, Any] = {
             "ref": f"refs/tags/{tag}",
-            "head_commit": {"message": hostile_texts(canary)[number]},
+            "head_commit": {"message": hostile_texts(canary)[number % len(hostile_texts(canary))]},
         }
         ref = f"refs/tags/{tag}"
         run = forge.run("github-release.yml", "push", payload, ref=ref, secrets=SECRETS)
@@ -291,6 +300,14 @@ def test_names_that_others_choose_run_nothing(tmp_path: Path) -> None:
     )
     assert run.code == 0, run.log
     assert not canary.exists()
+    other = Forge(tmp_path / "merged")
+    for text in hostile_texts(Path("planted")):
+        other.repository.put(f"charts/{text.replace('/', '')}/Chart.yaml", "x")
+    merged = {"message": texts, "author": {"name": texts}}
+    payload = {"ref": "refs/heads/main", "head_commit": merged, "pusher": {"name": texts}}
+    run = other.run("github-mainline.yml", "push", payload, ref="refs/heads/main", secrets=SECRETS)
+    assert run.code == 0, run.log
+    assert not canary.exists() and not [*tmp_path.rglob("planted")]
 
 
 def test_the_action_puts_this_version_on_path(tmp_path: Path) -> None:
