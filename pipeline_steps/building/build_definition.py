@@ -178,7 +178,8 @@ def read_build_definition(checkout: Checkout, image: str) -> BuildDefinition:
         )
     tree = checkout.tree
     # The builder reads the tree, where a link is a link: its target would be another file here.
-    linked = [path for path in (source.context, source.dockerfile) if _is_link(tree, path)]
+    read_here = (source.context, source.dockerfile, source.ignore_file)
+    linked = [path for path in read_here if _is_link(tree, path)]
     if linked:
         advice = (
             "name the folder or file itself: a build must not depend on what lies outside "

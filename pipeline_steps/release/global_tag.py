@@ -19,6 +19,7 @@ from pipeline_steps.state.state import State
 from pipeline_steps.toolbox.errors import Conflict, PipelineError, worst
 from pipeline_steps.workspace import tags
 from pipeline_steps.workspace.checkout import Checkout, open_checkout
+from pipeline_steps.workspace.content import FORMAT_1
 
 log = logging.getLogger("pipeline_steps.tag_release")
 
@@ -117,15 +118,18 @@ def _is_released(checkout: Checkout, name: str, production: WritableChannel) -> 
 
     Raises Conflict when a tag says that the version has other content.
     """
-    chart, found = checkout.chart(name), False
+    config, chart, found = checkout.config, checkout.chart(name), False
     for tag in checkout.source.tags().values():
         said = tags.read_trailers(tag).get(name)
         if said is None or said.version != chart.version:
             continue
-        if said.content != chart.content:
+        content: str | None = said.content
+        if said.format == FORMAT_1:  # another digest of the same: told anew, of what was tagged
+            content = open_checkout(config, tag.revision).chart_content_if_readable(name)
+        if content != chart.content:
             raise Conflict(
                 f"the tag {tag.name} has version {chart.version} with other content (there "
-                f"{said.content}, here {chart.content})",
+                f"{content}, here {chart.content})",
                 where=chart.path,
                 advice=f"run pipeline-steps bump --chart {name}",
             )

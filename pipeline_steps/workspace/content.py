@@ -58,11 +58,12 @@ class Closure(NamedTuple):
 
 class ImageInputs(NamedTuple):
     """What of a tree a builder gets. files: path in the context -> path in the tree, as `ignored`
-    leaves them in.
+    leaves them in. ignore_file: where these rules are from, "" for none.
     """
 
     context: str
     dockerfile: str
+    ignore_file: str
     files: Mapping[str, str]
     ignored: IgnoreRules
 
@@ -246,24 +247,28 @@ class ContentReader:
         below = {
             path.removeprefix(prefix): path for path in paths.paths_below(self._paths, context)
         }
-        ignored = self._dockerignore(context, dockerfile)
+        ignore_file = self._ignore_file(context, dockerfile)
+        ignored = (
+            parse_dockerignore(self._read([ignore_file])[ignore_file], ignore_file)
+            if ignore_file
+            else IgnoreRules()
+        )
         return ImageInputs(
             context,
             dockerfile,
+            ignore_file,
             {path: below[path] for path in not_ignored(below, ignored)},
             ignored,
         )
 
-    def _dockerignore(self, context: str, dockerfile: str) -> IgnoreRules:
-        """The rules that hold for a build: NAME.dockerignore beside the Dockerfile wins over the
-        context's own.
+    def _ignore_file(self, context: str, dockerfile: str) -> str:
+        """The file whose rules hold for a build, "" for none: NAME.dockerignore beside the
+        Dockerfile wins over the context's own.
 
         Source: Docker documentation, "Build context", "Filename and location".
         """
-        for path in (f"{dockerfile}{DOCKERIGNORE}", posixpath.join(context, DOCKERIGNORE)):
-            if path in self._tree.entries():
-                return parse_dockerignore(self._read([path])[path], path)
-        return IgnoreRules()
+        places = (f"{dockerfile}{DOCKERIGNORE}", posixpath.join(context, DOCKERIGNORE))
+        return next((path for path in places if path in self._tree.entries()), "")
 
     def _generated_from(self, name: str) -> list[str]:
         """Places of the sources that an image's generated files are made from, none of them empty."""

@@ -173,6 +173,15 @@ def linked_dockerfile(line: Line) -> str:
     return refused(release(line), 2, "Dockerfile")
 
 
+def linked_dockerignore(line: Line) -> str:
+    """The text of the link was read for the rules, so that nothing was left out."""
+    with_image(line)
+    line.repo.put("app/left-out", ".dockerignore\nhello\n")
+    (line.repo.root / "app/.dockerignore").symlink_to("left-out")
+    line.repo.commit()
+    return refused(release(line), 2, "app/.dockerignore is a symbolic link")
+
+
 def generated_file_that_nobody_made(line: Line) -> str:
     with_image(line, "images: {app: {context: app, generated: {'*.jar': [hello]}}}\n")
     return refused(release(line), 2, "no file fits '*.jar'")
@@ -369,6 +378,7 @@ MUST_NOT = (
     Case("an edit in a context hidden by assume-unchanged", hidden_edit_in_the_image, GIT),
     Case("an edit hidden by a sparse checkout", edit_hidden_by_a_sparse_checkout, GIT),
     Case("a Dockerfile that is a link out of the source", linked_dockerfile),
+    Case("a .dockerignore that is a link", linked_dockerignore),
 )
 MAY = (
     Case("a comment in values that .helmignore leaves out", comment_in_ignored_values),

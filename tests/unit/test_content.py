@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from pipeline_steps.building.build_definition import read_build_definition
 from pipeline_steps.config import config_file
 from pipeline_steps.toolbox.errors import ConfigurationError
 from pipeline_steps.workspace.checkout import Checkout
@@ -288,6 +289,16 @@ def test_an_image_has_a_content_of_its_own(repo: Repo) -> None:
         ConfigurationError, match=r"pipeline\.yaml:7: there is no image 'backed' \(there is backend"
     ):
         opened(repo).image_content("backed")
+
+
+@pytest.mark.parametrize("name", ["Dockerfile", ".dockerignore", "Dockerfile.dockerignore"])
+def test_what_says_how_an_image_is_built_is_no_link(repo: Repo, name: str) -> None:
+    """The text of a link was read for the rules of .dockerignore, so that nothing was left out."""
+    repo.put("apps/backend/other", "main\n")
+    (repo.root / "apps/backend" / name).unlink(missing_ok=True)
+    (repo.root / "apps/backend" / name).symlink_to("other")
+    with pytest.raises(ConfigurationError, match=rf"apps/backend/{name} is a symbolic link"):
+        read_build_definition(opened(repo), "backend")
 
 
 def test_a_revision_has_the_charts_and_entries_of_its_own_pipeline_yaml(repo: Repo) -> None:

@@ -535,6 +535,19 @@ def test_a_tag_over_all_charts_is_not_set_where_one_cannot_be_read(line: Line) -
     line.refused(2, "charts/broken/Chart.yaml", "tag_release", "--global", "2026.12", "--local")
 
 
+def test_a_tag_over_all_charts_goes_by_the_contents_at_tags_of_format_1(line: Line) -> None:
+    """Another digest of the same content was a conflict, and asked for a new version."""
+    line.tested()
+    content = Checkout(load((), environ={}, start=line.repo.root)).chart_content_format_1("common")
+    text = f"Release common 1.0.0\n\nPipeline-Content: common 1.0.0 {content}"
+    line.repo.git("tag", "-a", "common-1.0.0", "-m", text)
+    every = ("tag_release", "--global", "2026.12", "--local", "--all", "--plan")
+    line.ok(*every)
+    line.repo.put("charts/common/templates/map.yaml", MAP.replace("hello", "good day"))
+    line.repo.commit()
+    line.refused(5, "the tag common-1.0.0 has version 1.0.0 with other content", *every)
+
+
 def test_a_tag_set_locally_is_pushed_by_the_tag_release_that_follows(line: Line) -> None:
     subprocess.run(["git", "init", "-q", "--bare", line.folder / "origin"], check=True)
     line.repo.git("remote", "add", "origin", str(line.folder / "origin"))
