@@ -115,7 +115,12 @@ def _killed(world: World, step: Step, after: float) -> None:
         world.command(step), cwd=world.source, env=world.environment(step),
         stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
     )  # fmt: skip
-    time.sleep(after)
+    kill_after(child, after)
+
+
+def kill_after(child: subprocess.Popen[bytes], seconds: float) -> None:
+    """End a process and all its children, and wait for it."""
+    time.sleep(seconds)
     for process in [child.pid, *descendants(child.pid)]:
         try:
             os.kill(process, signal.SIGKILL)

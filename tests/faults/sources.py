@@ -7,9 +7,7 @@ from __future__ import annotations
 import hashlib
 import itertools
 import json
-import os
 import random
-import signal
 import subprocess
 import sys
 import tempfile
@@ -20,7 +18,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from tests.faults.figures import Figure, Settings, counted, spread
-from tests.faults.kills import descendants
+from tests.faults.kills import kill_after
 from tests.faults.world import World, copy, lines
 from tests.support.release_line import Line
 
@@ -78,13 +76,7 @@ class Chain:
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
         )
-        time.sleep(after)
-        for process in [child.pid, *descendants(child.pid)]:
-            try:
-                os.kill(process, signal.SIGKILL)
-            except ProcessLookupError:
-                continue
-        child.wait()
+        kill_after(child, after)
 
     def again(self, step: str) -> str:
         """What a second run leaves otherwise than an undisturbed one, "" when nothing."""

@@ -8,12 +8,12 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 
 from tests.support import daemons
-from tests.support.checkouts import Checkout
+from tests.support.checkouts import Checkout, WorkingFiles
 
 ADDRESS = "Tester <tester@example.com>"
 
 
-class Branch:
+class Branch(WorkingFiles):
     """A Bazaar branch with its working tree in `folder`; see `checkouts.Checkout`.
 
     home: the folder of the only configuration that brz reads besides the branch's own.
@@ -32,18 +32,6 @@ class Branch:
 
     def brz(self, *arguments: str, code: int = 0) -> str:
         return brz(self.root, self.home, *arguments, code=code)
-
-    def put(self, path: str, text: str | bytes, *, executable: bool = False) -> Path:
-        place = self.root / path
-        place.parent.mkdir(parents=True, exist_ok=True)
-        place.write_bytes(text.encode() if isinstance(text, str) else text)
-        place.chmod(0o755 if executable else 0o644)
-        return place
-
-    def link(self, path: str, target: str) -> None:
-        place = self.root / path
-        place.parent.mkdir(parents=True, exist_ok=True)
-        place.symlink_to(target)
 
     def set_executable(self, path: str, executable: bool) -> None:
         (self.root / path).chmod(0o755 if executable else 0o644)

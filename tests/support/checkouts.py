@@ -10,6 +10,24 @@ from pathlib import Path
 from typing import NamedTuple, Protocol
 
 
+class WorkingFiles:
+    """What a working tree at `root` does alike in every system; see `Checkout`."""
+
+    root: Path
+
+    def put(self, path: str, text: str | bytes, *, executable: bool = False) -> Path:
+        place = self.root / path
+        place.parent.mkdir(parents=True, exist_ok=True)
+        place.write_bytes(text.encode() if isinstance(text, str) else text)
+        place.chmod(0o755 if executable else 0o644)
+        return place
+
+    def link(self, path: str, target: str) -> None:
+        place = self.root / path
+        place.parent.mkdir(parents=True, exist_ok=True)
+        place.symlink_to(target)
+
+
 class Checkout(Protocol):
     """A checkout of the main branch, or of another one. Paths are relative to `root`.
 

@@ -8,7 +8,7 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 
 from tests.support import daemons
-from tests.support.checkouts import Checkout
+from tests.support.checkouts import Checkout, WorkingFiles
 
 #: These live for seconds: maintenance would only be two more processes for each commit and fetch.
 CONFIG = """\
@@ -22,7 +22,7 @@ CONFIG = """\
 """
 
 
-class Repo:
+class Repo(WorkingFiles):
     """A git checkout below `folder`; `config` is the only configuration git reads besides its own.
 
     See `checkouts.Checkout`.
@@ -54,23 +54,11 @@ class Repo:
         assert ran.returncode == 0, f"git {arguments}: {ran.stderr}"
         return ran.stdout.strip()
 
-    def put(self, path: str, text: str | bytes, *, executable: bool = False) -> Path:
-        place = self.root / path
-        place.parent.mkdir(parents=True, exist_ok=True)
-        place.write_bytes(text.encode() if isinstance(text, str) else text)
-        place.chmod(0o755 if executable else 0o644)
-        return place
-
     def commit(self, message: str = "change") -> str:
         """Commit everything as it stands and return the id."""
         self.git("add", "-A")
         self.git("commit", "-q", "--allow-empty", "-m", message)
         return self.git("rev-parse", "HEAD")
-
-    def link(self, path: str, target: str) -> None:
-        place = self.root / path
-        place.parent.mkdir(parents=True, exist_ok=True)
-        place.symlink_to(target)
 
     def set_executable(self, path: str, executable: bool) -> None:
         (self.root / path).chmod(0o755 if executable else 0o644)

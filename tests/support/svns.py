@@ -10,7 +10,7 @@ from pathlib import Path
 from urllib.parse import quote
 
 from tests.support import daemons
-from tests.support.checkouts import Checkout
+from tests.support.checkouts import Checkout, WorkingFiles
 
 LAYOUT = ("trunk", "branches", "tags")
 _ENVIRONMENT = {"PATH": os.environ["PATH"], "LC_ALL": "C.UTF-8"}
@@ -36,7 +36,7 @@ def repository(folder: Path, project: str = "") -> str:
     return url
 
 
-class WorkingCopy:
+class WorkingCopy(WorkingFiles):
     """A working copy of `url`, a branch's; see `checkouts.Checkout`.
 
     After a commit its folder is of an older revision than its files, as svn leaves it.
@@ -60,18 +60,6 @@ class WorkingCopy:
 
     def info(self, item: str) -> str:
         return self.svn("info", "--show-item", item, str(self.root))
-
-    def put(self, path: str, text: str | bytes, *, executable: bool = False) -> Path:
-        place = self.root / path
-        place.parent.mkdir(parents=True, exist_ok=True)
-        place.write_bytes(text.encode() if isinstance(text, str) else text)
-        place.chmod(0o755 if executable else 0o644)
-        return place
-
-    def link(self, path: str, target: str) -> None:
-        place = self.root / path
-        place.parent.mkdir(parents=True, exist_ok=True)
-        place.symlink_to(target)
 
     def set_executable(self, path: str, executable: bool) -> None:
         place = local(self.root / path)
