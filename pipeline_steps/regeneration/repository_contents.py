@@ -101,13 +101,19 @@ def require_repository(repository: Repository) -> None:
     """Raises MachineError where there is no repository to read, EvidenceError where its index is
     lost.
     """
-    if not isinstance(repository, Indexed) or repository.index() is not None:
+    data = read_index(repository)
+    if not isinstance(repository, Indexed) or index.Index(data, repository.url).names():
         return
     archives_there = [name for name in repository.files() or () if name.endswith(".tgz")]
     if archives_there:
-        problem = f"there is no index.yaml, and there are {len(archives_there)} archives"
+        problem = (
+            "there is no index.yaml that lists charts, and there are archives like "
+            f"{archives_there[0]}"
+        )
         advice = "restore the index, or make it from the archives: pipeline-steps audit --fix URL"
         raise EvidenceError(problem, where=repository.url, advice=advice)
+    if data is not None:
+        return
     advice = "correct the URL, its folder or branch, or mount the folder"
     raise MachineError("there is no chart repository", where=repository.url, advice=advice)
 

@@ -224,9 +224,11 @@ class DirectoryRepository(IndexWriter):
             )
         new_charts = [outcome for outcome in final if isinstance(outcome, _NewChart)]
         if new_charts:
-            if self.index() is None:
+            is_there = self.index() is not None
+            if not is_there or current_index.is_cut:
                 group = [new_chart.publication for new_chart in new_charts]
                 indexed.refuse_lost_index(self.files(), group, self.url)
+            if not is_there:
                 # First, so that archives without an index are never left by a killed publisher.
                 files.write(self.folder / INDEX, current_index.data, mode=self._mode)
             batch.name([path for new_chart in new_charts for path in new_chart.names])

@@ -151,7 +151,7 @@ class GitPagesRepository(IndexWriter):
     def _publish(self, group: Sequence[Publication]) -> list[Published | PipelineError]:
         """One try, based on the newest commit; it also finds what a previous try has pushed."""
         tip = self._branch.tip()
-        if tip and INDEX not in tip.files:
+        if tip and (INDEX not in tip.files or self._index_at(tip).is_cut):
             indexed.refuse_lost_index(tip.files, group, self.url)
         self._refuse_rejected_index(self._index_at(tip))
         draft = _Draft(self, tip)

@@ -138,6 +138,8 @@ class GithubReleasesRepository(IndexWriter):
                 self._branch.create(index.Index(None, "").data)
                 data = self.index()
         current_index = index.Index(data, self._branch.where)
+        if current_index.is_cut:
+            indexed.refuse_lost_index(self._chart_assets(), group, self.url)
         self._refuse_rejected_index(current_index)
         outcomes: list[_ReleasedChart | PipelineError] = []
         for publication in group:

@@ -33,6 +33,8 @@ MOST_LINES = 2_000_000
 _EMPTY = f'apiVersion: v1\nentries: {{}}\ngenerated: "{CREATED}"\n'.encode()
 ADVICE = "regenerate rebuilds the index"
 _READ_FIELDS = frozenset({"name", "version", "digest", "urls", "removed", "created"})
+#: Of an archive; helm writes it without the algorithm, other programs in capitals.
+DIGEST = re.compile(r"(sha256:)?([0-9a-f]{64})", re.IGNORECASE)
 #: Line ends as libyaml counts them.
 _LINE_END = re.compile(rb"\r\n|\n|\r|\xc2\x85|\xe2\x80[\xa8\xa9]")
 #: Anything but comments below a line.
@@ -129,6 +131,11 @@ class Index:
         blocks = index_blocks.find(self.data)
         self._tree = None if blocks else _parse_whole(self.data, where)
         self._blocks = blocks or cast(_Tree, self._tree).blocks
+
+    @property
+    def is_cut(self) -> bool:
+        """Whether it does not say which charts there are, as a file of which the end is lost."""
+        return self._tree is not None and self._tree.cut
 
     def names(self) -> list[str]:
         """The chart names in their order in the index."""
@@ -300,14 +307,15 @@ class Index:
                 where=self.where,
                 advice=ADVICE,
             )
+        charts_there = content.get("entries") or {}
         for name, newest in charts.items():
-            versions = list(content["entries"].get(name) or [])
+            versions = list(charts_there.get(name) or [])
             for new_entry, place in reversed(
                 [*_insert_positions(newest, [entry.version for entry, _ in self._entries_of(name)])]
             ):
                 versions.insert(place, dict(new_entry))
-            content["entries"][name] = versions
-        content["entries"] = dict(sorted(content["entries"].items()))
+            charts_there[name] = versions
+        content["entries"] = dict(sorted(charts_there.items()))
         return json.dumps(content, indent=2, ensure_ascii=False).encode() + b"\n"
 
 
@@ -330,7 +338,8 @@ class _Tree(NamedTuple):
     """An index that was parsed as a whole.
 
     lines: offsets of the lines where keys and entries begin. json: whether it is JSON. braces:
-    otherwise the start and end offset of a line `entries: {}`.
+    otherwise the start and end offset of a line `entries: {}`, or of one without a value, or where
+    such a line can be. cut: see `Index.is_cut`.
     """
 
     charts: dict[str, yaml_reader.Node]
@@ -338,6 +347,20 @@ class _Tree(NamedTuple):
     lines: dict[int, int]
     json: bool
     braces: tuple[int, int] | None
+    cut: bool = False
+
+
+def listed(root: yaml_reader.Mapping, where: str) -> yaml_reader.Mapping | None:
+    """The charts of an index; None when it does not say them, which is empty for helm, too.
+
+    Raises EvidenceError when they are no mapping.
+    """
+    charts = root.get("entries")
+    if charts is None or (isinstance(charts, yaml_reader.Scalar) and charts.meaning == "null"):
+        return None
+    if not isinstance(charts, yaml_reader.Mapping):
+        raise _failure("the index has no mapping `entries`", where, charts.line)
+    return charts
 
 
 def _parse_whole(data: bytes, where: str) -> _Tree:
@@ -346,9 +369,15 @@ def _parse_whole(data: bytes, where: str) -> _Tree:
         raise EvidenceError(
             "the file is no index: it has no apiVersion", where=where, advice=ADVICE
         )
-    charts = root.get("entries")
-    if not isinstance(charts, yaml_reader.Mapping):
-        raise EvidenceError("the index has no mapping `entries`", where=where, advice=ADVICE)
+    charts = listed(root, where)
+    if charts is None:
+        lines = _offsets(data, {key.line for key, _ in root.items})
+        line = next((key.line for key, _ in root.items if key.value == "entries"), None)
+        last = max(lines.values())  # what is new goes before it where there is no such line
+        behind = [offset for number, offset in lines.items() if line is not None and number > line]
+        place = (last, last) if line is None else (lines[line], min(behind, default=len(data)))
+        braces = None if root.flow else place
+        return _Tree({}, Blocks(2, {}, place[1]), lines, root.flow, braces, cut=True)
     keys = [key for mapping in (root, charts) for key, _ in mapping.items]
     items = [
         item
@@ -408,14 +437,24 @@ def _entry(name: str, node: yaml_reader.Node, where: str) -> Entry:
         raise _failure(f"an entry of {name} has another name or no version", where, node.line)
     if not isinstance(urls, list) or not all(isinstance(url, str) for url in urls):
         raise _failure(f"{name} {version} has urls that are no list of texts", where, node.line)
-    if digest and not re.fullmatch(r"(sha256:)?[0-9a-f]{64}", str(digest)):
+    if digest and not DIGEST.fullmatch(str(digest)):
         raise _failure(
             f"{name} {version} has the digest {digest!r}, which is no sha256", where, node.line
         )
-    plain = f"sha256:{str(digest).removeprefix('sha256:')}" if digest else ""
+    plain = plain_digest(str(digest))
     created = fields.get("created")
     created = created if isinstance(created, str) else ""
     return Entry(name, version, plain, tuple(urls), fields.get("removed") is True, created)
+
+
+def plain_digest(text: str) -> str:
+    """A digest of an index, "sha256:" + 64 small digits; "" for none, or what is no sha256.
+
+    >>> plain_digest("A" * 64) == plain_digest(f"sha256:{'a' * 64}"), plain_digest("md5")
+    (True, '')
+    """
+    match = DIGEST.fullmatch(text)
+    return f"sha256:{match[2].lower()}" if match else ""
 
 
 def _failure(problem: str, where: str, line: int) -> EvidenceError:

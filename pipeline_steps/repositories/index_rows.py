@@ -19,7 +19,6 @@ from pipeline_steps.toolbox import json_reader, yaml_reader
 from pipeline_steps.toolbox.errors import EvidenceError
 from pipeline_steps.toolbox.yaml_reader import Node
 
-_DIGEST = re.compile(r"(sha256:)?([0-9a-f]{64})")
 _ENTRIES = re.compile(rb"^entries:[^\n]*$", re.MULTILINE)
 
 
@@ -44,8 +43,7 @@ class Row(NamedTuple):
     @property
     def digest(self) -> str:
         """ "sha256:" + hex of the .tgz; "" when there is none."""
-        match = _DIGEST.fullmatch(str(self.fields.get("digest") or ""))
-        return f"sha256:{match[2]}" if match else ""
+        return index.plain_digest(str(self.fields.get("digest") or ""))
 
     @property
     def urls(self) -> list[str]:
@@ -74,20 +72,14 @@ def read_rows(data: bytes, where: str) -> list[Row]:
 def _parse_whole(data: bytes, where: str) -> list[tuple[str, Node]]:
     """The charts of an index that is parsed as a whole."""
     _, root = yaml_reader.parse(data, where, largest=index.PARSED_LARGEST, error=EvidenceError)
-    charts = root.get("entries") if isinstance(root, yaml_reader.Mapping) else None
-    if not isinstance(charts, yaml_reader.Mapping) or not isinstance(root, yaml_reader.Mapping):
-        raise EvidenceError(
-            "the index has no mapping `entries`",
-            where=where,
-            advice=index.ADVICE,
-        )
-    if root.get("apiVersion") is None:
+    if not isinstance(root, yaml_reader.Mapping) or root.get("apiVersion") is None:
         raise EvidenceError(
             "the file is no index: it has no apiVersion",
             where=where,
             advice=index.ADVICE,
         )
-    return [(key.value, node) for key, node in charts.items]
+    charts = index.listed(root, where)
+    return [(key.value, node) for key, node in charts.items] if charts else []
 
 
 def _one_by_one(
@@ -146,7 +138,7 @@ def _fault(name: str, fields: Mapping[str, Any]) -> str:
         return "it has no version"
     if not isinstance(urls, list) or not all(isinstance(url, str) for url in urls):
         return "its urls are no list of texts"
-    if digest and not _DIGEST.fullmatch(str(digest)):
+    if digest and not index.DIGEST.fullmatch(str(digest)):
         return f"its digest {str(digest)[:80]!r} is no sha256"
     return ""
 
@@ -184,7 +176,7 @@ def readable(whole: index.Index, name: str) -> Readable:
                 EvidenceError(
                     fault,
                     where=row.where,
-                    advice="run pipeline-steps audit --fix URL: it corrects entries",
+                    advice="run pipeline-steps audit URL: it says what --fix can correct",
                 )
             )
             by_version.setdefault(row.version, faults[-1])

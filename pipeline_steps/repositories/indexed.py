@@ -158,14 +158,14 @@ class IndexWriter(IndexReader, Rewritable):
 def refuse_lost_index(
     archives_there: Iterable[str], group: Iterable[Publication], where: str
 ) -> None:
-    """Raises EvidenceError where archives are there, and no index that names them: a new one would
+    """Raises EvidenceError where archives are there, and no index that says which: a new one would
     hide them. What a killed publisher left of this group does not count.
     """
     own = {publication.archive.file_name for publication in group}
     charts = [name for name in archives_there if re.search(r"-v?[0-9][^/]*\.tgz$", name)]
     if lost := [name for name in charts if name.rpartition("/")[2] not in own]:
         example = lost[0].rpartition("/")[2]
-        what = f"there is no index.yaml, and there are {len(lost)} archives like {example}"
+        what = f"there is no index.yaml that lists charts, and there are archives like {example}"
         advice = "restore the index, or make it from the archives: pipeline-steps audit --fix URL"
         raise EvidenceError(f"{what}, which a new index would hide", where=where, advice=advice)
 

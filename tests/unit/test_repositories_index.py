@@ -124,7 +124,7 @@ def test_a_chart_without_versions_gets_its_first(name: str) -> None:
     [
         (b"", "x: the file is no index: it has no apiVersion"),
         (b"<html>", "x: the file is no index"),
-        (b"apiVersion: v1\nentries: []\n", "x: the index has no mapping `entries`"),
+        (b"apiVersion: v1\nentries: []\n", "x:2: the index has no mapping `entries`"),
         (b"apiVersion: v1\nentries:\n  a: b\n", "x:3: the entry a is not a list"),
         (b"apiVersion: v1\nentries:\n  a:\n  - b\n", "x:4: an entry of a is not a mapping"),
         (

@@ -437,6 +437,27 @@ def top_keys(field: Field, line: str, name: str) -> Sequence[str]:
     return field.copy(url) if name == "copy" else publish_beside(field, url)
 
 
+def no_list(field: Field, text: str, name: str, archives: Sequence[Archive] = ()) -> Sequence[str]:
+    """An index that does not say which charts there are, and archives."""
+    url = field.old(*archives)
+    (field.folder / "old/index.yaml").write_text(text)
+    if name == "audit":
+        return ["audit", url]
+    return field.copy(url) if name == "copy" else publish_beside(field, url)
+
+
+def capitals(field: Field, *words: str) -> Sequence[str]:
+    """Digests as other programs write them, and a chart without versions."""
+    lines = "".join(
+        entry(one).replace(digest, written)
+        for one in (WEB, NEXT)
+        if (digest := one.digest.removeprefix("sha256:"))
+        for written in [digest.upper() if one is WEB else f"SHA256:{digest}"]
+    )
+    url = field.old(WEB, NEXT, entries=f"  gone:\n  lost: null\n  web:\n{lines}")
+    return [*words, url] if words else field.copy(url)
+
+
 def publish_beside(field: Field, url: str) -> Sequence[str]:
     field.chart("other", "1.0.0")
     field.tag("other-1.0.0")
@@ -685,7 +706,7 @@ CASES = [
         "publish beside archives without an index",
         archives_without_index,
         4,
-        ("there is no index.yaml, and there are 2 archives", "audit --fix"),
+        ("there is no index.yaml that lists charts, and there are archives", "audit --fix"),
     ),
     Case("copy archives without an index", lost_index_to_copy, 4, ("audit --fix",)),
     Case("copy a chart that is not there", copy_unknown_chart, 8, ("has no version of it",)),
@@ -788,6 +809,48 @@ CASES = [
             ("mine: x  # my own", "it does not know mine", "index.yaml:2"),
         )
         for name, code in (("audit", 4), ("publish into", 4), ("copy", 0))
+    ),
+    *(
+        Case(
+            f"{name} an index that lists no chart: {text!r}",
+            functools.partial(no_list, text=text, name=name),
+            code,
+            message,
+        )
+        for text in (
+            "apiVersion: v1\nentries:\n",
+            "apiVersion: v1\nentries: ~  # none\ngenerated: 2024-01-01T00:00:00Z\n",
+            "---\napiVersion: v1\n...\n",
+            '{"apiVersion": "v1", "entries": null}',
+        )
+        for name, code, *message in (
+            ("audit", 0, "nothing is wrong"),
+            ("copy", 7, "the repository lists no chart"),
+            ("publish into", 0, "1 published"),
+        )
+    ),
+    *(
+        Case(
+            f"{name} an index that lists no chart, and archives",
+            functools.partial(
+                no_list, text="apiVersion: v1\nentries:\n", name=name, archives=[WEB]
+            ),
+            4,
+            message,
+        )
+        for name, *message in (
+            ("audit", "orphan file: web 1.0.0"),
+            ("copy", "there is no index.yaml that lists charts", "audit --fix"),
+            ("publish into", "there is no index.yaml that lists charts", "audit --fix"),
+        )
+    ),
+    Case("audit digests in capitals", lambda field: capitals(field, "audit"), 0, ("is wrong",)),
+    Case(
+        "copy digests in capitals",
+        capitals,
+        0,
+        ("2 published",),
+        ("web-1.0.0.tgz", "web-1.1.0.tgz"),
     ),
     Case(
         "audit archives that releases on another host have",
