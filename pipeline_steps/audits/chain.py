@@ -205,22 +205,7 @@ def links(
     # The tar decides, not the .tgz: the same tar may be published elsewhere, compressed otherwise.
     by_digest = [release for release in releases if _has_digest(release, chart.digests)]
     if not releases:
-        other_releases = [
-            release
-            for release in _current_releases(state)
-            if (release.subject, _recorded_version(release)) == (archive.name, archive.version)
-        ]
-        if other_releases:
-            other = state.preferred(other_releases)[0]
-            text = (
-                f"{other.step} of {archive.name} {archive.version} recorded the tar "
-                f"{other.outputs.get('tar')} ({_short_id(other)})"
-            )
-            return [*chain_links, Link("changed", text)]
-        return [
-            *chain_links,
-            Link("missing", f"no record of promote or snapshot has the tar {archive.tar_digest}"),
-        ]
+        return [*chain_links, _unrecorded_link(archive, state)]
     record = state.preferred(by_digest or releases)[0]
     state.load_evidence([record.content])
     note = "" if by_digest else ", published elsewhere or compressed otherwise"
@@ -242,6 +227,24 @@ def links(
         *_other_links(used.records, state),
         *_tag_links(record, state, tags or {}),
     ]
+
+
+def _unrecorded_link(archive: Archive, state: State) -> Link:
+    """Of an archive whose tar no record has: another one is recorded, or none."""
+    others = [
+        release
+        for release in _current_releases(state)
+        if (release.subject, _recorded_version(release)) == (archive.name, archive.version)
+    ]
+    if not others:
+        missing = f"no record of promote or snapshot has the tar {archive.tar_digest}"
+        return Link("missing", missing)
+    other = state.preferred(others)[0]
+    text = (
+        f"{other.step} of {archive.name} {archive.version} recorded the tar "
+        f"{other.outputs.get('tar')} ({_short_id(other)})"
+    )
+    return Link("changed", text)
 
 
 def _current_releases(state: State) -> list[Record]:

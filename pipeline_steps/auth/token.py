@@ -104,6 +104,27 @@ class Authorizer:
             )
         return {"Authorization": http.basic(login.username, login.password)}
 
+    def _ask(self, realm: str, service: str, scopes: str, login: Login | None) -> http.Response:
+        """The token server's answer: to an identity token by OAuth2, else by docker's specification."""
+        if login is not None and login.identity_token:
+            form = [
+                ("service", service),
+                ("scope", scopes),
+                ("client_id", CLIENT),
+                ("grant_type", "refresh_token"),
+                ("refresh_token", login.identity_token),
+            ]
+            headers = {"Content-Type": "application/x-www-form-urlencoded"}
+            body = urlencode(form).encode()
+            return self._client.request(
+                "POST", realm, headers=headers, body=body, cap=CAP, idempotent=True
+            )
+        joint = "&" if "?" in realm else "?"
+        fields = [("service", service), *(("scope", scope) for scope in scopes.split())]
+        headers = {"Authorization": http.basic(login.username, login.password)} if login else {}
+        url = f"{realm}{joint}{urlencode([*fields, ('client_id', CLIENT)])}"
+        return self._client.request("GET", url, headers=headers, cap=CAP)
+
     def _realm(self, challenge: Challenge) -> str:
         """The URL of the token server. Raises AccessRefused for plain HTTP after https."""
         try:
@@ -135,24 +156,7 @@ class Authorizer:
                 where=self._base,
                 advice="serve the tokens by https, or remove the login of this registry",
             )
-        fields = [("service", challenge.service), *(("scope", scope) for scope in scopes.split())]
-        if login is not None and login.identity_token:
-            form = [
-                *fields[:1],
-                ("scope", scopes),
-                ("client_id", CLIENT),
-                ("grant_type", "refresh_token"),
-            ]
-            data = urlencode([*form, ("refresh_token", login.identity_token)]).encode()
-            headers = {"Content-Type": "application/x-www-form-urlencoded"}
-            answer = self._client.request(
-                "POST", realm, headers=headers, body=data, cap=CAP, idempotent=True
-            )
-        else:
-            joint = "&" if "?" in realm else "?"
-            headers = {"Authorization": http.basic(login.username, login.password)} if login else {}
-            url = f"{realm}{joint}{urlencode([*fields, ('client_id', CLIENT)])}"
-            answer = self._client.request("GET", url, headers=headers, cap=CAP)
+        answer = self._ask(realm, challenge.service, scopes, login)
         # Token servers use any of these statuses for a wrong password.
         if answer.status in (400, 401, 403):
             who = login.username or "the identity token" if login else "an anonymous visitor"

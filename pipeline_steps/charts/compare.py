@@ -224,28 +224,10 @@ class _Comparer:
             texts = [tested_node.value, *(node.value for node in same if isinstance(node, Scalar))]
             yield from self.compare_scalars(template, tested_node, derived_node, texts, by_chance)
         elif isinstance(tested_node, Mapping) and isinstance(derived_node, Mapping):
-            for number, ((tested_key, tested_value), (derived_key, derived_value)) in enumerate(
-                zip(tested_node.items, derived_node.items, strict=True)
-            ):
-                items = [node.items[number] for node in same if isinstance(node, Mapping)]
-                texts = [tested_key.value, *(item[0].value for item in items)]
-                if not self.is_explained(texts, derived_key.value):
-                    yield Difference(
-                        template,
-                        tested_key.line + 1,
-                        tested_key.value,
-                        derived_key.value,
-                        by_chance,
-                    )
-                elif parent_key == "annotations" and _is_checksum(
-                    tested_key, tested_value, derived_value
-                ):
-                    self.note_if_different(template, tested_value, derived_value)
-                else:
-                    values = [item[1] for item in items]
-                    yield from self.compare_nodes(
-                        template, (tested_value, derived_value), tested_key.value, values, by_chance
-                    )
+            mappings = [node for node in same if isinstance(node, Mapping)]
+            yield from self.compare_mappings(
+                template, tested_node, derived_node, parent_key, mappings, by_chance
+            )
         else:
             columns = zip(
                 *(_items(node) for node in (tested_node, derived_node, *same)), strict=True
@@ -253,6 +235,35 @@ class _Comparer:
             for tested_value, derived_value, *values in columns:
                 yield from self.compare_nodes(
                     template, (tested_value, derived_value), parent_key, values, by_chance
+                )
+
+    def compare_mappings(
+        self,
+        template: str,
+        tested_node: Mapping,
+        derived_node: Mapping,
+        parent_key: str,
+        same: Sequence[Mapping],
+        by_chance: bool,
+    ) -> Iterator[Difference]:
+        """Compare the keys of both, and the values below keys that are equal or explained."""
+        for number, ((tested_key, tested_value), (derived_key, derived_value)) in enumerate(
+            zip(tested_node.items, derived_node.items, strict=True)
+        ):
+            items = [node.items[number] for node in same]
+            texts = [tested_key.value, *(item[0].value for item in items)]
+            if not self.is_explained(texts, derived_key.value):
+                yield Difference(
+                    template, tested_key.line + 1, tested_key.value, derived_key.value, by_chance
+                )
+            elif parent_key == "annotations" and _is_checksum(
+                tested_key, tested_value, derived_value
+            ):
+                self.note_if_different(template, tested_value, derived_value)
+            else:
+                values = [item[1] for item in items]
+                yield from self.compare_nodes(
+                    template, (tested_value, derived_value), tested_key.value, values, by_chance
                 )
 
     def compare_scalars(

@@ -143,15 +143,21 @@ def decide(
         reason = f"changed by review {build.review} of {build.target}"
         return _selection(affected(checkout, build.target), reason)
     if request.release:
-        charts = [
-            name
-            for name in checkout.readable_charts
-            if not is_released(checkout, name, is_published)
-        ]
-        charts += checkout.unreadable
-        if not charts:
-            return Selection((), "already done: every chart is released as it is checked out")
-        return Selection(tuple(charts), "content that is not released")
+        return _not_released(checkout, is_published)
+    return _not_tested(checkout, state)
+
+
+def _not_released(checkout: Checkout, is_published: IsPublished) -> Selection:
+    charts = [
+        name for name in checkout.readable_charts if not is_released(checkout, name, is_published)
+    ]
+    charts += checkout.unreadable
+    if not charts:
+        return Selection((), "already done: every chart is released as it is checked out")
+    return Selection(tuple(charts), "content that is not released")
+
+
+def _not_tested(checkout: Checkout, state: State) -> Selection:
     checkout.readable_contents()  # the digests of all charts in one go
     state.load_evidence(
         content

@@ -162,18 +162,14 @@ def _compare_images(
         )
         differences += image_differences
         notes += image_notes
-    if differences or must_be_equal:
-        equal_parts = (
-            ""
-            if differences
-            else "files, modes and configuration are equal: compression, or order in the layers; "
-        )
+    if differences:
+        return Outcome((), (digests, *differences), tuple(notes))
+    if must_be_equal:
         cause = (
-            [f"{equal_parts}likely cause: {f'tool version: {tools}' if tools else 'the builder'}"]
-            if not differences
-            else []
+            "files, modes and configuration are equal: compression, or order in the layers; "
+            f"likely cause: {f'tool version: {tools}' if tools else 'the builder'}"
         )
-        return Outcome((), (digests, *differences, *cause), tuple(notes))
+        return Outcome((), (digests, cause), tuple(notes))
     words = (
         f"{len(recorded_images[0].members())} files, their modes and owners, and the configuration"
     )
