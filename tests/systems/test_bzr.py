@@ -236,7 +236,9 @@ def test_what_the_parent_lacks_is_not_tagged_there(branch: Branch, tmp_path: Pat
     branch.put("a.txt", "two\n")
     branch.commit("diverged")
     before = listing(branch.root)
-    with pytest.raises(UsageError, match=f"the revision {mine} is not in file:.*brz push it"):
+    with pytest.raises(
+        UsageError, match=rf"the revision {mine} is not in file:.*push it \(brz push\)"
+    ):
         Bazaar(copy.root).create_tag("v1", mine, "text", push=True)
     assert Bazaar(copy.root).tags() == {} and listing(branch.root) == before
     with pytest.raises(UsageError, match=r"nowhere to push.*brz push --remember"):
