@@ -110,9 +110,9 @@ class Bazaar:
 
     def tip(self, branch: str) -> str:
         """The newest revision of a branch: of the parent when it is called so, else of one beside
-        this one.
+        this one. It is copied here, because `brz pull` would not do it where this branch has others.
         """
-        newest = self.revisions.ask("tip", name=branch).value
+        newest = self.revisions.ask("tip", timeout=program.REMOTE, name=branch).value
         if not newest:
             raise self._no_branch(branch)
         return str(newest)

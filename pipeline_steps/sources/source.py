@@ -223,8 +223,8 @@ class Source(Tagged, Protocol):
         """The branch that is checked out, None when detached, as CI does it."""
 
     def tip(self, branch: str) -> str:
-        """The newest revision of a branch as last fetched. Raises UsageError naming the command to
-        fetch it.
+        """The newest revision of a branch as last fetched (Bazaar, Subversion: as it is now). Raises
+        UsageError naming the command to fetch it.
         """
 
     def base(self, target: str) -> str:

@@ -80,7 +80,7 @@ class Answer(NamedTuple):
     def missing(self) -> bool:
         """The path or revision does not exist: nothing else went wrong."""
         return not self.completed.ok and bool(
-            re.search(rb"E160013|E160006|E200005|E200009|E155010|W155010|E195012|W160013|E160005|E170000",
+            re.search(rb"E160013|E160006|E145000|E200005|E200009|E155010|W155010|E195012|W160013|E160005|E170000",
                       self.completed.stderr)
             and not re.search(rb"E170001|E170013|E210002", self.completed.stderr)
         )  # fmt: skip

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pickle
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -144,6 +145,20 @@ def test_changed_paths_between_revisions_name_both_ends_of_a_rename(checkout: Ch
     assert opened(checkout).changed(base, tip, "sub") == ("run", "walk")
     assert opened(checkout).changed(base, tip, "") == ("sub/run", "sub/walk", "top")
     assert opened(checkout).base(base) == base
+
+
+def test_changed_paths_are_the_files_of_folders_that_came_went_and_were_renamed(
+    checkout: Checkout,
+) -> None:
+    for folder in ("gone/deep", "renamed"):
+        checkout.put(f"sub/{folder}/x", folder)
+    base = checkout.commit()
+    shutil.rmtree(checkout.root / "sub/gone")
+    (checkout.root / "sub/renamed").rename(checkout.root / "sub/named")
+    checkout.put("sub/new/deep/x", "new")
+    tip = checkout.commit()
+    expected = ("gone/deep/x", "named/x", "new/deep/x", "renamed/x")
+    assert opened(checkout).changed(base, tip, "sub") == expected
 
 
 def test_the_history_of_paths_is_newest_first_limited_and_cut(checkout: Checkout) -> None:

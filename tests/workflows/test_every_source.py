@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 import pytest
 
 from pipeline_steps.toolbox import files
-from tests.support import bazaars, busybox, docs, machine, svns
+from tests.support import bazaars, busybox, docs, gits, machine, svns
 from tests.support.checkouts import Checkout, System
 from tests.support.helms import chart_files, helm
 from tests.support.registries import Running
@@ -48,6 +48,18 @@ COPY . /app
 RUN ["/bin/busybox", "sh", "-c", "/app/make > /page"]
 """
 ASKS = "test $(busybox cat /page) = made-by-hello"
+OF_A_BRANCH = """\
+charts:
+  - path: charts/*
+    tests: {none: "what changed is asked, not whether it works"}
+  - path: charts/web
+    images: {app: {image: "{reference}"}}
+images: {app: {context: app}}
+"""
+PACKS_COMMON = """\
+dependencies:
+  - {name: common, version: 1.0.0, repository: "file://../common"}
+"""
 TAGGED = re.compile(r'("tag": "common-1\.0\.0@)[^"]+')
 DIGEST = re.compile("sha256:[0-9a-f]{64}")
 COUNT = re.compile(r"(-0\.)[0-9]+(\.t)")
@@ -218,6 +230,34 @@ def test_a_local_change_is_told_and_not_released_in_every_system(name: str, tmp_
         line.run(step, "--chart", "common")
     refused = line.run("promote", "--chart", "common", code=4)
     assert "local modifications: charts/common/templates/map.yaml" in refused.stderr
+
+
+@pytest.mark.parametrize("name", SYSTEMS)
+def test_a_branch_changes_the_same_charts_in_every_system(name: str, tmp_path: Path) -> None:
+    """What packs a changed chart, what packs a changed image; renamed and removed charts."""
+    line = Line(SYSTEMS[name], tmp_path / name, OF_A_BRANCH, {"app/Dockerfile": "FROM scratch\n"})
+    main = line.checkout
+    for chart in ("api", "web", "other", "removed", "renamed"):
+        text = gits.chart(chart, "1.0.0")
+        if chart == "api":
+            text += PACKS_COMMON
+        main.put(f"charts/{chart}/Chart.yaml", text)
+    main.commit()
+    topic = main.branch("topic")
+    topic.put("charts/common/templates/map.yaml", MAP.replace("hello", "good day"))
+    topic.put("app/Dockerfile", "FROM scratch\nCOPY . /\n")
+    shutil.rmtree(topic.root / "charts/removed")
+    (topic.root / "charts/renamed").rename(topic.root / "charts/new-place")
+    topic.commit()
+    main.put("charts/common/Chart.yaml", CHART.format(version="1.0.0"))
+    main.put("charts/common/values.yaml", "theirs: 1\n")
+    main.commit()
+    line.checkout = topic
+    said = line.run("check", "--since", main.branch_name).stderr
+    lines = (topic.root / ".pipeline/state.jsonl").read_text().splitlines()
+    [selected] = [each for each in map(json.loads, lines) if each["step"] == "selection"]
+    assert selected["parameters"]["charts"] == ["api", "common", "renamed", "web"]
+    assert f"version 1.0.0 is not above 1.0.0 of {main.branch_name}" in said, said
 
 
 @pytest.mark.parametrize("name", SYSTEMS)

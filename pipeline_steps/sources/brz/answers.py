@@ -362,9 +362,16 @@ class Answering:
     # -- other branches ---
 
     def answer_tip(self, name: str) -> tuple[Any, Bytes]:
-        """The newest revision of another branch; None when there is none of that name."""
+        """The newest revision of another branch, copied here; None when there is none of that
+        name.
+        """
         other = self._other_branch(name)
-        return other and text(other.last_revision()), []
+        if other is None:
+            return None, []
+        revision = other.last_revision()
+        if not self._is_elsewhere():  # a lightweight checkout has no revisions of its own
+            fetch(self._branch.repository, other.repository, [], [revision])
+        return text(revision), []
 
     def answer_base(self, name: str) -> tuple[Any, Bytes]:
         """The common ancestor of what is checked out and a branch, or a revision; None without
