@@ -33,6 +33,7 @@ from pipeline_steps.toolbox.errors import (
     UsageError,
     worst,
 )
+from pipeline_steps.toolbox.wording import counted
 
 STEP = Step(
     "audit",
@@ -156,7 +157,7 @@ def _audit_repository(
             attempt.parameters["fixed"] = [
                 finding.fix.description for finding in result.fixable if finding.fix
             ][:LISTED]
-            log.info("%s: %d findings repaired", url, len(result.fixable))
+            log.info("%s: %s repaired", url, counted(len(result.fixable), "finding"))
             before, result = result, inspection.inspect(url, config, state, chart, jobs)
             attempt.parameters["left"] = count_by_kind(result.findings)
             _report_new_findings(before, result)
@@ -167,7 +168,9 @@ def _audit_repository(
                 else "--fix repairs what is marked so above"
             )
             raise EvidenceError(
-                f"{len(result.findings)} things are wrong", where=url, advice=advice
+                f"{counted(len(result.findings), 'thing is', 'things are')} wrong",
+                where=url,
+                advice=advice,
             )
         return [attempt.passed({"repository": url})]
 

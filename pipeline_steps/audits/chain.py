@@ -35,6 +35,7 @@ from pipeline_steps.state.state import State
 from pipeline_steps.state.union import superseded
 from pipeline_steps.toolbox import files
 from pipeline_steps.toolbox.errors import EvidenceError, PipelineError, UsageError
+from pipeline_steps.toolbox.wording import counted
 
 Word = Literal["holds", "missing", "changed"]
 ADVICE = (
@@ -308,7 +309,8 @@ def _changes_link(record: Record, snapshots: Sequence[Record], archive: Archive)
     if not snapshots:
         return Link("missing", "promote uses no record of a snapshot")
     tars = [snapshot.outputs.get("tar", "") for snapshot in snapshots]
-    prefix = f"the {len(record.parameters.get('changes') or [])} changes of promote, undone, give "
+    number = len(record.parameters.get("changes") or [])
+    prefix = f"without {counted(number, 'change')} of promote it is "
     try:
         changes = msgspec.convert(record.parameters.get("changes") or [], list[Change])
     except msgspec.ValidationError as error:

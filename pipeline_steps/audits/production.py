@@ -27,6 +27,7 @@ from pipeline_steps.state.record import Record, make_key
 from pipeline_steps.state.state import State
 from pipeline_steps.toolbox import files
 from pipeline_steps.toolbox.errors import EvidenceError, UsageError
+from pipeline_steps.toolbox.wording import counted
 
 FORMAT = 1
 FOLDER = "audit"
@@ -122,9 +123,9 @@ def _with_digest(digest: str, published: Sequence[PublishedVersion]) -> list[Pub
     # image.
     if unproven:
         log.warning(
-            "%d of %d versions have no record that says what is in them",
+            "%d of %s no record that says what is in them",
             len(unproven),
-            len(published),
+            counted(len(published), "version has", "versions have"),
         )
     return [version for version in published if digest in _digests(version)]
 

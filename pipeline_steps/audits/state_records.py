@@ -30,6 +30,7 @@ from pipeline_steps.toolbox.errors import (
     PipelineError,
 )
 from pipeline_steps.toolbox.files import sha256
+from pipeline_steps.toolbox.wording import counted
 
 
 class Finding(NamedTuple):
@@ -56,7 +57,7 @@ def verify_records(
     for path, size in state.torn_files().items():
         yield Finding(
             "truncated",
-            f"{path}: the last line, {size} bytes without an end; the next step drops it",
+            f"{path}: the last line, {counted(size, 'byte')} without an end; the next step drops it",
         )
     # Ids of used records may be in a store only: ask for all of these at once.
     records = state.records()

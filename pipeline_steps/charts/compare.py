@@ -16,6 +16,7 @@ from typing import NamedTuple
 from pipeline_steps.charts import random_values
 from pipeline_steps.toolbox import yaml_reader
 from pipeline_steps.toolbox.errors import ConfigurationError
+from pipeline_steps.toolbox.wording import counted
 from pipeline_steps.toolbox.yaml_reader import Mapping, Node, Scalar
 
 #: Kubernetes cuts names and labels at 63 characters, and charts cut them in advance.
@@ -171,7 +172,10 @@ class _Comparer:
             )
             longer = tested_templates + derived_templates[len(tested_templates) :]
             template = longer[place] if place < len(longer) else "?"
-            counts = (f"{len(tested_templates)} documents", f"{len(derived_templates)}, or others")
+            counts = (
+                counted(len(tested_templates), "document"),
+                f"{len(derived_templates)}, or others",
+            )
             yield Difference(template, 1, *counts, by_chance)
             return
         for number, (document, derived_document) in enumerate(zip(tested[0], derived, strict=True)):

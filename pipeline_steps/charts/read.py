@@ -16,6 +16,7 @@ from pipeline_steps.charts import version
 from pipeline_steps.charts.metadata import FIELDS
 from pipeline_steps.toolbox import yaml_reader
 from pipeline_steps.toolbox.errors import ConfigurationError, PipelineError
+from pipeline_steps.toolbox.wording import with_article
 from pipeline_steps.toolbox.yaml_reader import Mapping, Node, Scalar, Sequence
 
 #: Source: helm's own rule for chart names, pkg/lint/rules (RFC 1123 label).
@@ -286,7 +287,9 @@ class _Fields:
         if node.meaning == "null":
             return None
         if self.strict and node.meaning not in ("text", "timestamp"):
-            problem = f"{key}: {node.value} is read as a {node.meaning}, helm wants text here"
+            problem = (
+                f"{key}: {node.value} is read as {with_article(node.meaning)}, helm wants text here"
+            )
             raise self.fail(key, problem, f'write {key}: "{node.value}"')
         # The pattern is slow to compile.
         if not node.value.isprintable() and _CONTROL.search(node.value):

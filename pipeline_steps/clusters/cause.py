@@ -13,6 +13,7 @@ from typing import Literal, NamedTuple
 
 from pipeline_steps.clusters.kubernetes import Object
 from pipeline_steps.clusters.watch import statuses
+from pipeline_steps.toolbox.wording import counted
 
 Phase = Literal["install", "test"]
 
@@ -329,4 +330,4 @@ def _describe_exit(terminated: Object) -> str:
 
 def _describe_restarts(container: Object) -> str:
     count = container.get("restartCount", 0)
-    return f", {count} times restarted" if count else ""
+    return f", restarted {counted(count, 'time')}" if count else ""

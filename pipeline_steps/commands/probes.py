@@ -27,6 +27,7 @@ from pipeline_steps.sources.kinds import open_source
 from pipeline_steps.testing import pulls
 from pipeline_steps.toolbox import process
 from pipeline_steps.toolbox.errors import ConfigurationError, MachineError, ToolMissing
+from pipeline_steps.toolbox.wording import counted
 
 ABSENT = "pipeline-steps-doctor"
 ABSENT_REVISION = "0" * 40
@@ -191,7 +192,7 @@ def review_approvals(config: Config | None) -> str:
                 system.members(name.removeprefix(GROUP))
         if isinstance(system, TellsAccess):
             system.require_approval_access(approval)
-    return f"{_answers(system)}, {len(configured.approvals)} approvals can be read"
+    return f"{_answers(system)}, {counted(len(configured.approvals), 'approval')} can be read"
 
 
 def cluster(config: Config | None) -> str:

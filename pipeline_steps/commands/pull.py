@@ -25,6 +25,7 @@ from pipeline_steps.state.record import Record
 from pipeline_steps.state.state import State
 from pipeline_steps.toolbox import files
 from pipeline_steps.toolbox.errors import EvidenceError, UsageError
+from pipeline_steps.toolbox.wording import counted
 from pipeline_steps.workspace.checkout import open_checkout
 
 log = logging.getLogger(__name__)
@@ -61,19 +62,19 @@ def pull(state: State, words: list[str], arguments: Namespace) -> int:
     # After the evidence files: a record in the state file must have its files beside it.
     added = append_missing(state, records)
     log.info(
-        "%s: %d records added, %d about %s; %d files",
+        "%s: %s added, %d about %s; %s",
         state.path,
-        added,
+        counted(added, "record"),
         len(records),
         subject,
-        files_here,
+        counted(files_here, "file"),
     )
     if missing or missing_files:
         log.warning(
-            "not in %s: %d records that these use, %d files of evidence",
+            "not in %s: %s used by these, %s of evidence",
             stores.urls,
-            missing,
-            missing_files,
+            counted(missing, "record"),
+            counted(missing_files, "file"),
         )
     return 0
 

@@ -55,6 +55,7 @@ from pipeline_steps.toolbox.errors import (
     worst,
 )
 from pipeline_steps.toolbox.redact import printable
+from pipeline_steps.toolbox.wording import counted
 from pipeline_steps.workspace.checkout import open_checkout
 
 COMMAND = Command(
@@ -259,7 +260,9 @@ def join(state: State, words: list[str], _arguments: Namespace) -> int:
                 file.append(state.path, line)
                 known_ids.add(record.id)
                 added += 1
-    boundary.log.info("%s: %d records added, %d in all", state.path, added, len(known_ids))
+    boundary.log.info(
+        "%s: %s added, %d in all", state.path, counted(added, "record"), len(known_ids)
+    )
     return 0
 
 

@@ -20,6 +20,7 @@ from pipeline_steps.clusters.releases import Release
 from pipeline_steps.toolbox import yaml_reader
 from pipeline_steps.toolbox.errors import ChartFailed
 from pipeline_steps.toolbox.redact import redact
+from pipeline_steps.toolbox.wording import counted
 
 #: Keys of a Secret that say what it is; all others may hold what it keeps.
 _SHOWN = frozenset({"apiVersion", "kind", "metadata", "type", "immutable"})
@@ -63,7 +64,7 @@ def text(differences: Sequence[diff.Difference]) -> str:
     if not differences:
         return "nothing would change"
     parts = [f"--- {each.name} ({each.word})\n{each.text}" for each in differences]
-    return redact(f"{len(differences)} resources would change\n" + "\n".join(parts))
+    return redact(f"{counted(len(differences), 'resource')} would change\n" + "\n".join(parts))
 
 
 def hide_secrets(rendered: str, key: bytes) -> str:

@@ -15,6 +15,7 @@ from pipeline_steps.sources.source import Source
 from pipeline_steps.state.origin import is_of_this_build
 from pipeline_steps.state.state import State
 from pipeline_steps.toolbox.errors import ConfigurationError, EvidenceError
+from pipeline_steps.toolbox.wording import counted
 
 
 def refuse_tracked(state: State) -> None:
@@ -61,7 +62,8 @@ def refuse_leftovers(state: State) -> None:
     if foreign_records:
         first = foreign_records[0]
         raise EvidenceError(
-            f"{len(foreign_records)} records here are not of this build, like {first.id[7:19]} of "
+            f"{counted(len(foreign_records), 'record here is', 'records here are')} not of this "
+            f"build, like {first.id[7:19]} of "
             f"{first.step} {first.subject}",
             where=str(state.folder),
             advice="a tag is built in a clean workspace, or with an evidence store: see "

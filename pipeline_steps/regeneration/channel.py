@@ -14,6 +14,7 @@ from pipeline_steps.state.attempt import record_attempt
 from pipeline_steps.state.record import Record, make_key
 from pipeline_steps.state.state import State
 from pipeline_steps.toolbox.errors import ChartFailed, NotApproved, UsageError
+from pipeline_steps.toolbox.wording import counted
 
 #: Part of the key of every record of regenerate.
 FORMAT = 1
@@ -98,19 +99,20 @@ def _refuse_failed(report: Report, url: str) -> None:
     """
     if report.unapproved:
         raise NotApproved(
-            f"{len(report.unapproved)} versions that are missing in production are not approved",
+            f"not approved: {counted(len(report.unapproved), 'version')} missing in production",
             where=url,
             advice="ask for what each line above lacks; copy what was released before from a mirror "
             "with --from",
         )
     if report.failed:
-        problem = f"{len(report.failed)} versions could not be packaged; all others are published"
+        failed = counted(len(report.failed), "version")
+        problem = f"{failed} could not be packaged; all others are published"
         advice = (
             "correct what each line above names, or copy what an old repository has with --from"
         )
         raise ChartFailed(problem, where=url, advice=advice)
     if report.without_chart and not any(report.counts.values()):
-        problem = f"none of {len(report.without_chart)} fitting tags stands for a chart"
+        problem = f"no fitting tag of {len(report.without_chart)} stands for a chart"
         advice = "correct --charts, or --tags; the tags are listed above"
         raise ChartFailed(problem, where=url, advice=advice)
 

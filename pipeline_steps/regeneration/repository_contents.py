@@ -15,6 +15,7 @@ from pipeline_steps.charts.version import is_withdrawn
 from pipeline_steps.repositories import index, index_rows
 from pipeline_steps.repositories.repository import Indexed, Publication, Repository, Rewritable
 from pipeline_steps.toolbox.errors import EvidenceError, MachineError, PipelineError
+from pipeline_steps.toolbox.wording import counted
 
 log = logging.getLogger(__name__)
 
@@ -68,7 +69,7 @@ class Report(NamedTuple):
         if self.unapproved:
             counts.append(f"{len(self.unapproved)} not approved")
         if self.without_chart:
-            counts.append(f"{len(self.without_chart)} tags without a chart")
+            counts.append(f"{counted(len(self.without_chart), 'tag')} without a chart")
         return ", ".join(counts)
 
 

@@ -19,6 +19,7 @@ from pipeline_steps.state.state import State
 from pipeline_steps.testing import helm_arguments, scenario, settings
 from pipeline_steps.toolbox import files, scratch
 from pipeline_steps.toolbox.errors import ChartFailed
+from pipeline_steps.toolbox.wording import counted
 from pipeline_steps.workspace.chart import Chart
 from pipeline_steps.workspace.checkout import Checkout
 
@@ -184,7 +185,7 @@ def _diff_text(differences: list[diff.Difference]) -> str:
         f"--- {difference.name} ({difference.word})\n{difference.text}\n"
         for difference in differences
     ]
-    return f"{len(differences)} resources differ\n" + "".join(parts)
+    return f"{counted(len(differences), 'resource differs', 'resources differ')}\n" + "".join(parts)
 
 
 def _aliases(

@@ -28,6 +28,7 @@ from pipeline_steps.toolbox.errors import (
     PipelineError,
     UsageError,
 )
+from pipeline_steps.toolbox.wording import counted
 from pipeline_steps.workspace.chart import Chart
 from pipeline_steps.workspace.checkout import Checkout, open_checkout
 
@@ -121,7 +122,7 @@ def promote(record: Record, config: Config, records_by_id: Mapping[str, Record])
     if rewritten.archive.tar_digest == record.outputs.get("tar"):
         equal = (
             f"tar {rewritten.archive.tar_digest}",
-            *([] if change_differences else [f"{len(changes)} changes"]),
+            *([] if change_differences else [counted(len(changes), "change")]),
         )
         return Outcome(equal, tuple(f"change {change}" for change in change_differences), notes)
     outcome = _compare_archives(record, rewritten.archive, config, [])

@@ -48,6 +48,7 @@ from pipeline_steps.toolbox.errors import (
     PipelineError,
     UsageError,
 )
+from pipeline_steps.toolbox.wording import counted
 
 #: What our messages are marked with; the word of the verdict follows. Gerrit's page hides older
 #: messages of the same mark up to the "~", and mails of these less.
@@ -406,7 +407,8 @@ class GerritReviews:
             else:
                 lines.append(f"{finding.path}:{finding.line}: {message[:200]}")
         if len(verdict.findings) > _MOST_COMMENTS:
-            lines.append(f"{len(verdict.findings) - _MOST_COMMENTS} more findings are not shown")
+            left_out = len(verdict.findings) - _MOST_COMMENTS
+            lines.append(f"{counted(left_out, 'more finding is', 'more findings are')} not shown")
         page = "" if verdict.url in verdict.text else verdict.url
         parts = (verdict.summary, verdict.text, "\n".join(lines), page)
         return "\n\n".join(part.strip() for part in parts if part.strip()), comments

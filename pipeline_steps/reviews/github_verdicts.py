@@ -18,6 +18,7 @@ from pipeline_steps.reviews.review import Finding, Verdict, Word
 from pipeline_steps.services.github import Github, decode
 from pipeline_steps.services.rest import segment
 from pipeline_steps.toolbox.errors import AccessRefused, MachineError
+from pipeline_steps.toolbox.wording import counted
 
 #: Word → status and conclusion of a check run. An incomplete one stays in progress.
 _CHECKS: Mapping[Word, tuple[str, str | None]] = {
@@ -266,7 +267,11 @@ def _digest(verdict: Verdict) -> str:
 def _output(verdict: Verdict, findings: Sequence[Finding]) -> dict[str, Any]:
     """The fields of a check run that people see."""
     left_out = max(0, len(verdict.findings) - _MOST_ANNOTATIONS)
-    more = f"\n\n{left_out} more findings have no annotation." if left_out else ""
+    more = (
+        f"\n\n{counted(left_out, 'more finding has', 'more findings have')} no annotation."
+        if left_out
+        else ""
+    )
     annotations = [
         {
             "path": finding.path,

@@ -32,6 +32,7 @@ from pipeline_steps.reviews.review import (
 )
 from pipeline_steps.services.launchpad import Launchpad as Service
 from pipeline_steps.toolbox.errors import AccessRefused, MachineError, UsageError
+from pipeline_steps.toolbox.wording import counted
 
 #: The kind of review by which Launchpad tells our vote from those of people, and the subject.
 KIND = "pipeline-steps"
@@ -148,7 +149,8 @@ class Launchpad:
                 advice="propose it for merging, or give the proposal's address",
             )
         raise UsageError(
-            f"{len(targets)} merge proposals are of this branch, {len(is_open)} of them open",
+            f"{counted(len(targets), 'merge proposal is', 'merge proposals are')} of this branch, "
+            f"{len(is_open)} of them open",
             where=id,
             advice=f"give one: {', '.join(sorted(_path(each.self_link) for each in targets))}",
         )

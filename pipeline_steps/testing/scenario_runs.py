@@ -31,6 +31,7 @@ from pipeline_steps.testing.scenario import Scenario, images_not_run, values_fil
 from pipeline_steps.testing.settings import FRESH, Settings
 from pipeline_steps.toolbox import clock, junit, scratch
 from pipeline_steps.toolbox.errors import ChartFailed, Interrupted, PipelineError, Temporary, worst
+from pipeline_steps.toolbox.wording import counted
 from pipeline_steps.workspace.chart import Chart
 from pipeline_steps.workspace.checkout import Checkout
 
@@ -272,7 +273,7 @@ def _run_with_retries(setup: TestSetup, scenario: Scenario, retries: int) -> Rec
         try:
             return run(setup, scenario)
         except Temporary as error:
-            log.info("%s; %d more tries", error, tries_left)
+            log.info("%s; %s", error, counted(tries_left, "more try", "more tries"))
     return run(setup, scenario)
 
 

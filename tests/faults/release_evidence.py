@@ -77,7 +77,7 @@ def tag_moved_to_another_commit(line: Line) -> str:
 def records_of_another_build(line: Line) -> str:
     line.tested()
     line.repo.git("tag", "common-1.0.0")
-    return refused(release(line, **TAG_BUILD), 4, "are not of this build")
+    return refused(release(line, **TAG_BUILD), 4, "not of this build")
 
 
 def withdrawn(line: Line) -> str:

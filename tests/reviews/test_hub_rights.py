@@ -53,7 +53,7 @@ GITHUB = (
     Row("review release", APP, "takes a release"),
     Row("review release", READ, "contents, write", REFUSED),
     Row("review release", "", "there is no token for GitHub", REFUSED),
-    Row("review approvals", WRITE, "1 approvals can be read"),
+    Row("review approvals", WRITE, "1 approval can be read"),
     Row("review approvals", WRITE, "metadata, read", REFUSED, refuse="/permission"),
     Row("review approvals", WRITE, "can be read", None, ENVIRONMENT),
     Row("review approvals", WRITE, "actions, read", REFUSED, ENVIRONMENT, refuse="/actions/runs"),

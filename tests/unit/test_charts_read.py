@@ -57,7 +57,7 @@ START = b"apiVersion: v2\nname: a\n"
     ("data", "message"),
     [
         (START + b"version: 1.10\n", 'x:3: version: 1.10 is read as a float, helm wants text here (write version: "1.10")'),  # noqa: E501
-        (START + b"version: 1.1.0\nappVersion: 2\n", 'x:4: appVersion: 2 is read as a int'),
+        (START + b"version: 1.1.0\nappVersion: 2\n", 'x:4: appVersion: 2 is read as an int'),
         (b"apiVersion: v2\nname: no\nversion: 1.1.0\n", 'x:2: name: no is read as a bool'),
         (b"apiVersion: v2\nname: ../a\nversion: 1.0.0", "x:2: chart name '../a' is not allowed"),
         (b"apiVersion: v2\nname: A\nversion: 1.0.0", "chart name 'A' is not allowed"),

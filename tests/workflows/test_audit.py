@@ -317,7 +317,7 @@ def test_audit_fix_reports_findings_of_the_repaired_index(
     folder = Folder(tmp_path / "one")
     open_writable(folder.url, {}).publish(packed(), signed(packed()))
     folder.change(orphan)
-    with pytest.raises(EvidenceError, match="1 things are wrong"):
+    with pytest.raises(EvidenceError, match="1 thing is wrong"):
         audit(config=audited.config, state=audited.state, url=folder.url, fix=True)
     assert audited.state.records()[-1].parameters["left"] == {"missing .prov": 1}
     assert "missing .prov: hello 1.1.0" in caplog.text

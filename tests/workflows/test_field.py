@@ -985,14 +985,14 @@ CASES = [
         "tags before the first chart",
         lambda field: tags_before_the_first_chart(field, "v{version}"),
         0,
-        ("v0.1.0: there is no chart", "1 published", "1 tags without a chart"),
+        ("v0.1.0: there is no chart", "1 published", "1 tag without a chart"),
         ("web-1.0.0.tgz",),
     ),
     Case(
         "tags over all charts before the first chart",
         lambda field: tags_before_the_first_chart(field, "v*"),
         0,
-        ("v0.1.0: there is no chart", "1 published", "1 tags without a chart"),
+        ("v0.1.0: there is no chart", "1 published", "1 tag without a chart"),
         ("web-1.0.0.tgz",),
     ),
     Case(
@@ -1020,7 +1020,7 @@ CASES = [
         "no folder fits",
         no_folder,
         8,
-        ("v1.0.0: there is no chart but charts/web", "none of 1 fitting tags stands for a chart"),
+        ("v1.0.0: there is no chart but charts/web", "no fitting tag of 1 stands for a chart"),
     ),
     *(
         Case(

@@ -115,7 +115,7 @@ def test_without_a_store_a_tag_is_built_in_a_clean_workspace(chart: OneChart) ->
         completed = chart.run(step)
         assert completed.returncode == 4, completed.stderr
         assert (
-            "are not of this build" in completed.stderr
+            "not of this build" in completed.stderr
             and "docs/how-to/evidence.md" in completed.stderr
         ), completed.stderr
     shutil.rmtree(chart.repo.root / ".pipeline")

@@ -66,7 +66,7 @@ def test_verify_of_a_released_chart_holds_for_every_link(released: Line, chart: 
         promoted["id"][7:19],
         promoted["content"],
         promoted["revision"],
-        "undone, give the tested tar sha256:",
+        "of promote it is the tested tar sha256:",
     ):
         assert words in completed.stdout
     assert "test " in completed.stdout and "check " in completed.stdout
