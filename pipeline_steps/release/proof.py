@@ -79,9 +79,9 @@ def require_proof(checkout: Checkout, name: str, config: Config, state: State) -
     Raises EvidenceError when something required is missing, contradictory or marked as modified.
     """
     chart = checkout.chart(name)
-    if chart.modified:
+    if modified := (*chart.modified, *settings.modified_tests(checkout, name)):
         raise EvidenceError(
-            f"chart {name} has local modifications: {', '.join(chart.modified[:5])}",
+            f"chart {name} has local modifications: {', '.join(modified[:5])}",
             where=chart.path,
             advice="commit and test them, or undo them",
         )

@@ -17,6 +17,7 @@ from pipeline_steps.sources.source import Tag, short_revision
 from pipeline_steps.state.attempt import Attempt, record_attempt
 from pipeline_steps.state.record import make_key
 from pipeline_steps.state.state import State
+from pipeline_steps.testing import settings
 from pipeline_steps.toolbox.errors import ConfigurationError, Conflict, EvidenceError, UsageError
 from pipeline_steps.workspace import tags
 from pipeline_steps.workspace.chart import Chart
@@ -93,7 +94,7 @@ def default_tag(checkout: Checkout, name: str, state: State) -> str:
 def refuse_modified(checkout: Checkout, name: str) -> None:
     """Raises EvidenceError when the chart has local modifications: they would not be released."""
     try:
-        modified = checkout.chart(name).modified
+        modified = (*checkout.chart(name).modified, *settings.modified_tests(checkout, name))
     except ConfigurationError:  # the chart was removed or renamed after the tag was made
         return
     if modified:

@@ -24,7 +24,7 @@ from pipeline_steps.reporting.verdict import ChartVerdict, Word, chart_verdict, 
 from pipeline_steps.reviews.review import Finding
 from pipeline_steps.state.origin import origin
 from pipeline_steps.state.state import State
-from pipeline_steps.testing import pulls
+from pipeline_steps.testing import pulls, settings
 from pipeline_steps.testing.requirements import Requirement
 from pipeline_steps.toolbox import clock, files, junit
 from pipeline_steps.toolbox.errors import PipelineError
@@ -141,9 +141,13 @@ def find_gaps(
     if others:
         names = ", ".join(others)
         gaps.append(f"the review also changes {names}, which this report is not about")
-    modified = [path for name in charts for path in checkout.chart(name).modified]
+    modified = dict.fromkeys(
+        path
+        for name in charts
+        for path in (*checkout.chart(name).modified, *settings.modified_tests(checkout, name))
+    )
     if modified:
-        gaps.append(f"the checkout has local modifications: {', '.join(modified[:5])}")
+        gaps.append(f"the checkout has local modifications: {', '.join([*modified][:5])}")
     return tuple(gaps)
 
 

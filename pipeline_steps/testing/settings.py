@@ -29,7 +29,7 @@ from pipeline_steps.testing.scenario import Scenario
 from pipeline_steps.toolbox.clock import DURATION_ADVICE, seconds
 from pipeline_steps.toolbox.errors import ConfigurationError, NotYet, UsageError
 from pipeline_steps.workspace.chart import Chart
-from pipeline_steps.workspace.checkout import Checkout
+from pipeline_steps.workspace.checkout import Checkout, open_checkout
 
 STEP = "integration_test"
 FORMAT = 3
@@ -127,6 +127,22 @@ NOT_IN_KEYS = ("timeout", "parallel", "pull_secret", "fail_fast")
 def settings_in_keys(tests: ChartTests | None) -> ChartTests:
     """The test settings of a chart's entry without NOT_IN_KEYS."""
     return msgspec.structs.replace(tests or ChartTests(), **dict.fromkeys(NOT_IN_KEYS))
+
+
+def modified_tests(checkout: Checkout, name: str) -> tuple[str, ...]:
+    """pipeline.yaml, if the edited one asks for other tests of a chart than the stored one; else ().
+
+    Such an edit changes no content, so that it is in no snapshot; but what nobody stored must not
+    decide what a release needs. Overlays are the words of whoever runs the step.
+    """
+    if checkout.config_path not in checkout.tree.modified:
+        return ()
+    try:
+        stored = open_checkout(checkout.config, checkout.revision).own_tests_of(name)
+        same = settings_in_keys(stored) == settings_in_keys(checkout.own_tests_of(name))
+    except ConfigurationError:  # a chart that is not stored yet
+        same = False
+    return () if same else (checkout.config_path,)
 
 
 def values_pattern(config: Config, chart: Chart) -> str:

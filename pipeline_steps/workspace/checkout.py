@@ -24,7 +24,14 @@ from pipeline_steps.config import entries
 from pipeline_steps.config.convert import convert
 from pipeline_steps.config.document import Document
 from pipeline_steps.config.entries import RawEntry
-from pipeline_steps.config.language import ChartEntry, ChartTests, Check, Config, ImageEntry
+from pipeline_steps.config.language import (
+    ChartEntry,
+    ChartTests,
+    Check,
+    Config,
+    ImageEntry,
+    merge_tests,
+)
 from pipeline_steps.sources import kinds
 from pipeline_steps.sources.source import Source, Tree
 from pipeline_steps.toolbox.errors import ConfigurationError
@@ -326,6 +333,17 @@ class Checkout:
     def own_tests_and_check(self) -> tuple[ChartTests, Check]:
         """`tests` and `check` of pipeline.yaml itself, which hold for all charts: no overlay."""
         return self._stored_config.tests_and_check
+
+    def own_tests_of(self, name: str) -> ChartTests:
+        """What pipeline.yaml itself says of the tests of a chart, in `tests` and in its entries: no
+        overlay, no default. Raises ConfigurationError as `require_chart`.
+        """
+        folder = self.chart_folder(name)
+        by_folder = entries.entries_by_folder(self._stored_config.document, self._chart_folders)
+        entry = Document({**by_folder.get(folder, {}), "path": folder or "."}, {})
+        return merge_tests(
+            self.own_tests_and_check[0], convert(entry, ChartEntry).tests or ChartTests()
+        )
 
     # -- which charts there are ---
 

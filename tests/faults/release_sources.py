@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from functools import partial
 
 from pipeline_steps.charts.archive import unpack
 from tests.faults.release_runs import (
@@ -54,6 +55,17 @@ def hidden_edit_of_the_configuration(line: Line) -> str:
     line.repo.git("update-index", "--assume-unchanged", "pipeline.yaml")
     text = (line.repo.root / "pipeline.yaml").read_text()
     line.repo.put("pipeline.yaml", text.replace("context: app", "context: other"))
+    return refused(release(line), 4, "local modifications: pipeline.yaml")
+
+
+def edit_that_asks_for_no_test(line: Line, section: str) -> str:
+    """It changes no content, and the tests would have to pass on a cluster."""
+    text = (line.repo.root / "pipeline.yaml").read_text()
+    none = next(each for each in text.splitlines(keepends=True) if "none:" in each)
+    line.repo.put("pipeline.yaml", text.replace(none, ""))
+    line.repo.commit()
+    edited = text if section == "charts" else f"{text.replace(none, '')}{none.strip()}\n"
+    line.repo.put("pipeline.yaml", edited)
     return refused(release(line), 4, "local modifications: pipeline.yaml")
 
 
@@ -363,6 +375,13 @@ MUST_NOT = (
     Case("a template that is not tracked", untracked_template),
     Case("an edit hidden by assume-unchanged", hidden_edit, GIT),
     Case("an edit of pipeline.yaml that is hidden", hidden_edit_of_the_configuration, GIT),
+    *(
+        Case(
+            f"an edit of {section} in pipeline.yaml that asks for no test",
+            partial(edit_that_asks_for_no_test, section=section),
+        )
+        for section in ("charts", "tests")
+    ),
     Case("a submodule in the context of an image", repository_in_the_context, GIT),
     Case("an ignored .env in the context of an image", ignored_file_in_the_image),
     Case("an untracked file in the context of an image", untracked_file_in_the_context),

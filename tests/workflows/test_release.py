@@ -176,6 +176,16 @@ def test_local_modifications_are_built_and_marked_and_never_released(line: Line)
         line.refused(4, "local modifications: charts/common/templates/map.yaml", *words)
 
 
+def test_an_edit_that_asks_for_no_test_releases_nothing(line: Line) -> None:
+    """It changes no content: the chart was tagged without a test, and promote refused the tag."""
+    text = (line.repo.root / "pipeline.yaml").read_text()
+    line.repo.put("pipeline.yaml", re.sub(".*none:.*\n", "", text))
+    line.repo.commit()
+    line.repo.put("pipeline.yaml", text)
+    line.tested()
+    line.refused(4, "has local modifications: pipeline.yaml", "tag_release", "--local")
+
+
 def test_a_dirty_snapshot_is_not_released_after_the_commit(line: Line) -> None:
     line.repo.put("charts/common/templates/map.yaml", MAP.replace("hello", "good day"))
     line.tested()
