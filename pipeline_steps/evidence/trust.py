@@ -7,6 +7,7 @@ same when nothing else is said.
 
 from __future__ import annotations
 
+import contextlib
 import os
 from pathlib import Path
 from typing import NamedTuple
@@ -17,6 +18,7 @@ from pipeline_steps.evidence.kinds import open_store
 from pipeline_steps.evidence.state_files import refuse_leftovers, refuse_tracked
 from pipeline_steps.evidence.store import Store
 from pipeline_steps.evidence.stores import Stores
+from pipeline_steps.repositories.kinds import open_repository
 from pipeline_steps.state.origin import is_of_this_build
 from pipeline_steps.state.state import FILE, FOLDER, State
 from pipeline_steps.toolbox.errors import ConfigurationError
@@ -132,11 +134,14 @@ def open_state(
 
 
 def channel_locations(config: Config) -> tuple[str, ...]:
-    """Where the channels configured now keep charts and images, as it is written."""
+    """Where the channels configured now keep charts and images, as it is written, and as the
+    references of charts have it.
+    """
     channels = (config.channels.snapshot, config.channels.production)
-    return tuple(
-        location
-        for channel in channels
-        for location in (*as_tuple(channel.charts or ()), channel.images)
-        if location
-    )
+    charts = [url for channel in channels for url in as_tuple(channel.charts or ()) if url]
+    images = [channel.images for channel in channels if channel.images]
+    in_references = []
+    for url in charts:
+        with contextlib.suppress(ConfigurationError):  # told by the step that publishes there
+            in_references.append(open_repository(url, config.hosts).url)
+    return tuple(dict.fromkeys((*charts, *images, *in_references)))

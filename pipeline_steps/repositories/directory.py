@@ -72,7 +72,8 @@ class DirectoryRepository(IndexWriter):
     def __init__(self, url: str, hosts: Mapping[str, Host] | None = None) -> None:
         """hosts: unused, folders have no logins."""
         self.folder = files.folder_at(url)
-        self.url = url.rstrip("/")
+        # As references have it, where a folder's name has a space or an @.
+        self.url = self.folder.as_uri()
         self._parsed: tuple[bytes | None, index.Index] | None = None
 
     @property

@@ -420,13 +420,23 @@ class ContentReader:
 
 # Without this, writing a default down would change the content and build the image again.
 def _without_defaults(entry: Mapping[str, Any]) -> dict[str, Any]:
-    """An entry of `images` as it is resolved: keys that say what holds anyhow are left out."""
+    """An entry of `images` as it is resolved: keys that say what holds anyhow are left out, and
+    paths have one spelling.
+    """
     plain = ImageEntry()
+    # By JSON, where the default () and a written [] are the same.
     defaults = {
-        name: msgspec.to_builtins(getattr(plain, name)) for name in ImageEntry.__struct_fields__
+        name: msgspec.json.decode(msgspec.json.encode(getattr(plain, name)))
+        for name in ImageEntry.__struct_fields__
+    }
+    resolved = {
+        key: posixpath.normpath(value) if key in ("context", "dockerfile") and value else value
+        for key, value in entry.items()
     }
     return {
-        key: value for key, value in entry.items() if key not in defaults or value != defaults[key]
+        key: value
+        for key, value in resolved.items()
+        if key not in defaults or value != defaults[key]
     }
 
 

@@ -9,12 +9,13 @@ import pytest
 from pipeline_steps.building import channels
 from pipeline_steps.building.channels import Channel, WritableChannel
 from pipeline_steps.config.language import Channels, Config, ProductionChannel, SnapshotChannel
+from pipeline_steps.evidence.trust import channel_locations
 from pipeline_steps.repositories.kinds import open_repository_of
 from pipeline_steps.state.record import Record
 from pipeline_steps.state.state import State
 from pipeline_steps.toolbox.errors import ConfigurationError, Conflict, EvidenceError
 from tests.support.charts import packed
-from tests.support.records import Story
+from tests.support.records import Story, digest
 
 
 def production(folder: Path, *urls: str) -> Config:
@@ -93,6 +94,21 @@ def test_find_recorded_refuses_another_tar_and_a_lost_version(tmp_path: Path) ->
     (tmp_path / "first/index.yaml").unlink()
     with pytest.raises(EvidenceError, match=r"the promote file://\S+ is gone"):
         channels.find_recorded(record, channel.first)
+
+
+def test_references_in_a_folder_with_an_unusual_name_belong_to_its_channel(tmp_path: Path) -> None:
+    """As Jenkins calls workspaces: `state verify` asked no index, and no record was of this channel."""
+    url = f"file://{tmp_path}/my job@2"
+    config = production(tmp_path, url, "git+https://h.example.com/p")
+    reference = WritableChannel(production(tmp_path, url), "production").publish(packed())["chart"]
+    repository = open_repository_of(reference, channels.repository_urls(config), {})
+    assert repository is not None and repository.resolve("hello", "1.0.0") == reference
+    here = (reference, f"git+https://h.example.com/p#gh-pages/hello-1.0.0.tgz@{digest('b')}")
+    story = Story(State(tmp_path / "state.jsonl", channel_locations=channel_locations(config)))
+    for place in (f"file:///elsewhere/hello-1.0.0.tgz@{digest('c')}", *here):
+        story.add("promote", "hello", "a", outputs={"chart": place})
+    in_order = story.state.preferred(story.state.records())
+    assert {record.outputs["chart"] for record in in_order[:2]} == {*here}
 
 
 def test_a_reference_belongs_to_the_longest_url_that_it_begins_with(tmp_path: Path) -> None:

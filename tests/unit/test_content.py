@@ -141,6 +141,11 @@ def test_a_file_changes_the_content_of_those_that_hold_it(
         ("charts:\n", "# a comment\ncharts:\n", set()),
         ("path: charts/{api,worker}", "path: charts/[aw]*", set()),
         ("images:\n", "evidence: file:///store\nimages:\n", set()),
+        (
+            "context: apps/backend",
+            "context: ./apps/backend/, dockerfile: ./Dockerfile, platforms: [], secrets: [], args: {}",
+            set(),
+        ),
     ],
 )
 def test_only_the_entries_about_a_chart_are_its_content(
