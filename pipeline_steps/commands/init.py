@@ -35,6 +35,9 @@ SKIPPED = frozenset({"node_modules", "vendor", "templates", "testdata", "__pycac
 GENERIC = frozenset({"app", "apps", "build", "docker", "image", "images", "rootfs", "src"})
 #: Of them, what an image may be called in values all the same.
 IMAGE_NAMES = frozenset({"app", "apps"})
+#: A Dockerfile with the name of what it builds; the file beside the others that builds just one.
+NAMED = re.compile(r"dockerfile[.-](?P<behind>[\w.-]+)|(?P<before>[\w.-]+)\.dockerfile", re.I)
+_COPY = re.compile(r"^[ \t]*(?:COPY|ADD)[ \t]+([^\n]*)", re.I | re.M)
 WORDS = ("true", "false", "yes", "no", "on", "off", "null")
 #: How deep below this folder charts and Dockerfiles are looked for.
 DEPTH = 5
@@ -114,6 +117,8 @@ def first_configuration(root: Path) -> str:
     }
     # A Dockerfile alone says no name: an image is mapped only where values and a folder agree.
     contexts = image_names(root, sorted(find_files(root, "Dockerfile", 0)), named)
+    dockerfiles, unknown = named_dockerfiles(root, named.difference(contexts))
+    contexts |= {name: build.context for name, build in dockerfiles.items()}
     charts = [
         read_chart(root, folder, contexts_for(root, folder, everywhere, contexts))
         for folder in folders
@@ -124,14 +129,19 @@ def first_configuration(root: Path) -> str:
     left_out = [_relative(root, folder) for folder in everywhere if folder not in folders]
     lines += [*notes, *chart_lines(charts, left_out, show_others=bool(unused))]
     if used:
-        lines += ["images:", *image_lines(used, "  ")]
+        lines += ["images:", *image_lines(used, "  ", dockerfiles)]
     if unused:
         lines += [
             "# Dockerfiles here that no chart's values name. To release such an image with "
             "a chart,",
             "# declare it below `images:` and map it below the chart's `images:`.",
-            *image_lines(unused, "#   "),
+            *image_lines(unused, "#   ", dockerfiles),
         ]
+    lines += [
+        f"# {path} has a name that values have; declare it below `images:` with its `context`, which "
+        "what it copies does not tell."
+        for path in unknown
+    ]
     return "\n".join([*lines, *CHANNELS.splitlines()]) + "\n"
 
 
@@ -159,17 +169,77 @@ def find_files(folder: Path, name: str, depth: int) -> Iterator[Path]:
     """Folders with a file `name`; a chart's own subcharts and templates are not looked into, nor
     what else lies in a chart, but for one at the top of the repository.
     """
-    names = {entry.name for entry in folder.iterdir() if entry.is_file()}
-    is_chart = "Chart.yaml" in names
-    if name in names:
-        yield folder
     # A chart below a chart is its subchart, and has no entry of its own.
-    if depth == DEPTH or (is_chart and name == "Chart.yaml" and depth):
+    for place, names in _folders(folder, depth, below_charts=name != "Chart.yaml"):
+        if name in names:
+            yield place
+
+
+def _folders(
+    folder: Path, depth: int = 0, *, below_charts: bool = True
+) -> Iterator[tuple[Path, frozenset[str]]]:
+    """Folders that are looked into, and the names of their files."""
+    names = frozenset(entry.name for entry in folder.iterdir() if entry.is_file())
+    is_chart = "Chart.yaml" in names
+    yield folder, names
+    if depth == DEPTH or (is_chart and not below_charts and depth):
         return
     for entry in folder.iterdir():
         skipped = entry.name in SKIPPED or entry.name.startswith(".") or entry.is_symlink()
         if entry.is_dir() and not skipped and not (is_chart and entry.name == "charts"):
-            yield from find_files(entry, name, depth + 1)
+            yield from _folders(entry, depth + 1, below_charts=below_charts)
+
+
+class Build(NamedTuple):
+    """context: below pipeline.yaml. dockerfile: below the context."""
+
+    context: str
+    dockerfile: str
+
+
+def named_dockerfiles(
+    root: Path, value_names: Set[str]
+) -> tuple[dict[str, Build], tuple[str, ...]]:
+    """Image name → how it is built, of the Dockerfiles with the name of an image in values, like
+    Dockerfile.web; and the paths of those whose context what they copy does not tell.
+    """
+    by_name: dict[str, list[Path]] = {}
+    for folder, names in _folders(root):
+        for file in names:
+            match = NAMED.fullmatch(file)
+            name = ((match["behind"] or match["before"]) if match else "").lower()
+            if name in value_names:
+                by_name.setdefault(name, []).append(folder / file)
+    builds, unknown = {}, []
+    for name, dockerfiles in sorted(by_name.items()):
+        contexts = [
+            context
+            for context in dict.fromkeys((dockerfiles[0].parent, root))
+            if _has_what_it_copies(dockerfiles[0], context)
+        ]
+        if len(dockerfiles) == 1 and len(contexts) == 1:
+            context = contexts[0]
+            builds[name] = Build(_relative(root, context), _relative(context, dockerfiles[0]))
+        else:
+            unknown += [_relative(root, dockerfile) for dockerfile in sorted(dockerfiles)]
+    return builds, tuple(unknown)
+
+
+def _has_what_it_copies(dockerfile: Path, context: Path) -> bool:
+    """Whether a folder has all that a Dockerfile copies by a plain name. One that copies nothing
+    builds alike in any folder: its own counts.
+    """
+    text = dockerfile.read_text(errors="replace").replace("\\\n", " ")
+    sources: list[str] = []
+    for arguments in _COPY.findall(text):
+        flags = [word for word in arguments.split() if word.startswith("--")]
+        words = [word.strip("[]\",'") for word in arguments.split() if word not in flags]
+        if not any(flag.startswith("--from=") for flag in flags):
+            sources += words[:-1]
+    plain = [source.strip("/") for source in sources if not re.search(r"[$<]|://", source)]
+    if not plain:
+        return context == dockerfile.parent
+    return all(any(context.glob(source)) for source in plain if source not in ("", "."))
 
 
 def _is_pattern(path: str) -> bool:
@@ -369,12 +439,17 @@ def unmapped_images(path: str, charts: Iterable[ChartFolder]) -> list[str]:
     return lines
 
 
-def image_lines(images: Mapping[str, str], indent: str) -> list[str]:
-    """Entries of `images`. images: name → context."""
-    return [
-        f"{indent}{_yaml_scalar(name)}: {{context: {_yaml_scalar(context)}}}"
-        for name, context in sorted(images.items())
-    ]
+def image_lines(
+    images: Mapping[str, str], indent: str, dockerfiles: Mapping[str, Build]
+) -> list[str]:
+    """Entries of `images`. images: name → context. dockerfiles: of those with another name."""
+    lines = []
+    for name, context in sorted(images.items()):
+        fields = [f"context: {_yaml_scalar(context)}"]
+        if name in dockerfiles:
+            fields.append(f"dockerfile: {_yaml_scalar(dockerfiles[name].dockerfile)}")
+        lines.append(f"{indent}{_yaml_scalar(name)}: {{{', '.join(fields)}}}")
+    return lines
 
 
 def _values(folder: Path) -> object:

@@ -153,6 +153,46 @@ def test_images_in_folders_of_one_name_are_told_apart(tmp_path: Path) -> None:
     }
 
 
+def test_a_dockerfile_with_the_name_of_an_image_is_mapped_where_its_context_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    names = ("web", "api", "tool", "all", "twice", "plain")
+    chart(
+        tmp_path,
+        "charts/shop",
+        "".join(
+            f"{name}: {{image: {{repository: example.com/{name}, tag: a}}}}\n" for name in names
+        ),
+    )
+    for path, text in {
+        "build/Dockerfile.web": "FROM scratch\nCOPY --chown=1 \\\n  src/web /\nCOPY --from=a b c\n",
+        "docker/api.Dockerfile": "FROM scratch\nADD run.sh https://x/y /\n",
+        "docker/run.sh": "",
+        "src/web/a": "",
+        "build/Dockerfile.tool": "FROM scratch\n",
+        "build/Dockerfile.all": "FROM scratch\nCOPY . /\n",
+        "a/Dockerfile.twice": "FROM scratch\n",
+        "b/Dockerfile.twice": "FROM scratch\n",
+        "plain/Dockerfile": "FROM scratch\n",
+        "build/Dockerfile.plain": "FROM scratch\n",
+        "build/Dockerfile.nobody": "FROM scratch\n",
+        "build/Dockerfile.web.dockerignore": "",
+    }.items():
+        (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / path).write_text(text)
+    config = written(tmp_path, monkeypatch)
+    assert {name: (image.context, image.dockerfile) for name, image in config.images.items()} == {
+        "web": (".", "build/Dockerfile.web"),
+        "api": ("docker", "api.Dockerfile"),
+        "tool": ("build", "Dockerfile.tool"),
+        "plain": ("plain", "Dockerfile"),
+    }
+    text = (tmp_path / "pipeline.yaml").read_text()
+    for path in ("build/Dockerfile.all", "a/Dockerfile.twice", "b/Dockerfile.twice"):
+        assert f"# {path} has a name that values have" in text
+    assert "nobody" not in text
+
+
 def test_links_out_of_a_chart_are_written_as_paths(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
