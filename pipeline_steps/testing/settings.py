@@ -130,7 +130,8 @@ def settings_in_keys(tests: ChartTests | None) -> ChartTests:
 
 
 def modified_tests(checkout: Checkout, name: str) -> tuple[str, ...]:
-    """pipeline.yaml, if the edited one asks for other tests of a chart than the stored one; else ().
+    """pipeline.yaml, if the edited one asks for other tests or checks of a chart than the stored
+    one; else ().
 
     Such an edit changes no content, so that it is in no snapshot; but what nobody stored must not
     decide what a release needs. Overlays are the words of whoever runs the step.
@@ -138,8 +139,11 @@ def modified_tests(checkout: Checkout, name: str) -> tuple[str, ...]:
     if checkout.config_path not in checkout.tree.modified:
         return ()
     try:
-        stored = open_checkout(checkout.config, checkout.revision).own_tests_of(name)
-        same = settings_in_keys(stored) == settings_in_keys(checkout.own_tests_of(name))
+        stored, edited = (
+            (settings_in_keys(tree.own_tests_of(name)), tree.own_tests_and_check[1])
+            for tree in (open_checkout(checkout.config, checkout.revision), checkout)
+        )
+        same = stored == edited
     except ConfigurationError:  # a chart that is not stored yet
         same = False
     return () if same else (checkout.config_path,)

@@ -184,6 +184,9 @@ def test_an_edit_that_asks_for_no_test_releases_nothing(line: Line) -> None:
     line.repo.put("pipeline.yaml", text)
     line.tested()
     line.refused(4, "has local modifications: pipeline.yaml", "tag_release", "--local")
+    line.repo.commit()
+    line.repo.put("pipeline.yaml", f"{text}check: {{with_subcharts: true}}\n")
+    line.refused(4, "has local modifications: pipeline.yaml", "tag_release", "--local")
 
 
 def test_a_dirty_snapshot_is_not_released_after_the_commit(line: Line) -> None:
@@ -600,6 +603,7 @@ def test_a_check_does_not_count_after_its_commands_changed(line: Line) -> None:
     line.tested()
     with (line.repo.root / "pipeline.yaml").open("a") as file:
         file.write('check: {commands: ["false"]}\n')
+    line.repo.commit()
     line.refused(4, "no record of check for content", "tag_release", "--local", "--chart", "common")
     assert line.run("check", "--chart", "common", "--shard", "1/1").returncode == 8
     line.refused(4, "check of common failed", "tag_release", "--local", "--chart", "common")
