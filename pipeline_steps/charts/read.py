@@ -172,6 +172,17 @@ def _others(root: Mapping, over: Mapping) -> list[tuple[Scalar, Node]]:
     return [(key, node) for key, node in root.items if key.value not in over.keys]
 
 
+def linked_file_error(where: str) -> ConfigurationError:
+    """The refusal of a Chart.yaml or requirements.yaml that is a symbolic link: what it says would
+    change with a file that is not the chart's.
+    """
+    return ConfigurationError(
+        "the file is a symbolic link, which is followed for other files of a chart only",
+        where=where,
+        advice="put the file itself there",
+    )
+
+
 def written_name(data: bytes) -> tuple[str, str]:
     r"""Name and version in a Chart.yaml that may be bad; "" for what is not there, or not readable.
 

@@ -7,7 +7,13 @@ from typing import NamedTuple
 
 from pipeline_steps.charts import paths
 from pipeline_steps.charts.paths import chart_yaml
-from pipeline_steps.charts.read import REQUIREMENTS, Metadata, read_metadata, written_name
+from pipeline_steps.charts.read import (
+    REQUIREMENTS,
+    Metadata,
+    linked_file_error,
+    read_metadata,
+    written_name,
+)
 from pipeline_steps.sources.source import Node, Revisions
 from pipeline_steps.toolbox.errors import ConfigurationError, PipelineError
 
@@ -180,7 +186,8 @@ class Charts:
                 # All at once: simple, and rare beside what the cache saves.
                 self._yamls.clear()
             node = self._revisions.child(folder, "Chart.yaml")
-            self._yamls[folder] = node if node is not None and node.kind in _FILES else None
+            is_file = node is not None and node.kind in (*_FILES, "link")
+            self._yamls[folder] = node if is_file else None
         return self._yamls[folder]
 
     def metadata(self, place: Place) -> Metadata:
@@ -210,6 +217,10 @@ class Charts:
                 ),
             )
         beside = self._revisions.child(place.id, REQUIREMENTS)
+        for each in (node, beside):
+            if each is not None and each.kind == "link":
+                path = f"{place.folder}/{each.name}".lstrip("/")
+                return _Bad("", "", linked_file_error(path))
         ids = (node.id, beside.id if beside is not None and beside.kind in _FILES else "")
         if ids not in self._metadata:
             data = self._revisions.read(filter(None, ids))

@@ -24,7 +24,12 @@ import msgspec
 from pipeline_steps.charts import paths
 from pipeline_steps.charts.collect import PackedFile, packed_files
 from pipeline_steps.charts.ignore import FILE as HELMIGNORE
-from pipeline_steps.charts.read import REQUIREMENTS, Metadata, read_metadata
+from pipeline_steps.charts.read import (
+    REQUIREMENTS,
+    Metadata,
+    linked_file_error,
+    read_metadata,
+)
 from pipeline_steps.config.language import ImageEntry
 from pipeline_steps.images.ignore import FILE as DOCKERIGNORE
 from pipeline_steps.images.ignore import IgnoreRules, not_ignored
@@ -104,6 +109,10 @@ class ContentReader:
         if folder not in self._metadata:
             path = paths.chart_yaml(folder)
             beside = posixpath.join(folder, REQUIREMENTS)
+            for file in (path, beside):
+                entry = self._tree.entries().get(file)
+                if entry is not None and entry.kind == "link":
+                    raise linked_file_error(file)
             self._metadata[folder] = read_metadata(
                 self._texts[path], path, requirements=self._texts.get(beside)
             )

@@ -202,6 +202,27 @@ def linked_charts(field: Field, tags: str, *words: str) -> Sequence[str]:
     return [*field.regenerate(tags, "--charts", "stable/*/*"), *words]
 
 
+def linked_files(field: Field, tags: str) -> Sequence[str]:
+    """A Chart.yaml and a requirements.yaml that are symbolic links; helm follows them."""
+    field.repo.put("common/Chart.yaml", chart("web", "1.0.0"))
+    field.repo.put("common/requirements.yaml", NEEDS_DEP)
+    field.repo.put("charts/web/templates/map.yaml", MAP)
+    field.repo.link("charts/web/Chart.yaml", "../../common/Chart.yaml")
+    for name in ("dep", "api", "good"):
+        field.chart(name, "1.0.0")
+    field.repo.link("charts/api/requirements.yaml", "../../common/requirements.yaml")
+    field.repo.put(
+        "pipeline.yaml",
+        "charts: [{path: charts/*}]\n"
+        f"channels: {{snapshot: {{charts: '{field.out.as_uri()}'}}}}\n",
+    )
+    field.tag("web-1.0.0", "api-1.0.0", "dep-1.0.0", "good-1.0.0")
+    if not tags:
+        field.folder = field.repo.root
+        return ["snapshot", "--all", "--plan"]
+    return field.regenerate(tags)
+
+
 def folder_of_another_name(field: Field) -> Sequence[str]:
     field.text("web", chart("frontend", "1.0.0"))
     field.tag("web-1.0.0", "frontend-1.0.0")
@@ -967,6 +988,19 @@ CASES = [
             ("web-1.0.0.tgz",),
         )
         for tags in ("v*", "v{version}")
+    ),
+    *(
+        Case(
+            f"Chart.yaml and requirements.yaml are links, {tags or 'snapshot'}",
+            functools.partial(linked_files, tags=tags),
+            8 if tags else 2,
+            (
+                "charts/web/Chart.yaml: the file is a symbolic link",
+                "charts/api/requirements.yaml: the file is a symbolic link",
+            ),
+            ("dep-1.0.0.tgz", "good-1.0.0.tgz") if tags else (),
+        )
+        for tags in ("*", "{name}-{version}", "")
     ),
     Case(
         "another chart is there by a link",
