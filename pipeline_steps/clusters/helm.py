@@ -323,7 +323,10 @@ def error_text(completed: Completed) -> str:
     if completed.code is None:
         return "helm did not end and was stopped"
     # Pages of goroutines follow such a line: the end of the output says nothing.
-    broken = re.search(rb"^(?:fatal error|panic): (.*)$", completed.stderr, re.MULTILINE)
+    # Go ends so; and with a signal's name where it could not even start a thread.
+    broken = re.search(
+        rb"^(?:fatal error|panic|runtime/cgo|SIG[A-Z]+): (.*)$", completed.stderr, re.MULTILINE
+    )
     if broken:
         cause = broken[1].decode(errors="replace")
         return (
