@@ -355,9 +355,9 @@ def _unpacked_limit(tgz: bytes) -> int:
 
 
 def check_loadable(files: Mapping[str, bytes], where: str = "") -> None:
-    """Raises EvidenceError for a chart that helm reads the files of, and cannot load: invalid values
-    or locks, or something in charts/ that is no chart. Not for schemas, where helm allows more
-    than is packed here.
+    """Raises EvidenceError for a chart that helm reads the files of, and cannot load: invalid values,
+    locks or schemas, or something in charts/ that is no chart. What schemas refer to is not asked:
+    there helm allows more than is packed here.
     """
     for name in LOCKS:
         if name not in files:
@@ -383,8 +383,8 @@ def _check_helm_can_load(
         folder, _, file_name = name.rpartition("/")
         if file_name == "values.yaml" and _is_chart(folder, files):
             values.check(data, _join(where, name), error)
-        if schemas and file_name == "values.schema.json" and _is_chart(folder, files):
-            schema.check(data, _join(where, name), error)
+        if file_name == "values.schema.json" and _is_chart(folder, files):
+            (schema.check if schemas else schema.check_syntax)(data, _join(where, name), error)
         if name.startswith("charts/"):
             entry = name.split("/")[1]
             vendored = entry.endswith(".tgz") and name == f"charts/{entry}"

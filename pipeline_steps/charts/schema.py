@@ -41,12 +41,26 @@ class _Schema(NamedTuple):
     base: str
 
 
-def check(data: bytes, where: str, error: type[PipelineError] = ConfigurationError) -> None:
-    """Raise `error` unless `data` is JSON whose references stay inside the document and exist."""
+def check_syntax(data: bytes, where: str, error: type[PipelineError]) -> Any:
+    """The document in `data`. Raises `error` for what no validator takes for a schema: no JSON, or
+    neither an object nor a truth value.
+    """
     try:
-        document = json.loads(data.removeprefix(codecs.BOM_UTF8))
+        document = json.loads(data.removeprefix(codecs.BOM_UTF8), parse_constant=_refuse_constant)
     except (ValueError, RecursionError) as problem:
         raise error(f"not JSON: {problem}", where=where)
+    if not isinstance(document, (dict, bool)):
+        raise error("the schema is no object", where=where, advice="begin with {")
+    return document
+
+
+def _refuse_constant(name: str) -> None:
+    raise ValueError(f"{name} is Python's, not JSON's")
+
+
+def check(data: bytes, where: str, error: type[PipelineError] = ConfigurationError) -> None:
+    """Raise `error` unless `data` is JSON whose references stay inside the document and exist."""
+    document = check_syntax(data, where, error)
     schemas = {schema.at: schema for schema in _schemas(document)}
     root = schemas[""].base if schemas else ""
     known_uris = {"", *(schema.base for schema in schemas.values())}

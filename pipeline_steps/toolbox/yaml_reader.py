@@ -131,8 +131,9 @@ def parse(
 ) -> tuple[str, Node | None]:
     """The text of a document (without byte order mark) and its tree; None for an empty document.
 
-    where: names the file in errors. aliases: allowed? duplicates: of a key that is there twice
-    the last counts, as for helm; otherwise it is refused. error: what to raise.
+    where: names the file in errors. aliases: allowed? duplicates: as helm reads what others wrote:
+    of a key that is there twice the last counts, and an alias of a text or number stands for it;
+    otherwise they are refused. error: what to raise.
     """
     return _Reader(where, aliases, error, duplicates).read(data, largest)
 
@@ -325,7 +326,10 @@ class _Reader:
             self.anchors[event.anchor] = node
         return node
 
-    def alias(self, name: str, start: int, end: int, line: int) -> Alias:
+    def alias(self, name: str, start: int, end: int, line: int) -> Alias | Scalar:
+        target = self.anchors.get(name)
+        if self.duplicates and isinstance(target, Scalar):
+            return target
         if not self.aliases:
             raise self.fail(f"the alias *{name} is not read here", line, "write the value out")
         if name not in self.anchors:

@@ -15,7 +15,6 @@ from pipeline_steps.toolbox.errors import ConfigurationError
     "document",
     [
         True,
-        [],
         {"$schema": "http://json-schema.org/draft-07/schema#", "properties": {"a": {"$ref": "#/definitions/b"}},
          "definitions": {"b": {"type": "string"}}},
         {"properties": {"$ref": {"type": "string"}, "default": {"$ref": "#/$defs/a~1b"}}, "$defs": {"a/b": {}}},

@@ -589,6 +589,10 @@ ODD = [
     packed_by_others("one", "1", chart("one", "'1'")),
     packed_by_others("dated", "2026.04.23", chart("dated", "2026.04.23")),
     Archive("exported", "1.0.0", "", git_archive()),
+    packed_by_others(
+        "alias", "1.0.0",
+        "apiVersion: v2\nname: &n alias\nversion: &v 1.0.0\nappVersion: *v\ndescription: *n\n",
+    ),
     packed_by_others("Upper_x.y", "1.0.0", chart("Upper_x.y", "1.0.0")),
     packed_by_others("number", "1.0.0", chart("number", "1.0.0") + "appVersion: 1.10\n"),
     packed_by_others(
@@ -612,6 +616,10 @@ LOADED = {
     "twice": ("values.yaml", "a: 1\na: 2\n", True),
     "readme": ("charts/README.md", "a\n", False),
     "hidden": ("charts/_README.md", "a\n", True),
+    "schema": ("values.schema.json", "{a", False),
+    "number": ("values.schema.json", "1", False),
+    "constant": ("values.schema.json", '{"default": NaN}', False),
+    "truth": ("values.schema.json", "true", True),
 }
 
 
