@@ -219,7 +219,7 @@ class _Reader:
         self.duplicates = duplicates
         self.error = error
         self.anchors: dict[str, Node] = {}
-        self.count = 0
+        self.count = self.repeated = 0
 
     def fail(self, problem: str, line: int | None = None, advice: str = "") -> PipelineError:
         place = self.where if line is None else f"{self.where}:{line + 1}"
@@ -329,6 +329,9 @@ class _Reader:
     def alias(self, name: str, start: int, end: int, line: int) -> Alias | Scalar:
         target = self.anchors.get(name)
         if self.duplicates and isinstance(target, Scalar):
+            self.repeated += len(target.value)
+            if self.repeated > LARGEST:
+                raise self.fail("its aliases repeat too much", line, "write the values out")
             return target
         if not self.aliases:
             raise self.fail(f"the alias *{name} is not read here", line, "write the value out")

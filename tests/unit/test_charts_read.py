@@ -174,3 +174,18 @@ def test_meaning_is_the_same_with_and_without_shortcuts(plain: str) -> None:
         if plain.isascii() and yaml_reader._GO_NUMBER.fullmatch(plain):
             error_text = "float"
     assert yaml_reader.meaning(plain) == error_text
+
+
+def test_texts_that_aliases_repeat_are_bounded() -> None:
+    """What others wrote is read with aliases of texts, which a few lines could make without end."""
+    long = "x" * 100_000
+    for times, refused in ((2, False), (60, True)):
+        text = f"apiVersion: v2\nname: web\nversion: 1.0.0\ndescription: &a {long}\nkeywords:\n"
+        data = (text + "- *a\n" * times).encode()
+        if refused:
+            with pytest.raises(ConfigurationError, match="its aliases repeat too much"):
+                read_metadata(data, "x", strict=False)
+        else:
+            assert read_metadata(data, "x", strict=False).fields["keywords"] == [long] * times
+        with pytest.raises(ConfigurationError, match="the alias \\*a is not read here"):
+            read_metadata(data, "x")
