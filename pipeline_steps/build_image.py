@@ -90,7 +90,7 @@ def build_image(
         push = f"build and push {build.target}"
         log.info("%s: would %s", image, f"name {recorded.reference} again" if recorded else push)
         return ()
-    with build.attempt(checkout, state) as attempt:
+    with build.attempt(checkout, state, recorded) as attempt:
         # Recorded before the push: a build that is killed has pushed an image that nothing else
         # names.
         attempt.begin({"image": str(build.target)})

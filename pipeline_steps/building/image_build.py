@@ -60,9 +60,20 @@ class ImageBuild(NamedTuple):
         destination = self.target._replace(tag=tag)
         return self.definition.build_request(destination, self.consumed, config, timeout)
 
-    def attempt(self, checkout: Checkout, state: State) -> AbstractContextManager[Attempt]:
-        """The record of this build, with all that decides what is in the image."""
+    def attempt(
+        self, checkout: Checkout, state: State, recorded: RecordedImage | None
+    ) -> AbstractContextManager[Attempt]:
+        """The record of this build, with all that decides what is in the image.
+
+        recorded: the image that is only named again: what was left out of it is not looked for, and
+        neither are generated files.
+        """
         definition = self.definition
+        left_out = (
+            recorded.record.parameters.get("left_out", [])
+            if recorded
+            else definition.files_not_sent(checkout.config)[:LISTED]
+        )
         return record_attempt(
             state,
             step="build_image",
@@ -73,7 +84,7 @@ class ImageBuild(NamedTuple):
             parameters={
                 "builder": definition.builder_kind,
                 "key": self.image_key,
-                "left_out": definition.files_not_sent(checkout.config)[:LISTED],
+                "left_out": left_out,
                 "modified": list(self.modified),
             },
             inputs=self.consumed,

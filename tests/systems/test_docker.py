@@ -95,7 +95,7 @@ def test_an_image_is_built_once_and_named_by_its_key(folder: Path) -> None:
 
 
 def test_generated_files_go_in_by_digest_and_are_resolved_once_for_their_sources(
-    folder: Path,
+    folder: Path, registry: Running
 ) -> None:
     entry = "{context: app, generated: {'*.cache': [hello]}}"
     text = (folder / "pipeline.yaml").read_text()
@@ -121,7 +121,16 @@ def test_generated_files_go_in_by_digest_and_are_resolved_once_for_their_sources
     )
     write(folder, "app/hello", "another source\n")
     config, state = opened(folder)
-    assert single_record(build_image("app", config=config, state=state)).content != first.content
+    another = single_record(build_image("app", config=config, state=state))
+    assert another.content != first.content
+    # Named again without a build, and so without the generated files: they were asked for.
+    (folder / "app/app.cache").unlink()
+    tag = another.outputs["image"].partition("@")[0].rpartition(":")[2]
+    stored = registry.folder / f"data/docker/registry/v2/repositories/{path}"
+    shutil.rmtree(stored / f"_manifests/tags/{tag}")
+    config, state = opened(folder)
+    again = single_record(build_image("app", config=config, state=state))
+    assert again.outputs == another.outputs and again.parameters["taken"]
 
 
 def test_a_line_end_filter_of_the_checkout_does_not_reach_the_image(folder: Path) -> None:
