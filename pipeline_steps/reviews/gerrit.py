@@ -6,8 +6,8 @@ Source: Gerrit documentation, "REST API", version 3.10, and what that version wa
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
-from typing import Any, NamedTuple
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple, TypeVar
 from urllib.parse import quote, unquote, urlsplit
 
 import msgspec
@@ -49,6 +49,8 @@ from pipeline_steps.toolbox.errors import (
     UsageError,
 )
 from pipeline_steps.toolbox.wording import counted
+
+T = TypeVar("T")
 
 #: What our messages are marked with; the word of the verdict follows. Gerrit's page hides older
 #: messages of the same mark up to the "~", and mails of these less.
@@ -101,7 +103,10 @@ class ReviewAnswer(msgspec.Struct):
 
 
 class GerritReviews:
-    """The changes of one project. Implements `review.ReviewSystem`."""
+    """The changes of one project. Implements `review.ReviewSystem`.
+
+    budget: seconds that a call may wait for a server that restarts.
+    """
 
     name = "gerrit"
     abilities = Abilities(
@@ -111,16 +116,27 @@ class GerritReviews:
         single_commits=True,
     )
 
-    def __init__(self, settings: GerritReview, project: str, hosts: Mapping[str, Host]) -> None:
+    def __init__(
+        self,
+        settings: GerritReview,
+        project: str,
+        hosts: Mapping[str, Host],
+        *,
+        budget: float = retry.BUDGET,
+    ) -> None:
         self._gerrit = Gerrit(settings.url, hosts)
         self._label = settings.label
         self.project = project
+        self._budget = budget
         self._commits: dict[str, Commit] = {}
+
+    def _retried(self, work: Callable[[], T]) -> T:
+        return retry.call(work, budget=self._budget)
 
     # -- what there is ---
 
     def review(self, id: str) -> Review:
-        return retry.call(lambda: self._review(self._read(self._number(id))))
+        return self._retried(lambda: self._review(self._read(self._number(id))))
 
     def _number(self, id: str) -> int:
         """The number of a change, from what a CI or a person gives: the number, our id, a URL."""
@@ -181,7 +197,7 @@ class GerritReviews:
         return f"{self._gerrit.url}/c/{change.project}/+/{change.number}"
 
     def reviews_of(self, revision: str) -> tuple[Review, ...]:
-        return retry.call(lambda: self._reviews_of(revision))
+        return self._retried(lambda: self._reviews_of(revision))
 
     def _reviews_of(self, revision: str) -> tuple[Review, ...]:
         changes = self._with_patch_set(revision)
@@ -252,7 +268,7 @@ class GerritReviews:
         return with_others
 
     def fetch_reference(self, review: Review, revision: str) -> str:
-        change = retry.call(lambda: self._current(review))
+        change = self._retried(lambda: self._current(review))
         if revision not in change.revisions:
             raise self._not_a_patch_set(change, revision)
         return change.revisions[revision].ref
@@ -265,7 +281,7 @@ class GerritReviews:
         )
 
     def members(self, group: str) -> frozenset[str]:
-        return retry.call(lambda: self._members(group))
+        return self._retried(lambda: self._members(group))
 
     def _members(self, group: str) -> frozenset[str]:
         self._require_resolved(group)
@@ -314,7 +330,7 @@ class GerritReviews:
 
     def deliver(self, review: Review, verdict: Verdict) -> Delivery:
         # Each try looks first at what the one before has left.
-        return retry.call(lambda: self._deliver(self._current(review), verdict))
+        return self._retried(lambda: self._deliver(self._current(review), verdict))
 
     def _deliver(self, change: Change, verdict: Verdict) -> Delivery:
         url, head = self._url(change), change.head
@@ -481,7 +497,7 @@ class GerritReviews:
         return Delivery("set", url)
 
     def verdict(self, review: Review, revision: str) -> Word | None:
-        return retry.call(lambda: self._verdict(self._current(review), revision))
+        return self._retried(lambda: self._verdict(self._current(review), revision))
 
     def _verdict(self, change: Change, revision: str) -> Word | None:
         if revision not in change.patch_sets:
@@ -513,7 +529,7 @@ class GerritReviews:
     # -- approvals ---
 
     def votes(self, review: Review, approval: Approval) -> tuple[Vote, ...]:
-        change = retry.call(lambda: self._current(review))
+        change = self._retried(lambda: self._current(review))
         return votes_for_target(self._votes(change, approval), review, change.moved_at)
 
     def _votes(self, change: Change, approval: Approval) -> tuple[Vote, ...]:
@@ -606,7 +622,7 @@ class GerritReviews:
 
     def merge(self, review: Review, revision: str, message: str) -> str:
         del message  # Gerrit writes its own.
-        return retry.call(lambda: self._merge(self._current(review), revision))
+        return self._retried(lambda: self._merge(self._current(review), revision))
 
     def _merge(self, change: Change, revision: str) -> str:
         url = self._url(change)

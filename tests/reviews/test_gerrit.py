@@ -21,6 +21,7 @@ from pipeline_steps.config.language import Approval, GerritReview
 from pipeline_steps.reviews.gerrit import GerritReviews
 from pipeline_steps.reviews.gerrit_changes import Change as ReadChange
 from pipeline_steps.reviews.review import Verdict, Vote
+from pipeline_steps.toolbox import retry
 from pipeline_steps.toolbox.errors import (
     AccessRefused,
     ConfigurationError,
@@ -42,10 +43,16 @@ REPETITIONS = 100 if FULL else 15
 
 
 def reviews(
-    project: Project, by: str = "ci", kind: type[GerritReviews] = GerritReviews, **settings: str
+    project: Project,
+    by: str = "ci",
+    kind: type[GerritReviews] = GerritReviews,
+    budget: float = retry.BUDGET,
+    **settings: str,
 ) -> GerritReviews:
     hosts = {project.gerrit.host: Host(username=by, password=PEOPLE[by])} if by else {}
-    return kind(GerritReview(url=project.gerrit.url, **settings), project.name, hosts)
+    return kind(
+        GerritReview(url=project.gerrit.url, **settings), project.name, hosts, budget=budget
+    )
 
 
 def positive(change: Change, text: str = "3 tests passed") -> Verdict:
@@ -501,7 +508,8 @@ def test_no_error_tells_a_password(project: Project) -> None:
 
 def test_a_restart_in_the_middle_is_waited_for(project: Project) -> None:
     change = project.push({"a": "1"})
-    system = reviews(project)
+    # A server beside builds takes longer than the waiting of a step.
+    system = reviews(project, budget=server.PATIENCE + retry.BUDGET)
     review = system.review(str(change.number))
     project.gerrit.stop()
     with ThreadPoolExecutor(1) as pool:

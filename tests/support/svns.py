@@ -53,7 +53,8 @@ class WorkingCopy(WorkingFiles):
         self.repository = self.info("repos-root-url")
         self.branch_path = self.info("relative-url").removeprefix("^/")
         self.branch_name = self.branch_path.split("/")[-1]
-        self.project = url.removesuffix(self.branch_path) + self.branch_path.partition("trunk")[0]
+        above = re.split(r"(?:^|(?<=/))(?:trunk|branches)(?:/|$)", self.branch_path)[0]
+        self.project = url.removesuffix(self.branch_path) + above
 
     def svn(self, *arguments: str) -> str:
         return svn(*arguments, cwd=self.root)
