@@ -38,6 +38,8 @@ GRACE = 15.0
 #: suffixes. https://helm.sh/docs/chart_template_guide/getting_started/ ("limited to 63 characters …
 #: release names are limited to 53").
 RELEASE_NAME_LIMIT = 53
+#: What helm writes before the rendering of a template.
+_SOURCE = re.compile(rb"^# Source: (.+)$", re.MULTILINE)
 
 
 class Target(NamedTuple):
@@ -104,7 +106,16 @@ class Helm:
                 where=str(chart),
                 advice="correct the template or value that helm names",
             )
-        return completed.stdout.decode()
+        try:
+            return completed.stdout.decode()
+        except UnicodeDecodeError as error:
+            template = _SOURCE.findall(completed.stdout[: error.start])[-1:]
+            of_template = f" in {template[0].decode(errors='replace')}" if template else ""
+            raise ChartFailed(
+                f"helm {self.version} renders{of_template} what is not UTF-8: {error.reason}",
+                where=str(chart),
+                advice="save the template, or the file that it includes, as UTF-8",
+            ) from error
 
     def lint(
         self,

@@ -1398,6 +1398,18 @@ def shop(field: Field) -> Field:
     return field
 
 
+def test_a_template_that_is_not_utf_8_fails_its_chart_alone(field: Field) -> None:
+    for name in ("good", "odd"):
+        field.chart(name, "1.0.0")
+    field.repo.put("charts/odd/templates/map.yaml", MAP.encode("utf-16"))
+    field.repo.put("pipeline.yaml", "charts: [{path: charts/*}]\n")
+    field.repo.commit()
+    field.folder = field.repo.root
+    done = field.run(["check", "--all"])
+    assert done.returncode == 8 and "good: passed" in done.stderr, done.stderr
+    assert "in odd/templates/map.yaml what is not UTF-8" in done.stderr, done.stderr
+
+
 @pytest.mark.parametrize("words", ["snapshot --chart good", "check --chart good"])
 def test_bad_charts_do_not_stop_the_one_that_is_asked_for(words: str, shop: Field) -> None:
     done = shop.run(words.split())
