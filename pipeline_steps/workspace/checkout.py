@@ -296,9 +296,14 @@ class Checkout:
         # What lies before the revisions that are looked at is not known: then the oldest of them
         # counts, so that a position is never older than the last change.
         before = [*revisions[1:], "" if len(revisions) == MAX_CONFIG_REVISIONS else after]
+        says_more = bool(closure.charts or closure.images)
         for revision, former in zip(revisions, before, strict=False):
-            if not former or not self._config_history.has_same_entries(closure, former):
-                return revision
+            if former and self._config_history.has_same_entries(closure, former):
+                continue
+            # A first pipeline.yaml that only names the chart's folder makes no other one the chart.
+            if former and not says_more and self._config_history.is_missing(former):
+                continue
+            return revision
         return None
 
     def _from_root(self, path: str) -> str:

@@ -45,6 +45,10 @@ class ConfigHistory:
         """Whether pipeline.yaml at a revision has the same entries about a closure."""
         return has_same_entries(closure, self._here, self._document(revision), self._chart_folders)
 
+    def is_missing(self, revision: str) -> bool:
+        """Whether there was no pipeline.yaml yet, or none any more, at a revision."""
+        return self._path not in self._source.tree(revision, self._folder).entries()
+
     def _document(self, revision: str) -> Document | None:
         try:
             texts = self._source.tree(revision, self._folder).read([self._path])

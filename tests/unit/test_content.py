@@ -364,6 +364,19 @@ def test_a_changed_entry_counts_as_a_change_of_its_charts_only(repo: Repo) -> No
     assert checkout.mainline_position(checkout.chart("common")) == at["common"]
 
 
+def test_a_first_configuration_changes_no_chart_of_which_it_only_names_the_folder(
+    repo: Repo,
+) -> None:
+    repo.git("rm", "-q", "pipeline.yaml")
+    repo.put("charts/worker/values.yaml", "newest: change\n")
+    changed_at = repo.git("rev-list", "--count", "HEAD")
+    repo.commit()
+    repo.put("pipeline.yaml", "charts: [{path: charts/*}]\n")
+    repo.commit()
+    position = opened(repo).mainline_position(opened(repo).chart("worker"))
+    assert position == int(changed_at) + 1
+
+
 def test_another_folder_that_is_the_chart_counts_as_a_change_of_it(repo: Repo) -> None:
     """Its files may be older than the newest snapshot of the former folder, and must sort above."""
     repo.put("alt/common/Chart.yaml", chart("common", "0.2.0"))
