@@ -1407,7 +1407,7 @@ def test_a_template_that_is_not_utf_8_fails_its_chart_alone(field: Field) -> Non
     field.folder = field.repo.root
     done = field.run(["check", "--all"])
     assert done.returncode == 8 and "good: passed" in done.stderr, done.stderr
-    assert "in odd/templates/map.yaml what is not UTF-8" in done.stderr, done.stderr
+    assert "in charts/odd/templates/map.yaml what is not UTF-8" in done.stderr, done.stderr
 
 
 @pytest.mark.parametrize("words", ["snapshot --chart good", "check --chart good"])
