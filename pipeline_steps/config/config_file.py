@@ -128,6 +128,19 @@ def parse_tests_and_check(data: bytes, name: str) -> tuple[ChartTests, Check]:
     return language.tests, language.check
 
 
+def parse_approval_rules(data: bytes, name: str) -> tuple[object, object]:
+    """`approvals`, and `channels.production.requires`, of a pipeline.yaml, as they are written;
+    None where it does not say. Raises ConfigurationError.
+    """
+    value = documents.parse(data, name).value
+    production: object = value
+    for key in ("channels", "production"):
+        production = production.get(key) if isinstance(production, dict) else None
+    return value.get("approvals"), (
+        production.get("requires") if isinstance(production, dict) else None
+    )
+
+
 def parse_charts_and_images(data: bytes, name: str) -> Document:
     """The sections `charts` and `images` of a pipeline.yaml, checked, nothing expanded.
 

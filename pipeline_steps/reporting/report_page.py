@@ -144,7 +144,10 @@ def find_gaps(
     modified = dict.fromkeys(
         path
         for name in charts
-        for path in (*checkout.chart(name).modified, *settings.modified_tests(checkout, name))
+        for path in (
+            *checkout.chart(name).modified,
+            *settings.modified_requirements(checkout, name),
+        )
     )
     if modified:
         gaps.append(f"the checkout has local modifications: {', '.join([*modified][:5])}")

@@ -129,9 +129,9 @@ def settings_in_keys(tests: ChartTests | None) -> ChartTests:
     return msgspec.structs.replace(tests or ChartTests(), **dict.fromkeys(NOT_IN_KEYS))
 
 
-def modified_tests(checkout: Checkout, name: str) -> tuple[str, ...]:
-    """pipeline.yaml, if the edited one asks for other tests or checks of a chart than the stored
-    one; else ().
+def modified_requirements(checkout: Checkout, name: str) -> tuple[str, ...]:
+    """pipeline.yaml, if the edited one asks for other tests, checks or approvals of a chart than
+    the stored one; else ().
 
     Such an edit changes no content, so that it is in no snapshot; but what nobody stored must not
     decide what a release needs. Overlays are the words of whoever runs the step.
@@ -140,7 +140,11 @@ def modified_tests(checkout: Checkout, name: str) -> tuple[str, ...]:
         return ()
     try:
         stored, edited = (
-            (settings_in_keys(tree.own_tests_of(name)), tree.own_tests_and_check[1])
+            (
+                settings_in_keys(tree.own_tests_of(name)),
+                tree.own_tests_and_check[1],
+                tree.own_approval_rules,
+            )
             for tree in (open_checkout(checkout.config, checkout.revision), checkout)
         )
         same = stored == edited

@@ -339,6 +339,11 @@ class Checkout:
         """`tests` and `check` of pipeline.yaml itself, which hold for all charts: no overlay."""
         return self._stored_config.tests_and_check
 
+    @property
+    def own_approval_rules(self) -> tuple[object, object]:
+        """`approvals` and production's `requires` of pipeline.yaml itself: no overlay."""
+        return self._stored_config.approval_rules
+
     def own_tests_of(self, name: str) -> ChartTests:
         """What pipeline.yaml itself says of the tests of a chart, in `tests` and in its entries: no
         overlay, no default. Raises ConfigurationError as `require_chart`.

@@ -67,6 +67,11 @@ class StoredConfig:
         """`tests` and `check` as the tree stores them, which hold for all charts."""
         return config_file.parse_tests_and_check(self._data or b"", self._path)
 
+    @property
+    def approval_rules(self) -> tuple[object, object]:
+        """`approvals` and production's `requires` as the tree stores them."""
+        return config_file.parse_approval_rules(self._data or b"", self._path)
+
     @functools.cached_property
     def entries(self) -> list[RawEntry]:
         """The entries of `charts`: with overlays, but at a revision its own."""

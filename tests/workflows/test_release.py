@@ -176,6 +176,17 @@ def test_local_modifications_are_built_and_marked_and_never_released(line: Line)
         line.refused(4, "local modifications: charts/common/templates/map.yaml", *words)
 
 
+@pytest.mark.parametrize("stored", ["approvals: {two: {by: [someone]}}\n", "# nothing\n"])
+def test_an_edit_of_who_approves_releases_nothing(line: Line, stored: str) -> None:
+    text = (line.repo.root / "pipeline.yaml").read_text()
+    line.repo.put("pipeline.yaml", text + stored)
+    line.repo.commit()
+    edited = "" if "two" in stored else "approvals: {one: {by: [someone]}}\n"
+    line.repo.put("pipeline.yaml", text + edited)
+    line.tested()
+    line.refused(4, "has local modifications: pipeline.yaml", "tag_release", "--local")
+
+
 def test_an_edit_that_asks_for_no_test_releases_nothing(line: Line) -> None:
     """It changes no content: the chart was tagged without a test, and promote refused the tag."""
     text = (line.repo.root / "pipeline.yaml").read_text()
