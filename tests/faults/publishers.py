@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from pipeline_steps.charts.archive import Archive
+from pipeline_steps.repositories import git_pages
 from pipeline_steps.repositories.kinds import open_repository, open_writable
 from pipeline_steps.toolbox.errors import Conflict, PipelineError
 from tests.faults.backends import BACKENDS, RIVALS, Backend, in_registry
@@ -38,6 +39,8 @@ STUCK = 1.0
 PAUSE = 0.002
 #: Seconds in which all publishers must have started.
 TOGETHER = 60.0
+#: Seconds in which all publishers must have ended: those to a branch of git may try for ten minutes.
+LONGEST = git_pages.BUDGET + TOGETHER
 
 
 class Watched(NamedTuple):
@@ -109,7 +112,10 @@ def _distinct(name: str, place: Path, settings: Settings) -> Watched:
         for chart in charts
         if published[chart.version] != "there"
     ]
-    results = [f"told {line}" for line in publishers.results() if not line.endswith(" done")]
+    told = publishers.results()
+    results = [f"told {line}" for line in told if not line.endswith(" done")]
+    silent = len(charts) - len(told)
+    results += [f"{silent} were told nothing"] if silent else []
     good = len(charts) - len(wrong)
     return Watched(
         good, len(charts), reader.reads, reader.looks, (*wrong, *results), tuple(reader.wrong)
@@ -284,8 +290,10 @@ class Publishers:
                 time.sleep(0.005)
 
     def wait(self) -> None:
+        """Until all have ended, or longer than any may take."""
+        end = time.monotonic() + LONGEST
         for child in self._children:
-            child.join(2 * TOGETHER)
+            child.join(max(0.0, end - time.monotonic()))
 
     def kill(self, dice: random.Random, number: int) -> None:
         """Kill so many: half of them one by one while others get done, the rest at one blow as the
