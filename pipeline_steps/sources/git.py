@@ -311,7 +311,8 @@ class Git:
             strict=True,
         ):
             name = name.removeprefix("\n")
-            if fnmatch.fnmatchcase(name, pattern) and (kind == "commit" or kind == "tag"):
+            # Of a file or tree, too: whoever reads its revision says that it is no commit.
+            if fnmatch.fnmatchcase(name, pattern):
                 message = _SIGNATURE.sub("", text).rstrip("\n") if kind == "tag" else ""
                 written = created or commit_times().get(name) or "0"
                 seconds = program.number(self.root, written)

@@ -418,6 +418,20 @@ def test_a_tag_with_a_strange_time_is_read(repo: Repo, tagger: str, created: str
     assert tags.keys() == {"v1", *names} and tags["v1"] == Tag("v1", head, "old", created)
 
 
+def test_tags_of_files_and_trees_are_listed(repo: Repo) -> None:
+    """None vanishes: what reads their revisions says that they are no commits."""
+    objects = {"file": "HEAD:a.txt", "tree": "HEAD^{tree}"}
+    for name, revision in objects.items():
+        repo.git("tag", name, revision)
+        repo.git("tag", "-a", "-m", "x", f"{name}-with-text", revision)
+    tags = Git(repo.root).tags()
+    for name, revision in objects.items():
+        for tag in (tags[name], tags[f"{name}-with-text"]):
+            assert tag.revision == repo.git("rev-parse", revision)
+            with pytest.raises(MachineError, match="is no commit"):
+                Git(repo.root).tree(tag.revision, "").entries()
+
+
 def test_a_subject_ends_where_its_line_ends(repo: Repo) -> None:
     subjects = ["one\u2028and more", "two\x0cpages", "three"]
     commits = []
