@@ -46,6 +46,7 @@ STEP = Step(
     reuses_records=False,
     subjects="selection",
     keywords=("plan",),
+    takes_unreadable=True,
     options=(
         Option("started", "flag", "say that the tests have begun; no verdict yet"),
         Option(
@@ -72,6 +73,7 @@ def report(
     config: Config,
     state: State,
     charts: tuple[str, ...] = (),
+    unreadable: tuple[str, ...] = (),
     started: bool = False,
     output: Path | None = None,
     unbelieved: Path | None = None,
@@ -84,6 +86,7 @@ def report(
 
     Args:
         charts: names of the selected charts.
+        unreadable: names of further ones that cannot be read: with any the verdict is incomplete.
         started: report that tests have begun, without a verdict.
         output: write the files into this folder, and send nothing; default: `report` beside the
             state file.
@@ -101,9 +104,11 @@ def report(
     folder = output or state.folder / "report"
     target = delivery.find_target(config, checkout, files_only=output is not None)
     page = compile_page(charts, checkout, config, state, target)._replace(started=started)
+    gaps = [f"the chart {name} cannot be read" for name in unreadable]
     if target.system and target.branch:
-        gaps = find_gaps(charts, affected(checkout, target.branch), checkout)
-        page = page._replace(gaps=gaps)
+        others = [name for name in affected(checkout, target.branch) if name not in unreadable]
+        gaps += find_gaps(charts, others, checkout)
+    page = page._replace(gaps=gaps)
     if plan:
         where = f", and tell {target.name}" if target.system else ""
         log.info("report: would write report.md and the others into %s%s", folder, where)

@@ -82,6 +82,8 @@ class Step(NamedTuple):
     releases: whether the selection is what is not released yet, instead of what is not tested yet.
     checks_all_first: with several subjects, plan each before the first is written, so that a
         subject that must be refused is known before anything is public.
+    takes_unreadable: its function, called for the selection, gets the names of selected charts that
+        cannot be read as `unreadable`.
     whole: the option with which its function is called once, with all selected charts as `charts`.
     needs_configuration: False when it works without a pipeline.yaml.
     """
@@ -100,6 +102,7 @@ class Step(NamedTuple):
     releases: bool = False
     checks_all_first: bool = False
     needs_configuration: bool = True
+    takes_unreadable: bool = False
     whole: str = ""
 
 
@@ -211,6 +214,8 @@ def call_step(
             selection, unreadable = _without_unreadable(config, selection)
         if step.subjects == "selection":
             keywords["charts"] = selection.charts
+            if step.takes_unreadable:
+                keywords["unreadable"] = tuple(outcome.subject for outcome in unreadable)
         if whole and unreadable:
             outcomes = []  # what is public for all charts must not be written without some of them
         elif step.subjects in ("selection", "none"):

@@ -76,6 +76,8 @@ def test_a_function_takes_what_its_step_says(name: str) -> None:
     expected: dict[str, Any] = {"config": Config, "state": State, **dict.fromkeys(subject, str)}
     if step.subjects == "selection" or step.whole:
         expected["charts"] = tuple[str, ...]
+    if step.takes_unreadable:
+        expected["unreadable"] = tuple[str, ...]
     expected |= {option.key: TYPES[option.kind] for option in (*common, *step.options)}
     hints = get_type_hints(function)
     assert {name: hints[name] for name in parameters} == expected

@@ -559,6 +559,19 @@ def test_a_tag_over_all_charts_is_not_set_where_one_cannot_be_read(line: Line) -
     line.refused(2, "charts/broken/Chart.yaml", "tag_release", "--global", "2026.12", "--local")
 
 
+def test_a_report_is_incomplete_while_a_selected_chart_cannot_be_read(line: Line) -> None:
+    """It said that everything required has passed."""
+    line.ok("check", "--chart", "common")
+    line.tested()
+    line.repo.put("charts/broken/Chart.yaml", "apiVersion: v2\nname: broken\n")
+    line.repo.commit()
+    line.refused(2, "charts/broken/Chart.yaml", "report", "--all")
+    page = (line.repo.root / ".pipeline/report/report.md").read_text()
+    assert page.startswith("# incomplete") and "the chart broken cannot be read" in page
+    line.ok("report", "--chart", "common")
+    assert (line.repo.root / ".pipeline/report/report.md").read_text().startswith("# passed")
+
+
 def test_a_tag_over_all_charts_goes_by_the_contents_at_tags_of_format_1(line: Line) -> None:
     """Another digest of the same content was a conflict, and asked for a new version."""
     line.tested()
