@@ -318,6 +318,7 @@ def test_a_tag_on_other_content_is_never_moved(line: Line) -> None:
     for step in ("snapshot", "integration_test"):
         line.ok(step, "--chart", "common")
     line.configure(", requires: [integration_test]")
+    line.repo.commit()
     line.refused(5, "tag common-1.0.0 exists at", "tag_release", "--local", "--chart", "common")
 
 
@@ -395,6 +396,7 @@ def test_passed_beside_failed_is_a_contradiction(line: Line) -> None:
 def test_a_required_approval_needs_a_review_system(line: Line) -> None:
     line.tested()
     line.configure(", requires: [approval.code]")
+    line.repo.commit()
     line.refused(
         2,
         "approval.code is required, and no review system",
