@@ -79,7 +79,7 @@ def require_proof(checkout: Checkout, name: str, config: Config, state: State) -
     Raises EvidenceError when something required is missing, contradictory or marked as modified.
     """
     chart = checkout.chart(name)
-    if modified := (*chart.modified, *settings.modified_requirements(checkout, name)):
+    if modified := settings.local_modifications(checkout, name):
         raise EvidenceError(
             f"chart {name} has local modifications: {', '.join(modified[:5])}",
             where=chart.path,

@@ -94,7 +94,7 @@ def default_tag(checkout: Checkout, name: str, state: State) -> str:
 def refuse_modified(checkout: Checkout, name: str) -> None:
     """Raises EvidenceError when the chart has local modifications: they would not be released."""
     try:
-        modified = (*checkout.chart(name).modified, *settings.modified_requirements(checkout, name))
+        modified = settings.local_modifications(checkout, name)
     except ConfigurationError:  # the chart was removed or renamed after the tag was made
         return
     if modified:

@@ -142,12 +142,7 @@ def find_gaps(
         names = ", ".join(others)
         gaps.append(f"the review also changes {names}, which this report is not about")
     modified = dict.fromkeys(
-        path
-        for name in charts
-        for path in (
-            *checkout.chart(name).modified,
-            *settings.modified_requirements(checkout, name),
-        )
+        path for name in charts for path in settings.local_modifications(checkout, name)
     )
     if modified:
         gaps.append(f"the checkout has local modifications: {', '.join([*modified][:5])}")

@@ -129,7 +129,14 @@ def settings_in_keys(tests: ChartTests | None) -> ChartTests:
     return msgspec.structs.replace(tests or ChartTests(), **dict.fromkeys(NOT_IN_KEYS))
 
 
-def modified_requirements(checkout: Checkout, name: str) -> tuple[str, ...]:
+def local_modifications(checkout: Checkout, name: str) -> tuple[str, ...]:
+    """What keeps a chart from being released: its files that differ from the checked-out revision,
+    and pipeline.yaml when it asks for something else there. Raises ConfigurationError.
+    """
+    return (*checkout.chart(name).modified, *_modified_requirements(checkout, name))
+
+
+def _modified_requirements(checkout: Checkout, name: str) -> tuple[str, ...]:
     """pipeline.yaml, if the edited one asks for other tests, checks or approvals of a chart than
     the stored one; else ().
 
