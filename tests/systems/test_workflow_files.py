@@ -76,11 +76,9 @@ def forge(tmp_path: Path) -> Forge:
 
 
 def pull_request(*, fork: bool, **more: Any) -> dict[str, Any]:
-    head: dict[str, Any] = {
-        "ref": "topic",
-        "sha": "d" * 40,
-        "repo": {"full_name": "x/charts", "fork": fork},
-    }
+    """As in a repository that is a fork itself: of the two only the other one is none."""
+    repo = {"full_name": "x/charts" if fork else "team/charts", "fork": not fork}
+    head: dict[str, Any] = {"ref": "topic", "sha": "d" * 40, "repo": repo}
     base = {"ref": "main", "sha": "b" * 40, "repo": {"full_name": "team/charts"}}
     return {"pull_request": {"number": 7, "title": "t", "head": head, "base": base, **more}}
 
@@ -260,6 +258,14 @@ def test_the_page_names_what_each_environment_has(file: Path) -> None:
     for environment in re.findall(r"environment: (\w+)", text):
         [row] = [row for row in rows if row.startswith(f"| `{environment}` |")]
         assert set(re.findall(r"\w+", row)) - {environment} == given | read
+
+
+def test_no_release_is_cancelled_while_it_waits_and_no_tag_is_passed_over() -> None:
+    """GitHub cancels all but the last that wait in a group, and * matches no slash."""
+    release = yaml.safe_load((EXAMPLES / "github-release.yml").read_text())
+    assert release[True]["push"]["tags"] == ["**"]
+    for part in ("github.ref", "github.sha", "inputs.chart"):
+        assert f"${{{{ {part} }}}}" in release["concurrency"]
 
 
 def test_what_nobody_approved_runs_nothing_in_a_release(tmp_path: Path) -> None:

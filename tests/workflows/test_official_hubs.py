@@ -120,7 +120,8 @@ def test_a_chart_goes_from_a_pull_request_on_github_to_a_release(on_github: OnGi
     people.git.git("update-ref", f"refs/pull/{number}/head", head)
 
     # 2, 3 CI tests it, and tells the pull request
-    pull = {"number": number, "head": {"sha": head, "repo": {"fork": False}}}
+    repo = {"repo": {"full_name": NAME}}
+    pull = {"number": number, "head": {"sha": head, **repo}, "base": repo}
     build = on_github.run(
         "github-pull-request.yml", "pull_request", f"refs/pull/{number}/head",
         {"number": number, "pull_request": pull},
