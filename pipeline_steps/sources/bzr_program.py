@@ -10,13 +10,13 @@ import contextlib
 import json
 import os
 import re
-import select
 import subprocess
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import IO, Any, NamedTuple
 
 from pipeline_steps.toolbox import process
+from pipeline_steps.toolbox.answer_pipe import AnswerPipe
 from pipeline_steps.toolbox.errors import (
     AccessRefused,
     MachineError,
@@ -43,7 +43,8 @@ SETTINGS = ("--no-aliases", "-Obzr.workingtree.worth_saving_limit=-1")
 ADVICE = "install brz 3.3 (Debian: apt-get install brz)"
 #: Seconds for an answer from here, and for one that a server has a part in.
 LOCAL, REMOTE = 300.0, 3600.0
-_BLOCK = 2**20
+#: Bytes of its last words that are looked at.
+_SAID = 2**20
 
 _CHECK = "the repository is damaged: run brz check"
 #: What breezy calls to ask somebody for a password; nobody is there.
@@ -134,14 +135,12 @@ class Brz:
     """A running brz that answers about the branch at `location`."""
 
     def __init__(self, location: Path, child: subprocess.Popen[bytes], stderr: IO[bytes]) -> None:
-        assert child.stdin and child.stdout
+        assert child.stdin is not None, "opened as a pipe"
+        self.child = child
         self._location = location
-        self._child = child
         self._stderr = stderr
-        self._requests, self._answers = child.stdin, child.stdout.fileno()
-        self._poll = select.poll()
-        self._poll.register(self._answers, select.POLLIN)
-        self._data = bytearray()
+        self._requests = child.stdin
+        self._pipe = AnswerPipe(("brz",), child, stderr, location, self._end_failure)
         self.is_usable = True
 
     def ask(self, question: str, arguments: dict[str, Any], timeout: float) -> Answer:
@@ -152,12 +151,12 @@ class Brz:
             self._requests.write(json.dumps([question, arguments]).encode() + b"\n")
             self._requests.flush()
         except BrokenPipeError as error:
-            raise self._exit_error() from error
-        head = self._head(self._line(timeout))
+            raise self._pipe.ended() from error
+        head = self._head(self._pipe.line(timeout))
         if "error" in head:
             self.is_usable = True
             raise BrzError(str(head["error"]), str(head.get("text")), self._said(before))
-        data = [self._block(size, timeout) for size in head["sizes"]]
+        data = [self._pipe.block(size, timeout) for size in head["sizes"]]
         self.is_usable = True
         return Answer(head["answer"], data)
 
@@ -178,40 +177,10 @@ class Brz:
     def _said(self, before: int) -> str:
         """The last line on stderr after its first `before` bytes that is not of brz's traceback."""
         # Not by seeking: brz writes at the same position.
-        data = os.pread(self._stderr.fileno(), _BLOCK, before).decode(errors="replace")
+        data = os.pread(self._stderr.fileno(), _SAID, before).decode(errors="replace")
         return data.partition("Traceback (most recent call last)")[0].strip().rpartition("\n")[2]
 
-    def _line(self, timeout: float) -> bytes:
-        start = 0
-        while (end := self._data.find(b"\n", start)) < 0:
-            start = len(self._data)
-            self._read(timeout)
-        line = bytes(memoryview(self._data)[:end])
-        del self._data[: end + 1]
-        return line
-
-    def _block(self, size: int, timeout: float) -> bytes:
-        while len(self._data) < size:
-            self._read(timeout)
-        block = bytes(memoryview(self._data)[:size])
-        del self._data[:size]
-        return block
-
-    def _read(self, timeout: float) -> None:
-        if not self._poll.poll(1000 * timeout):
-            raise Temporary("brz took too long", where=str(self._location), advice="run it again")
-        data = os.read(self._answers, _BLOCK)
-        if not data:
-            raise self._exit_error()
-        self._data += data
-
-    def _exit_error(self) -> PipelineError:
-        """The error with brz's own message, after it ended."""
-        process.raise_if_stopping()  # it ended because this process was told to end
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            self._child.wait(process.GRACE)
-        self._stderr.seek(0)
-        completed = process.Completed(("brz",), self._child.returncode, b"", self._stderr.read())
+    def _end_failure(self, completed: process.Completed) -> PipelineError:
         problem = f"brz ended with exit code {completed.code}: {completed.tail(6)}"
         return MachineError(problem, where=str(self._location), advice=ADVICE)
 

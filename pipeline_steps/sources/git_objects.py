@@ -11,7 +11,6 @@ import contextlib
 import functools
 import os
 import re
-import select
 import subprocess
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -25,12 +24,12 @@ from pipeline_steps.sources.shared_block import SharedBlock
 from pipeline_steps.sources.source import Kind, Node
 from pipeline_steps.sources.tree import node_at
 from pipeline_steps.toolbox import files, process
-from pipeline_steps.toolbox.errors import ConfigurationError, MachineError, PipelineError, Temporary
+from pipeline_steps.toolbox.answer_pipe import AnswerPipe
+from pipeline_steps.toolbox.errors import ConfigurationError, MachineError
 
 #: Ids in one request: git may answer before it has read all of them, so their lines must fit into
 #: the smallest pipe.
 _AT_ONCE = 60
-_BLOCK = 2**20
 #: How much is kept: bytes of files, of one file, and names in trees.
 _KEPT_BYTES, _KEPT_FILE, _KEPT_NAMES = 32 * 2**20, 2**20, 100_000
 #: Names in a tree that is made into Nodes as a whole, and how many larger ones are kept as rows.
@@ -250,14 +249,13 @@ class _CatFile:
     """A running `git cat-file --batch`. stderr: the file that gets its standard error."""
 
     def __init__(self, root: Path, child: subprocess.Popen[bytes], stderr: IO[bytes]) -> None:
-        assert child.stdin is not None and child.stdout is not None, "opened as pipes"
+        assert child.stdin is not None, "opened as a pipe"
         self.child = child
-        self._root, self._stderr = root, stderr
-        self._asks, self._answers = child.stdin.fileno(), child.stdout.fileno()
-        # A blocking read could wait for ever when git fetches for a partial clone.
-        self._poll = select.poll()
-        self._poll.register(self._answers, select.POLLIN)
-        self._data = bytearray()
+        self._root = root
+        self._asks = child.stdin.fileno()
+        self._pipe = AnswerPipe(
+            ("git", "cat-file"), child, stderr, root, functools.partial(program.failure, root)
+        )
 
     def ask(self, ids: list[str], convert: Callable[[str, bytes], _Answer]) -> dict[str, _Answer]:
         """Id → result of `convert` for each object that exists.
@@ -279,7 +277,7 @@ class _CatFile:
         try:
             os.write(self._asks, "".join(f"{each}\n" for each in names).encode())
         except OSError as error:
-            raise self._exit_error() from error
+            raise self._pipe.ended() from error
 
     def _answer(self, identity: str, convert: Callable[[str, bytes], _Answer]) -> _Answer | None:
         name, data = self._object(identity)
@@ -289,50 +287,20 @@ class _CatFile:
 
     def _object(self, asked: str) -> tuple[str, bytes | None]:
         """The next answer: an id and the bytes of its object, or what was asked for and None."""
-        while (end := self._data.find(b"\n")) < 0:
-            self._read()
-        name, _, rest = self._data[:end].decode(errors="replace").partition(" ")
+        line = self._pipe.line(program.LOCAL)
+        name, _, rest = line.decode(errors="replace").partition(" ")
         facts = rest.split()
         if facts == ["missing"]:
-            del self._data[: end + 1]
             return name, None
         if len(facts) != 2 or not _SIZE.fullmatch(facts[1]):
             raise self._unexpected_answer(name, asked)
-        start, size = end + 1, int(facts[1])
-        # Not <: a line end follows the object.
-        while len(self._data) <= start + size:
-            self._read()
-        # Copy once, without slicing the whole buffer.
-        data = bytes(memoryview(self._data)[start : start + size])
-        del self._data[: start + size + 1]
-        return name, data
+        return name, self._pipe.block(int(facts[1]), program.LOCAL, end=b"\n")
 
     def _unexpected_answer(self, name: str, asked: str) -> MachineError:
         problem = f"git cat-file answered {name[:80]!r} when it was asked for {asked}"
         return MachineError(
             problem, where=str(self._root), advice="the repository is damaged: run git fsck"
         )
-
-    def _read(self) -> None:
-        if not self._poll.poll(1000 * program.LOCAL):
-            raise Temporary(
-                "git cat-file took too long", where=str(self._root), advice="run it again"
-            )
-        data = os.read(self._answers, _BLOCK)
-        if not data:
-            raise self._exit_error()
-        self._data += data
-
-    def _exit_error(self) -> PipelineError:
-        """The error with git's own message, after it ended."""
-        process.raise_if_stopping()  # it ended because this process was told to end
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            self.child.wait(process.GRACE)
-        self._stderr.seek(0)
-        completed = process.Completed(
-            ("git", "cat-file"), self.child.returncode, b"", self._stderr.read()
-        )
-        return program.failure(self._root, completed)
 
 
 @contextlib.contextmanager

@@ -347,7 +347,7 @@ def test_a_brz_that_ends_is_told_and_the_next_question_starts_another(branch: Br
     source = Bazaar(branch.root)
     with source.revisions as revisions:
         tip = source.revision()
-        revisions._brz._child.kill()
+        revisions._brz.child.kill()
         with pytest.raises(MachineError, match="brz ended with exit code -9"):
             source.position(tip)
         assert source.position(tip) == 1
