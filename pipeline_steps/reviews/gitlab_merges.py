@@ -23,6 +23,8 @@ from pipeline_steps.toolbox.errors import (
 _COMPARING = ("checking", "unchecked", "preparing", "approvals_syncing", "mergeable")
 COMPARED_WITHIN = 20.0
 _RIGHT = "the scope api, its account the right to merge into the target"
+#: Of a merge request on a train that is not merged yet ("Merge trains API").
+_RIDING = ("idle", "fresh", "stale", "merging", "skip_merged")
 
 
 class _Person(msgspec.Struct):
@@ -30,7 +32,10 @@ class _Person(msgspec.Struct):
 
 
 class MergeRequest(msgspec.Struct):
-    """sha: the head; none while the source branch is empty."""
+    """sha: the head; none while the source branch is empty. merge_error: why the last attempt to
+    merge failed. merge_when_pipeline_succeeds: it is set to merge by itself, at this head: GitLab
+    takes that back when somebody pushes ("Auto-merge").
+    """
 
     iid: int
     title: str
@@ -43,6 +48,8 @@ class MergeRequest(msgspec.Struct):
     merge_commit_sha: str | None = None
     squash_commit_sha: str | None = None
     detailed_merge_status: str = ""
+    merge_error: str | None = None
+    merge_when_pipeline_succeeds: bool = False
 
     @property
     def merged_revision(self) -> str:
@@ -82,7 +89,7 @@ class Merges:
         def merge_once() -> str:
             path = f"/merge_requests/{review.id}/merge"
             answer = self._gitlab.call(
-                "PUT", path, body=fields, allowed=(405, 409, 422), right=_RIGHT
+                "PUT", path, body=fields, allowed=(401, 405, 409, 422), right=_RIGHT
             )
             # An earlier try may have merged it, and its answer got lost.
             merged = self._merged(review, revision)
@@ -111,7 +118,10 @@ class Merges:
                 "GitLab is still merging it", where=review.url, advice="run the step again"
             )
         words = error_message(answer.body)
-        status = self._request(review.id).detailed_merge_status
+        if answer.status == 401:
+            return _refused(words, review)
+        request = self._request(review.id)
+        status = request.detailed_merge_status
         if answer.status == 409:
             return Conflict(
                 f"GitLab does not merge it: {words}",
@@ -124,11 +134,13 @@ class Merges:
                 where=review.url,
                 advice="rebase it",
             )
-        if status in _COMPARING:
+        # Of a hook or a push rule of the server: waiting does not help.
+        failed = answer.status == 422 and status == "mergeable" and request.merge_error
+        if status in _COMPARING and not failed:
             return _NotCompared(
                 f"GitLab does not merge it yet: {status}", where=review.url, advice="run it again"
             )
-        reason = status.replace("_", " ") or words
+        reason = failed or status.replace("_", " ") or words
         return NotApproved(
             f"GitLab does not merge it: {reason}",
             where=review.url,
@@ -140,14 +152,21 @@ class Merges:
         path = f"/merge_trains/merge_requests/{review.id}"
         fields = {"sha": revision, "auto_merge": True}
         answer = self._gitlab.call(
-            "POST", path, body=fields, allowed=(400, 403, 409), idempotent=True, right=_RIGHT
+            "POST", path, body=fields, allowed=(400, 401, 403, 409), idempotent=True, right=_RIGHT
         )
         words = error_message(answer.body) if answer.status >= 400 else ""
-        if answer.status == 403:
-            return AccessRefused(words, where=review.url, advice=f"give the token {_RIGHT}")
+        if answer.status in (401, 403):
+            return _refused(words, review)
         if answer.status >= 400 and not self._rides(path):
             self._merged(review, revision)  # raises Conflict when the head has moved
-            status = self._request(review.id).detailed_merge_status.replace("_", " ")
+            request = self._request(review.id)
+            if request.merge_when_pipeline_succeeds:
+                return Temporary(
+                    "the merge request goes on the merge train when its checks have passed",
+                    where=review.url,
+                    advice="run merge again when the train has merged it",
+                )
+            status = request.detailed_merge_status.replace("_", " ")
             return NotApproved(
                 f"the merge train does not take it: {words} ({status})",
                 where=review.url,
@@ -161,7 +180,18 @@ class Merges:
 
     def _rides(self, path: str) -> bool:
         answer = self._gitlab.call("GET", path, allowed=(404,), right=_RIGHT)
-        return answer.status != 404 and decode(answer, _Ride).status in ("idle", "fresh", "stale")
+        return answer.status != 404 and decode(answer, _Ride).status in _RIDING
+
+
+def _refused(words: str, review: Review) -> AccessRefused:
+    """The error for an account that may not merge: GitLab answers 401, though the token is good
+    ("Merge a merge request").
+    """
+    return AccessRefused(
+        f"GitLab does not let this account merge: {words}",
+        where=review.url,
+        advice=f"give the token {_RIGHT}",
+    )
 
 
 class _Ride(msgspec.Struct):

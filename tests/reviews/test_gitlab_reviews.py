@@ -20,7 +20,7 @@ from pipeline_steps.toolbox.errors import (
     Temporary,
 )
 from tests.support.github import Answer, Request
-from tests.support.gitlabs import JOB, WRITE, Gitlab, Project
+from tests.support.gitlabs import JOB, STRANGER, WRITE, Gitlab, Project
 
 NAME = "group/sub/charts"
 ANY = Approval()
@@ -209,6 +209,50 @@ def test_a_merge_train_is_boarded_at_the_pinned_revision(place: Place) -> None:
     assert place.project.trains == [1]
     place.project.merge(1)
     assert reviews.merge(review, place.head, "queued") == place.project.git.tip("main")
+
+
+@pytest.mark.parametrize("ride", ["stale", "merging"])
+def test_a_merge_request_on_a_train_is_waited_for_whatever_the_train_does(
+    place: Place, ride: str
+) -> None:
+    place.project.trains, place.project.ride = [1], ride
+    reviews = place.reviews()
+    with pytest.raises(Temporary, match="on the merge train"):
+        reviews.merge(reviews.review("1"), place.head, "queued")
+
+
+def test_a_merge_train_takes_it_by_itself_when_its_pipeline_has_passed(place: Place) -> None:
+    place.project.trains, place.project.pipeline_must_succeed = [], True
+    reviews = place.reviews()
+    review = reviews.review("1")
+    reviews.deliver(review, place.verdict("started"))
+    for _ in range(2):
+        with pytest.raises(Temporary):
+            reviews.merge(review, place.head, "queued")
+    assert place.project.trains == []
+    place.project.git.commit("fix", {"b": "c"})
+    place.project.pushed(1)
+    with pytest.raises(Conflict):
+        reviews.merge(review, place.head, "queued")
+
+
+@pytest.mark.parametrize("trains", [None, []])
+def test_who_may_not_merge_is_told_the_right_and_not_that_the_token_is_bad(
+    place: Place, trains: list[int] | None
+) -> None:
+    place.project.trains = trains
+    reviews = place.reviews(STRANGER)
+    with pytest.raises(AccessRefused) as raised:
+        reviews.merge(reviews.review("1"), place.head, "no")
+    assert "its account the right to merge into the target" in str(raised.value)
+    assert "job token" not in str(raised.value)
+
+
+def test_the_words_of_a_push_rule_are_told(place: Place) -> None:
+    place.project.push_rule = "Commit message does not follow the pattern 'JIRA-'"
+    reviews = place.reviews()
+    with pytest.raises(NotApproved, match="does not follow the pattern 'JIRA-'"):
+        reviews.merge(reviews.review("1"), place.head, "no")
 
 
 def test_a_merge_train_that_does_not_take_it_is_quoted(place: Place) -> None:

@@ -39,7 +39,8 @@ class Project:
     people: account → access level ("Members API": 30 Developer, 20 Reporter). method: "merge",
     "squash", "fast-forward", "rebase" (semi-linear: a merge commit after the rebase). trains: merge
     requests on trains, None without them. approvals_needed: rules. tells_times: does it tell
-    `approved_at` (since 18)?
+    `approved_at` (since 18)? ride: status of those on trains. push_rule: its words against every
+    merge commit.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -52,6 +53,8 @@ class Project:
         self.trains: list[int] | None = None
         self.approvals_needed = 0
         self.pipeline_must_succeed = False
+        self.ride = "fresh"
+        self.push_rule = ""
         self.tells_times = True
         self.groups: dict[str, list[str]] = {}
         self.forks: set[str] = set()
@@ -77,6 +80,7 @@ class Project:
             "iid": number, "title": title, "author": author, "branch": branch, "target": target,
             "draft": draft, "state": "opened", "merge_commit_sha": None, "squash_commit_sha": None,
             "sha": "", "versions": [], "approvals": {}, "reviewers": {}, "checked": "",
+            "merge_error": None, "merge_when_pipeline_succeeds": False,
         }  # fmt: skip
         self.pushed(number)
         return number
@@ -141,7 +145,7 @@ class Project:
         """detailed_merge_status ("Merge status"): the first that is in the way."""
         target = self.git.tip(request["target"])
         approvals = [name for name in request["approvals"] if self.people.get(name, 0) >= 30]
-        green = self.passing(request["sha"], "pipeline-steps") == "success"
+        state = self.passing(request["sha"], "pipeline-steps")
         states = (
             (request["state"] != "opened", "not_open"),
             (request["draft"], "draft_status"),
@@ -153,7 +157,8 @@ class Project:
             ),
             (bool(request["reviewers"]), "requested_changes"),
             (len(approvals) < self.approvals_needed, "not_approved"),
-            (self.pipeline_must_succeed and not green, "ci_must_pass"),
+            (self.pipeline_must_succeed and state == "running", "ci_still_running"),
+            (self.pipeline_must_succeed and state != "success", "ci_must_pass"),
         )
         return next((status for applies, status in states if applies), "mergeable")
 
@@ -248,6 +253,10 @@ class Gitlab:
         """
         if request.method == "GET":
             return
+        # "Merge a merge request", table of errors, and of a train (ee/lib/api/merge_trains.rb): 401
+        # for who may not merge it.
+        if re.search("/merge$|/merge_trains/", request.path) and project.people.get(login, 0) < 30:
+            raise Refused(401, "401 Unauthorized")
         if login == "job-token" or project.people.get(login, 0) < 30:
             raise Refused(403, "403 Forbidden")
 
@@ -306,7 +315,8 @@ def _told(hub: Gitlab, project: Project, request: dict[str, Any]) -> dict[str, A
         "author": person(request["author"]), "draft": request["draft"],
         "source_branch": request["branch"], "target_branch": request["target"],
         "sha": request["sha"], "merge_commit_sha": request["merge_commit_sha"],
-        "squash_commit_sha": request["squash_commit_sha"],
+        "squash_commit_sha": request["squash_commit_sha"], "merge_error": request["merge_error"],
+        "merge_when_pipeline_succeeds": request["merge_when_pipeline_succeeds"],
     }  # fmt: skip
 
 
@@ -483,23 +493,31 @@ def _merge(hub: Gitlab, project: Project, request: Request, match: re.Match[str]
         raise Refused(422, "Branch cannot be merged")
     if project.merge_status(asked) != "mergeable":
         raise Refused(405, "405 Method Not Allowed")
+    if project.push_rule:
+        asked["merge_error"] = project.push_rule
+        raise Refused(422, "Branch cannot be merged")
     project.merge(asked["iid"], fields.get("merge_commit_message", "merge"))
     return Answer(200, _told(hub, project, asked))
 
 
 @route("POST", r"/merge_trains/merge_requests/(\d+)")
 def _board(hub: Gitlab, project: Project, request: Request, match: re.Match[str]) -> Answer:
-    """ "Merge trains API", add a merge request to a merge train."""
+    """ "Merge trains API", add a merge request to a merge train: 202 where `auto_merge` has to wait
+    for a pipeline, and then 409 (app/services/merge_trains/add_merge_request_service.rb).
+    """
     asked = _one(project, match)
     fields = hub.fields(request, set(), {"sha", "squash", "auto_merge", "when_pipeline_succeeds"})
     if project.trains is None:
         raise Refused(403, "403 Forbidden")
     if fields.get("sha", asked["sha"]) != asked["sha"]:
         raise Refused(409, "SHA does not match HEAD of source branch")
-    if asked["iid"] in project.trains or project.merge_status(asked) not in (
-        "mergeable",
-        "unchecked",
-    ):
+    if asked["merge_when_pipeline_succeeds"]:
+        raise Refused(409, "Merge request is already set to Auto-Merge")
+    status = project.merge_status(asked)
+    if status == "ci_still_running" and fields.get("auto_merge"):
+        asked["merge_when_pipeline_succeeds"] = True
+        return Answer(202, [])
+    if asked["iid"] in project.trains or status not in ("mergeable", "unchecked"):
         raise Refused(400, "Failed to merge or add to train")
     project.trains.append(asked["iid"])
     return Answer(201, [{"id": 1, "status": "idle"}])
@@ -510,7 +528,7 @@ def _ride(hub: Gitlab, project: Project, request: Request, match: re.Match[str])
     """ "Merge trains API", get the status of a merge request on a merge train."""
     if project.trains is None or int(match[1]) not in project.trains:
         raise Refused(404, "404 Not Found")
-    return Answer(200, {"id": 1, "status": "fresh", "target_branch": "main"})
+    return Answer(200, {"id": 1, "status": project.ride, "target_branch": "main"})
 
 
 @contextlib.contextmanager
