@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 from pipeline_steps.toolbox import process, scratch
-from pipeline_steps.toolbox.errors import ChartFailed, MachineError, ToolMissing
+from pipeline_steps.toolbox.errors import ChartFailed, MachineError, Temporary, ToolMissing
 from pipeline_steps.toolbox.process import Completed
 
 #: Below this helm lacks what we stand on (--kube-version for lint, dry runs without a cluster).
@@ -29,6 +29,8 @@ VARIABLE = "PIPELINE_STEPS_HELM"
 ADVICE = f"install helm 3 (3.14 or newer) or 4, or name the program in {VARIABLE}"
 #: Rendering and linting are local work: a helm that needs longer hangs.
 LOCAL_SECONDS = 120.0
+#: Seconds to print its version, which takes it 50 ms: a machine that needs more is overloaded.
+VERSION_SECONDS = 30.0
 #: Bytes that helm may take: 1,000,000 values take 0.7 GB, a template that calls itself by `tpl` 6
 #: GB without this.
 MAX_MEMORY = 2 * 2**30
@@ -303,8 +305,13 @@ class Helm:
 def _version(program: str) -> str:
     """The version of a helm program, which is asked once by a process that runs several steps."""
     answer = process.run(
-        [program, "version", "--template", "{{.Version}}"], timeout=30, advice=ADVICE
+        [program, "version", "--template", "{{.Version}}"], timeout=VERSION_SECONDS, advice=ADVICE
     )
+    if answer.code is None:
+        raise Temporary(
+            f"{program} did not say its version within {VERSION_SECONDS:g} s",
+            advice="run it again when this machine is less busy",
+        )
     numbers = re.match(r"v?(\d+)\.(\d+)\.(\d+)", answer.stdout.decode(errors="replace"))
     if not answer.ok or numbers is None:
         raise MachineError(f"{program} does not say its version: {answer.tail(3)}", advice=ADVICE)

@@ -12,7 +12,7 @@ import pytest
 
 from pipeline_steps.clusters.helm import Helm, Target, error_text
 from pipeline_steps.toolbox import process
-from pipeline_steps.toolbox.errors import ChartFailed, MachineError, ToolMissing
+from pipeline_steps.toolbox.errors import ChartFailed, MachineError, Temporary, ToolMissing
 from tests.support.helms import chart_files, helm
 
 KUBECONFIG = """\
@@ -167,6 +167,18 @@ def test_unsupported_versions_are_named(
     old.chmod(0o755)
     monkeypatch.setenv("PIPELINE_STEPS_HELM", str(old))
     with pytest.raises(MachineError, match=f"is helm {version[1:]}; supported are 3.14"):
+        Helm.find()
+
+
+def test_a_helm_that_is_too_slow_for_its_version_is_asked_again_later(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    slow = tmp_path / "helm"
+    slow.write_text("#!/bin/sh\nexec sleep 600\n")
+    slow.chmod(0o755)
+    monkeypatch.setenv("PIPELINE_STEPS_HELM", str(slow))
+    monkeypatch.setattr("pipeline_steps.clusters.helm.VERSION_SECONDS", 0.2)
+    with pytest.raises(Temporary, match=r"within 0\.2 s \(run it again when"):
         Helm.find()
 
 
