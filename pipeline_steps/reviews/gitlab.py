@@ -10,8 +10,8 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Mapping
-from datetime import datetime
+from collections.abc import Iterable, Mapping
+from datetime import datetime, timedelta
 
 import msgspec
 
@@ -43,6 +43,8 @@ from pipeline_steps.toolbox.errors import AccessRefused, ConfigurationError
 _DEVELOPER = 30
 #: The system note of an approval, where `approved_at` is not told (before GitLab 18).
 _APPROVED = "approved this merge request"
+#: A job in the background writes that note: the approval may be this much older.
+_NOTE_DELAY = timedelta(minutes=5)
 #: System notes after which a merge request has another target.
 _RETARGETED = re.compile(
     r"changed target branch from |deleted the `.*` branch\. This merge request now targets "
@@ -217,15 +219,19 @@ class GitlabReviews:
         """
         votes: dict[str, Vote] = {}
         approvals = self._gitlab.get(f"/merge_requests/{review.id}/approvals", _Approvals)
-        targeted_at = ""
+        retargeted: list[datetime] = []
         if approvals.approved_by:
             notes = self._system_notes(review.id)
             times = _approval_times(notes)
-            targeted_at = _targeted_at(notes)
+            retargeted = [note.created_at for note in notes if _RETARGETED.match(note.body)]
             versions = self._versions(review.id)
+            changes = [*retargeted, *(version.created_at for version in versions[1:])]
             for approver in approvals.approved_by:
-                given = approver.approved_at or times.get(approver.user.username)
-                votes[approver.user.username] = self._vote(approver.user, given, versions)
+                given, doubt = approver.approved_at, ""
+                if given is None:
+                    given = times.get(approver.user.username)
+                    doubt = _doubt(given, changes)
+                votes[approver.user.username] = self._vote(approver.user, given, doubt, versions)
         reviewers = self._gitlab.pages(
             f"/merge_requests/{review.id}/reviewers", _Reviewer, allowed=(404,)
         )
@@ -234,13 +240,16 @@ class GitlabReviews:
                 name = reviewer.user.username
                 votes[name] = Vote(name, "", "reject", clock.rfc3339_of(reviewer.created_at))
         counted = (vote for _, vote in sorted(votes.items()))
+        targeted_at = max(map(clock.rfc3339_of, retargeted), default="")
         return votes_for_target(counted, review, targeted_at)
 
-    def _vote(self, user: _Person, given: datetime | None, versions: list[_Version]) -> Vote:
+    def _vote(
+        self, user: _Person, given: datetime | None, doubt: str, versions: list[_Version]
+    ) -> Vote:
+        """doubt: why nobody knows on what it was given, else ""."""
         reason = "" if self._may_push(user) else "no right to push to the project"
-        if given is None:
-            reason = reason or "GitLab does not say when it was given, and so not on what"
-            return Vote(user.username, "", "approve", "", reason)
+        if given is None or doubt:
+            return Vote(user.username, "", "approve", clock.rfc3339_of(given), reason or doubt)
         before = [version for version in versions if version.created_at <= given]
         revision = before[-1].head_commit_sha if before else ""
         return Vote(user.username, revision, "approve", clock.rfc3339_of(given), reason)
@@ -336,7 +345,16 @@ def _approval_times(notes: list[_Note]) -> dict[str, datetime]:
     }
 
 
-def _targeted_at(notes: list[_Note]) -> str:
-    """When a merge request got its target; "" where it always had it."""
-    times = (note.created_at for note in notes if _RETARGETED.match(note.body))
-    return max(map(clock.rfc3339_of, times), default="")
+def _doubt(noted: datetime | None, changes: Iterable[datetime]) -> str:
+    """Why the note of an approval does not say on what it was given; "" where it does.
+
+    noted: when it was written. changes: when the merge request got something else to approve.
+    """
+    if noted is None:
+        return "GitLab does not say when it was given, and so not on what"
+    if any(timedelta(0) <= noted - change < _NOTE_DELAY for change in changes):
+        return (
+            "this GitLab notes approvals some time later, and the merge request changed less than "
+            "5 minutes before: revoke it and approve again"
+        )
+    return ""

@@ -77,6 +77,7 @@ def test_an_approval_counts_for_the_version_that_was_there_when_it_was_given(pla
     place.project.approve(1, "bob")
     newer = place.project.git.commit("fix", {"b": "c"})
     place.project.pushed(1)
+    place.project.wait(300)
     place.project.approve(1, "carol")
     for tells in (True, False):
         place.project.tells_times = tells
@@ -95,6 +96,31 @@ def test_an_approval_of_which_gitlab_tells_no_time_names_no_revision(place: Plac
     (vote,) = reviews.votes(reviews.review("1"), ANY)
     assert vote.revision == ""
     assert "does not say when" in vote.reason
+
+
+@pytest.mark.parametrize("change", ["push", "retarget"])
+def test_an_approval_whose_note_comes_after_a_change_counts_for_nothing(
+    place: Place, change: str
+) -> None:
+    """Before 18 the note is all, and it is written after the approval: of what was there before."""
+    place.project.tells_times = False
+    place.project.approve(1, "bob", noted_after=20)
+    if change == "push":
+        newer = place.project.git.commit("fix", {"b": "c"})
+        place.project.pushed(1)
+    else:
+        newer = place.head
+        place.project.git.git("branch", "stable", "main")
+        place.project.retarget(1, "alice", "stable")
+    reviews = place.reviews()
+    (vote,) = reviews.votes(reviews.review("1"), ANY)
+    assert vote.revision == ""
+    assert "less than 5 minutes before: revoke it and approve again" in vote.reason
+    del place.project.requests[1]["approvals"]["bob"]
+    place.project.wait(300)
+    place.project.approve(1, "bob", noted_after=20)
+    (vote,) = reviews.votes(reviews.review("1"), ANY)
+    assert (vote.revision, vote.reason) == (newer, "")
 
 
 def test_a_person_with_a_note_of_the_same_words_did_not_approve(place: Place) -> None:

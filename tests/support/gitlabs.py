@@ -62,9 +62,17 @@ class Project:
         self._ids = 100
 
     def now(self) -> str:
-        """A time of its own for everything that happens, with milliseconds as GitLab has them."""
+        """A time of its own for everything that happens."""
         self._seconds += 1
-        moment = datetime.fromtimestamp(1767225600 + self._seconds, timezone.utc)
+        return self._time(self._seconds)
+
+    def wait(self, seconds: int) -> None:
+        """Nothing happens for so long."""
+        self._seconds += seconds
+
+    def _time(self, seconds: int) -> str:
+        """With milliseconds, as GitLab has them."""
+        moment = datetime.fromtimestamp(1767225600 + seconds, timezone.utc)
         return moment.strftime("%Y-%m-%dT%H:%M:%S.123Z")
 
     def id(self) -> int:
@@ -94,11 +102,13 @@ class Project:
             {"id": self.id(), "head_commit_sha": head, "created_at": self.now()}
         )
 
-    def approve(self, number: int, login: str) -> None:
-        """An approval, with the system note that it leaves."""
-        moment = self.now()
-        self.requests[number]["approvals"][login] = moment
-        self._note(number, login, "approved this merge request", moment, system=True)
+    def approve(self, number: int, login: str, *, noted_after: int = 0) -> None:
+        """An approval, with the system note that it leaves: written so many seconds later, by a job
+        in the background (app/workers/merge_requests/create_approval_note_worker.rb).
+        """
+        self.requests[number]["approvals"][login] = self.now()
+        noted = self._time(self._seconds + noted_after)
+        self._note(number, login, "approved this merge request", noted, system=True)
         self.requests[number]["reviewers"].pop(login, None)
 
     def retarget(self, number: int, login: str, target: str) -> None:
