@@ -23,7 +23,7 @@ ERRORS = {
     "fchmod": ("EROFS", "EIO"),
     "chmod": ("EROFS", "EIO"),
 }
-SAMPLED = 70
+SAMPLED = 54
 CANNOT = 7
 #: KiB left on the full file system.
 LEFT = (0, 4, 8, 12, 16, 24)

@@ -16,7 +16,7 @@ from tests.faults.calls import Call, broken, recorded
 from tests.faults.figures import Figure, Settings, counted, sampled, spread
 from tests.faults.world import STEPS, Step, World
 
-SAMPLED = 72
+SAMPLED = 54
 KILLED = (-signal.SIGKILL, 128 + signal.SIGKILL)
 #: Names of records are random, so one folder of a store more or less may be there already.
 TRIES = 4

@@ -10,7 +10,7 @@ from tests.faults.calls import Call, record, recorded
 from tests.faults.figures import Figure, Settings, counted, sampled, spread
 from tests.faults.world import STEPS, Step, World
 
-SAMPLED = 120
+SAMPLED = 60
 CONTENT = b"entries: {}\n"
 #: 2: `check --fix` does not read a lock that is a link out of the source. 8: `regenerate` lists the
 #: version that has no place there, and goes on with the others.
