@@ -7,6 +7,7 @@ another program left incomplete is completed; published files stay. Source: GitH
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import logging
 import re
@@ -19,7 +20,7 @@ import msgspec
 from pipeline_steps.charts import archive as archives
 from pipeline_steps.services.github import BYTES, Github, decode, error_for
 from pipeline_steps.toolbox import retry
-from pipeline_steps.toolbox.errors import Temporary
+from pipeline_steps.toolbox.errors import MachineError, PipelineError, Temporary, Unreachable
 from pipeline_steps.toolbox.files import sha256
 
 log = logging.getLogger(__name__)
@@ -69,8 +70,11 @@ class Release(msgspec.Struct, frozen=True):
 
 
 class ReleaseRequest(NamedTuple):
-    """A release to create. target: the branch for a missing tag. name, tgz: of the archive."""
+    """A release to create. chart: its name. target: the branch for a missing tag. name, tgz: of the
+    archive.
+    """
 
+    chart: str
     tag: str
     target: str
     prerelease: bool
@@ -180,9 +184,19 @@ class Releases:
         draft = decode(
             self._github.call("POST", "/releases", body=fields, idempotent=True), Release
         )
+        try:
+            return self._publish(draft, request)
+        except Unreachable:
+            raise
+        except MachineError:
+            # Refused for good: every further run would leave another draft.
+            with contextlib.suppress(PipelineError):
+                self._discard(draft)
+            raise
+
+    def _publish(self, draft: Release, request: ReleaseRequest) -> Release:
         self._upload(draft, request)
-        # "legacy" lets GitHub decide by date and version which release is the latest.
-        final = {"name": request.tag, "draft": False, "make_latest": "legacy"}
+        final = {"name": request.tag, "draft": False, "make_latest": self._make_latest(request)}
         path = f"/releases/{draft.id}"
         answer = self._github.call("PATCH", path, body=final, allowed={404, 422}, idempotent=True)
         if answer.status == 200:
@@ -192,8 +206,26 @@ class Releases:
             raise error_for(answer)
         log.info("%s: another publisher was first", request.tag)
         # Ours is the draft that lost; left there it would look like a release to come.
-        self._github.call("DELETE", path, allowed={404})
+        self._discard(draft)
         return published
+
+    def _make_latest(self, request: ReleaseRequest) -> str:
+        """ "false" where the latest release has a higher version of the chart, whose place a fix of an
+        older one must not take. Else "legacy", with which GitHub decides by date and version.
+        """
+        answer = self._github.call("GET", "/releases/latest", allowed={404})
+        if answer.status == 404:
+            return "legacy"
+        chart, own = request.chart, _core(request.chart, request.name)
+        latest = [_core(chart, asset.name) for asset in decode(answer, Release).assets]
+        return "false" if any(core > own for core in latest) else "legacy"
+
+    def _discard(self, draft: Release) -> None:
+        """Remove our draft, unless it was published: by a request of ours whose answer got lost."""
+        path = f"/releases/{draft.id}"
+        answer = self._github.call("GET", path, allowed={404})
+        if answer.status == 200 and decode(answer, Release).draft:
+            self._github.call("DELETE", path, allowed={404})
 
     def _reload(self, release: Release) -> Release:
         return decode(self._github.call("GET", f"/releases/{release.id}"), Release)
@@ -245,4 +277,17 @@ class Releases:
                 and release.tag_name in tags
                 and release.name == _DRAFT.format(tag=release.tag_name)
             ):
-                self._github.call("DELETE", f"/releases/{release.id}", allowed={404})
+                self._discard(release)
+
+
+def _core(chart: str, name: str) -> tuple[int, ...]:
+    """Major, minor and patch of the version that an archive of a chart is called after, which is all
+    that GitHub leaves of some names; () for another file.
+
+    >>> _core("hello", "hello-1.12.0+b.tgz"), _core("hello", "hello-world-1.12.0.tgz")
+    ((1, 12, 0), ())
+    """
+    found = re.match(
+        rf"{re.escape(chart)}-(\d{{1,18}})\.(\d{{1,18}})\.(\d{{1,18}})\b", name, re.ASCII
+    )
+    return tuple(map(int, found.groups())) if found else ()

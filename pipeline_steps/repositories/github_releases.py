@@ -178,6 +178,7 @@ class GithubReleasesRepository(IndexWriter):
             log.info("%s: already there", existing.reference)
             return _ReleasedChart(existing)
         request = ReleaseRequest(
+            chart=archive.name,
             tag=_tag(archive),
             # no workflows are on that branch: a new tag could start them, with extra rights
             target=BRANCH,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Mapping
 from datetime import datetime
 from typing import Any, Literal
@@ -21,7 +22,10 @@ from pipeline_steps.toolbox.errors import (
     NotApproved,
     PipelineError,
     Temporary,
+    Unreachable,
 )
+
+log = logging.getLogger(__name__)
 
 MergeMethod = Literal["merge", "squash", "rebase"]
 _METHODS: tuple[MergeMethod, ...] = ("merge", "squash", "rebase")
@@ -169,8 +173,13 @@ class Merges:
         )
 
     def _rules(self, target: str) -> list[_Rule]:
-        """Rules of rulesets for the target; those of classic branch protection only admins see."""
-        return list(self._github.pages(f"/rules/branches/{segment(target)}", _Rule))
+        """Rules of rulesets for the target; those of classic branch protection only admins see.
+
+        None where they cannot be read (403: a private repository without a paid plan; 404: an older
+        GitHub Enterprise): they tell queue and method, and GitHub itself keeps them.
+        """
+        path = f"/rules/branches/{segment(target)}"
+        return list(self._github.pages(path, _Rule, allowed=(403, 404)))
 
     def _allowed_method(self, rules: list[_Rule], review: Review) -> MergeMethod:
         settings = self._github.get("", _Settings)
@@ -216,13 +225,25 @@ class Merges:
                 "the pull request conflicts with the target", where=review.url, advice="rebase it"
             )
         # A queue that classic branch protection asks for is in no ruleset.
-        if self._queue(review).merge_queue:
+        if self._has_queue(review):
             raise self._enqueued(review, revision)
         raise NotApproved(
             f"GitHub does not merge it: {words}",
             where=review.url,
             advice="see on its page what the rules of the target still need",
         )
+
+    def _has_queue(self, review: Review) -> bool:
+        """False also where an older GitHub Enterprise does not know what a queue is, or the token may
+        not ask: what GitHub says of the merge must be told all the same.
+        """
+        try:
+            return self._queue(review).merge_queue is not None
+        except Unreachable:
+            raise
+        except MachineError as error:
+            log.debug("%s: no merge queue can be seen: %s", review.url, error)
+            return False
 
     def _queue(self, review: Review) -> _QueueOfBranch:
         owner, _, name = self._github.repository.partition("/")
@@ -232,7 +253,8 @@ class Merges:
             "number": int(review.id),
             "branch": review.target,
         }
-        return self._github.graphql(_QUEUE, variables, _QueueAnswer).repository
+        answer = self._github.graphql(_QUEUE, variables, _QueueAnswer, idempotent=True)
+        return answer.repository
 
     def _enqueued(self, review: Review, revision: str) -> PipelineError:
         """What to raise: it is in the merge queue at this revision, or the reason why not."""
@@ -245,6 +267,8 @@ class Merges:
             except AccessRefused as refusal:
                 refusal.advice = f"the token needs the right: {_RIGHT}"
                 return refusal
+            except Unreachable:
+                raise
             except MachineError as error:
                 self._merged(review, revision)  # raises Conflict when the head has moved
                 return NotApproved(

@@ -81,6 +81,7 @@ class TagReleases:
             )
         self._require_commit(tag, decode(answer, _Reference).object)
         request = ReleaseRequest(
+            chart=archive.name,
             tag=tag.name,
             target=tag.revision,
             prerelease=versions.parse_strict(archive.version).pre != (),

@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import os
 import re
-from collections.abc import Container, Iterator, Mapping
+from collections.abc import Collection, Container, Iterator, Mapping
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
@@ -19,7 +19,7 @@ from pipeline_steps.auth import hosts as table
 from pipeline_steps.auth.credentials import from_hosts
 from pipeline_steps.auth.hosts import Host
 from pipeline_steps.services import rest
-from pipeline_steps.toolbox import http, json_reader
+from pipeline_steps.toolbox import http, json_reader, retry
 from pipeline_steps.toolbox.errors import (
     AccessRefused,
     ConfigurationError,
@@ -40,6 +40,8 @@ BYTES = "application/octet-stream"
 #: Seconds one read or write may take.
 TIMEOUT = 120.0
 _TOKEN_ADVICE = "set GITHUB_TOKEN, or name a token as password in `hosts`"
+#: Types of the errors of GraphQL that a rate limit has; the second one is not documented.
+_LIMITED = frozenset({"RATE_LIMITED", "RATE_LIMIT"})
 #: Rights as GitHub names them, like "contents=write; workflows=write".
 _RIGHTS = re.compile(r"[\w=,; ]{1,200}", re.ASCII)
 
@@ -77,10 +79,17 @@ def temporary_error(answer: http.Response) -> Temporary | None:
     if answer.status not in http.TEMPORARY and not (answer.status == 403 and limited):
         return None
     pause = http.retry_after(answer.headers)
-    if pause is None and answer.status in (403, 429):
-        reset = rest.seconds_until_reset(answer.headers, "x-ratelimit-reset")
-        pause = reset if exhausted else rest.PAUSE
+    if answer.status in (403, 429):
+        pause = _seconds_to_wait(answer.headers)
     return Temporary(error.what, where=error.where, retry_after=pause)
+
+
+def _seconds_to_wait(headers: Mapping[str, str]) -> float:
+    """How long a rate limit lasts, of which the headers tell."""
+    pause = http.retry_after(headers)
+    if pause is None and headers.get("x-ratelimit-remaining") == "0":
+        pause = rest.seconds_until_reset(headers, "x-ratelimit-reset")
+    return rest.PAUSE if pause is None else pause
 
 
 def web_url(api: str) -> str:
@@ -195,24 +204,26 @@ class Github(rest.Client):
             raise error_for(answer, right)
         return answer
 
-    def graphql(self, query: str, variables: Mapping[str, Any], kind: type[T]) -> T:
-        """The `data` of a GraphQL query, for what REST does not offer. Raises MachineError with
-        GitHub's words when it has errors.
+    def graphql(
+        self, query: str, variables: Mapping[str, Any], kind: type[T], *, idempotent: bool = False
+    ) -> T:
+        """The `data` of a GraphQL query, for what REST does not offer. idempotent: as in `call`.
+
+        Raises MachineError with GitHub's words when it has errors, AccessRefused when the token may
+        not, Temporary for a limit or a failure of GitHub.
         """
         body = {"query": query, "variables": dict(variables)}
-        answer = self.call("POST", graphql_url(self.api), body=body, idempotent=False)
-        content = decode(answer, _GraphqlAnswer)
-        if content.errors or content.data is None:
-            words = "; ".join(error.message for error in content.errors or ()) or "no data"
-            forbidden = any(error.type == "FORBIDDEN" for error in content.errors or ())
-            kind_of_error = AccessRefused if forbidden else MachineError
-            raise kind_of_error(
-                f"GitHub refuses the query: {beginning(words, 500)}",
-                where=http.safe_url(answer.url),
-                advice="give the token the right that GitHub names"
-                if forbidden
-                else "see what GitHub's words name; an older GitHub Enterprise may not offer it",
-            )
+
+        def ask() -> tuple[http.Response, _GraphqlAnswer]:
+            url = graphql_url(self.api)
+            answer = self.call("POST", url, body=body, idempotent=idempotent)
+            content = decode(answer, _GraphqlAnswer)
+            if content.errors or content.data is None:
+                raise _graphql_error(answer, content.errors or ())
+            return answer, content
+
+        # What a limit refuses was not done: even what is no query may be asked again.
+        answer, content = retry.call(ask, budget=self.budget, on=(_GraphqlLimit,))
         try:
             return msgspec.convert(content.data, kind)
         except msgspec.ValidationError as error:
@@ -267,6 +278,31 @@ class _GraphqlError(msgspec.Struct):
 class _GraphqlAnswer(msgspec.Struct):
     data: dict[str, Any] | None = None
     errors: tuple[_GraphqlError, ...] | None = None
+
+
+class _GraphqlLimit(Temporary):
+    """A rate limit, which GraphQL tells with the status 200."""
+
+
+def _graphql_error(answer: http.Response, errors: Collection[_GraphqlError]) -> PipelineError:
+    """The error for an answer with errors ("Rate limits and query limits for the GraphQL API")."""
+    words = "; ".join(error.message for error in errors) or "no data"
+    problem = f"GitHub refuses the query: {beginning(words, 500)}"
+    where = http.safe_url(answer.url)
+    types = {error.type for error in errors}
+    if types & _LIMITED or "rate limit" in words:
+        return _GraphqlLimit(problem, where=where, retry_after=_seconds_to_wait(answer.headers))
+    if words.startswith("Something went wrong"):
+        return Temporary(problem, where=where)
+    if "FORBIDDEN" in types:
+        return AccessRefused(
+            problem, where=where, advice="give the token the right that GitHub names"
+        )
+    return MachineError(
+        problem,
+        where=where,
+        advice="see what GitHub's words name; an older GitHub Enterprise may not offer it",
+    )
 
 
 def _items(answer: http.Response, kind: type[T], inside: str) -> list[T]:

@@ -360,6 +360,54 @@ def test_a_merge_queue_of_classic_protection_is_found_when_the_merge_is_refused(
     assert place.people.queue == [1]
 
 
+LIMITED = {"type": "RATE_LIMITED", "message": "API rate limit exceeded for user ID 1."}
+BROKEN = {"message": "Something went wrong while executing your query. This may be a GitHub bug."}
+
+
+def test_a_limit_of_graphql_is_waited_for_and_no_refusal_of_the_queue(place: Place) -> None:
+    """ "Rate limits and query limits for the GraphQL API": the status is 200."""
+    place.people.queue = []
+    place.people.rules = [rule("merge_queue")]
+    review = place.reviews().review("1")
+    for mutation in (False, True):
+        for problem in (LIMITED, BROKEN):
+            told = Answer(200, {"data": None, "errors": [problem]}, {"Retry-After": "0"})
+
+            def fault(
+                request: Request, told: Answer = told, mutation: bool = mutation
+            ) -> Answer | None:
+                is_asked = request.path.endswith("/graphql")
+                return told if is_asked and (b"mutation" in request.body) == mutation else None
+
+            place.hub.fault = fault
+            with pytest.raises(Temporary, match=problem["message"][:20]):
+                place.reviews().merge(review, place.head, "queued")
+    assert place.people.queue == []
+    limited = iter([Answer(200, {"errors": [LIMITED]}, {"Retry-After": "0"})])
+    place.hub.fault = lambda each: next(limited, None) if b"mutation" in each.body else None
+    with pytest.raises(Temporary, match="merge queue at position 1"):
+        place.reviews(budget=10).merge(review, place.head, "queued")
+
+
+def test_a_refused_merge_is_told_where_queues_are_not_known(place: Place) -> None:
+    """As of an older GitHub Enterprise, or a private repository without a paid plan."""
+    unknown = {"message": "Field 'mergeQueue' doesn't exist on type 'Repository'"}
+    upgrade = {"message": "Upgrade to GitHub Pro or make this repository public"}
+    place.people.rules = [rule("pull_request", APPROVED_ONCE)]
+
+    def fault(request: Request) -> Answer | None:
+        if "/rules/" in request.path:
+            return Answer(403, upgrade)
+        return Answer(200, {"errors": [unknown]}) if "/graphql" in request.path else None
+
+    place.hub.fault = fault
+    reviews = place.reviews()
+    with pytest.raises(NotApproved, match="1 approving review"):
+        reviews.merge(reviews.review("1"), place.head, "no")
+    place.people.say(1, "bob", "APPROVED")
+    assert reviews.merge(reviews.review("1"), place.head, "yes")
+
+
 def test_a_merge_queue_that_refuses_is_quoted(place: Place) -> None:
     place.people.queue = []
     checked = {**CHECKED, "required_status_checks": [{"context": "ci"}]}

@@ -75,6 +75,7 @@ class Repository:
         self.assets: dict[int, dict[str, Any]] = {}
         self.reviews: Any = None  # PullRequests, where github_reviews made them
         self.data: dict[int, bytes] = {}
+        self.latest = 0  # the id of a release
         self.blobs: dict[str, bytes] = {}
         self.trees: dict[str, dict[str, str]] = {}
         self.commits: dict[str, tuple[str, list[str]]] = {}
@@ -417,7 +418,7 @@ def _new_release(
     hub: Github, repository: Repository, request: Request, match: re.Match[str]
 ) -> Answer:
     fields = hub.fields(request, {"tag_name": str}, RELEASE)
-    fields.pop("make_latest", None)
+    make_latest = fields.pop("make_latest", "true")
     fresh = {
         "target_commitish": "main",
         "name": None,
@@ -427,6 +428,7 @@ def _new_release(
     }
     _publishable(repository, fresh)
     release = repository.releases.setdefault(number := next(hub.ids), {"id": number, **fresh})
+    _make_latest(repository, release, make_latest)
     return Answer(201, hub.release(hub.name(repository), repository, release))
 
 
@@ -435,13 +437,28 @@ def _changed_release(
     hub: Github, repository: Repository, request: Request, match: re.Match[str]
 ) -> Answer:
     fields = hub.fields(request, {}, RELEASE)
-    if fields.pop("make_latest", "true") not in ("true", "false", "legacy"):
+    if (make_latest := fields.pop("make_latest", "true")) not in ("true", "false", "legacy"):
         raise Refused(
             422, "Validation Failed", resource="Release", code="invalid", field="make_latest"
         )
     release = _release(repository, int(match[1]))
     _publishable(repository, {**release, **fields})
     release.update(fields)
+    _make_latest(repository, release, make_latest)
+    return Answer(200, hub.release(hub.name(repository), repository, release))
+
+
+def _make_latest(repository: Repository, release: Mapping[str, Any], choice: str) -> None:
+    """ "legacy" goes by the date of the commit ("Get the latest release"): here each one is newer."""
+    if choice != "false" and not release["draft"] and not release["prerelease"]:
+        repository.latest = release["id"]
+
+
+@route("GET", "/releases/latest")
+def _latest_release(
+    hub: Github, repository: Repository, request: Request, match: re.Match[str]
+) -> Answer:
+    release = _release(repository, repository.latest)
     return Answer(200, hub.release(hub.name(repository), repository, release))
 
 

@@ -4,6 +4,7 @@ pull of them.
 
 from __future__ import annotations
 
+import contextlib
 import gzip
 import logging
 import os
@@ -560,6 +561,45 @@ def test_a_rule_against_commits_is_no_race(hub: Github, remote: Repository) -> N
     hub.fault = answered(409, words, method="PUT")
     with pytest.raises(MachineError, match="made through a pull request"):
         opened().publish(packed())
+
+
+def test_what_github_refuses_for_good_leaves_no_draft(hub: Github, remote: Repository) -> None:
+    words = (
+        "Repository rule violations found\n\nCannot create ref due to creations being restricted."
+    )
+    for status, error in ((422, MachineError), (403, AccessRefused)):
+        hub.fault = answered(status, words, method="PATCH")
+        with pytest.raises(error, match="creations being restricted"):
+            opened().publish(packed())
+        assert (remote.releases, remote.assets) == ({}, {})
+
+
+@pytest.mark.parametrize("status", [403, 422])
+def test_a_release_that_was_published_is_never_taken_for_a_draft(
+    hub: Github, remote: Repository, status: int
+) -> None:
+    """Its answer gets lost, and the next try is refused, as a release that has become immutable."""
+    tries = iter(["lose", Answer(status, {"message": "the release is immutable"})])
+    hub.fault = lambda request: next(tries, None) if request.method == "PATCH" else None  # type: ignore[arg-type]
+    chart = packed()
+    with contextlib.suppress(AccessRefused):
+        opened().publish(chart)
+    assert remote.published() == {"hello-1.0.0": {chart.file_name: chart.tgz}}
+
+
+def test_a_fix_of_an_older_version_does_not_become_the_latest_release(
+    hub: Github, remote: Repository
+) -> None:
+    def latest(version: str, name: str = "hello") -> str:
+        opened().publish(packed(name, version=version))
+        return str(remote.releases[remote.latest]["tag_name"])
+
+    assert latest("1.9.0") == "hello-1.9.0"
+    hub.plus = "."  # GitHub stores some names otherwise
+    assert latest("1.10.0+b") == "hello-1.10.0+b"
+    assert latest("1.9.1") == "hello-1.10.0+b"
+    assert latest("2.0.0-rc.1") == "hello-1.10.0+b", "a pre-release never is"
+    assert latest("0.1.0", "hello-world") == "hello-world-0.1.0", "of another chart nothing follows"
 
 
 def test_what_a_release_forbids_is_said(hub: Github, remote: Repository) -> None:
