@@ -88,12 +88,24 @@ PYTEST = ("python", "-m", "pytest", "-q")
 FAULT_TABLE = ("python", "-m", "tests.faults")
 #: Faults of which most time is waiting, one after the other: T1c counts the namespaces on the node.
 WAITING_FAULTS = "T1c,T1e,T11,X1,X2"
+#: Of tests/workflows, those about whole repositories: a lane of their own, or the others would all
+#: have ended long before that of the workflows.
+WHOLE_REPOSITORIES = tuple(
+    str(path.relative_to(ROOT))
+    for name in ("audit", "field", "regenerate")
+    for path in sorted(ROOT.glob(f"tests/workflows/test_{name}*.py"))
+)
 LANES = (
     Lane("lint", (("ruff", "check", "."), ("mypy",), ("lint-imports",))),
     *(
         Lane(name, ((*PYTEST, f"tests/{name}"),))
-        for name in ("unit", "contract", "systems", "reviews", "workflows")
+        for name in ("unit", "contract", "systems", "reviews")
     ),
+    Lane(
+        "workflows",
+        ((*PYTEST, "tests/workflows", *(f"--ignore={path}" for path in WHOLE_REPOSITORIES)),),
+    ),
+    Lane("whole repositories", ((*PYTEST, *WHOLE_REPOSITORIES),)),
     # All of them within a minute on two idle cores; beside other lanes in more.
     Lane("mutants", (("python", "-m", "tests.mutants", "--seconds", "240"),)),
     Lane("faults", ((*FAULT_TABLE, "--without", WAITING_FAULTS),)),
@@ -112,7 +124,7 @@ FIRST_REASONS, LAST_REASONS, REASON_WIDTH = 6, 12, 200
 #: Those of `make check`: two, for their tests compute more than they wait.
 CHECK = Group(("lint", "unit", "contract"), 2)
 #: Three, for much of their time is waiting for a registry, a cluster or a review system.
-WITH_NODE = Group(("systems", "reviews", "workflows", "mutants"), 3)
+WITH_NODE = Group(("systems", "reviews", "workflows", "whole repositories", "mutants"), 3)
 #: Without other lanes: kills are timed, and nobody else may use the node.
 FAULTS = Group(("faults", "faults that wait"), 2)
 PROPERTIES = Group(("properties",), 1)
