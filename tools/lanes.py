@@ -50,7 +50,7 @@ ALL_PACKAGES = (
 BASE_PROGRAMS = ("helm4", "helm3")
 #: Small ones first; act takes minutes.
 DEFINITION_PROGRAMS = (
-    *("github-description", "github-graphql"),
+    *("github-description", "github-enterprise", "github-graphql"),
     *("gitlab-ci-local", "groovy-cps", "actionlint", "act", "debian"),
 )
 BUILT_PROGRAMS = (*systems.ENGINE_PROGRAMS, "crane", *DEFINITION_PROGRAMS)

@@ -22,10 +22,11 @@ import struct
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from email.utils import formatdate
-from typing import Any, Literal, NamedTuple, Protocol
+from typing import Any, Literal, NamedTuple
 from urllib.parse import parse_qs, quote, unquote, urlencode, urlsplit
 
-VERSION = "2022-11-28"
+from tests.support.github_description import NotAsDescribed, description, enterprise
+
 WRITE, READ, APP = "token-that-may-write", "token-that-may-read", "token-of-an-app"
 #: Told in `Authorization` and nowhere else; tests look for them in everything that is printed.
 TOKENS: Mapping[str, Literal["write", "read"]] = {WRITE: "write", READ: "read", APP: "write"}
@@ -146,30 +147,16 @@ ServerRoute = Callable[["Github", Request, "re.Match[str]"], Answer]
 SERVER_ROUTES: list[tuple[str, re.Pattern[str], ServerRoute]] = []
 
 
-class NotAsDescribed(Exception):
-    """A request or an answer that GitHub's description does not have."""
-
-
-class Description(Protocol):
-    """GitHub's published description; see github_description."""
-
-    def check_request(
-        self, method: str, path: str, query: Mapping[str, str], body: bytes
-    ) -> None: ...
-
-    def complete(self, method: str, path: str, status: int, body: Any) -> Any: ...
-
-
 class Github:
     """The servers. fault: asked before each request to the API is answered; an Answer takes the
     place of GitHub's.
 
     plus: the letter that is stored for + in names of assets. digests: does it compute those of
-    assets? description: judges every request and every answer, and completes answers.
+    assets? Every request and every answer is judged by GitHub's published descriptions, which
+    complete answers, too.
     """
 
     def __init__(self) -> None:
-        self.description: Description | None = None
         self.repositories: dict[str, Repository] = {}
         self.requests: list[Request] = []
         self.wrong: list[str] = []
@@ -204,6 +191,9 @@ class Github:
             number = len(self.requests) + 1
             request = Request(number, method, unquote(parts.path), query, headers, body)
             self.requests.append(request)
+            path = _described(request)
+            if path and (problem := self._problem(request, path)):
+                return problem
             fault = self.fault(request)
             if isinstance(fault, Answer):
                 return fault
@@ -213,24 +203,33 @@ class Github:
                 answer = self._answer(request, half=fault == "half")
             except Refused as refused:
                 answer = refused.answer
-            if self.description:
-                answer = self._judged(request, answer)
+            if path:
+                answer = self._completed(request, path, answer)
             return None if fault == "lose" else answer
 
-    def _judged(self, request: Request, answer: Answer) -> Answer:
-        """The complete answer; what is not as described is noted in `wrong`."""
-        found = re.fullmatch(r"/api/(?:v3|uploads)(/(?:repos|orgs|user).*)", request.path)
-        if found is None or self.description is None:
-            return answer
-        method, path = request.method, found[1]
+    def _problem(self, request: Request, path: str) -> Answer | None:
+        """The answer to a request that is not as described, which is noted in `wrong`."""
         try:
-            if answer.status < 400:
-                self.description.check_request(method, path, request.query, request.body)
-            body = self.description.complete(method, path, answer.status, answer.body)
+            for judge in (description(), enterprise()):
+                judge.check_request(
+                    request.method, path, request.query, request.headers, request.body
+                )
         except NotAsDescribed as error:
-            self.wrong.append(str(error))
-            return Answer(501, {"message": str(error)})
+            return self._noted(error)
+        return None
+
+    def _completed(self, request: Request, path: str, answer: Answer) -> Answer:
+        """The whole answer, or another one where it is not as described."""
+        method = request.method
+        try:
+            body = description().complete(method, path, answer.status, answer.body)
+        except NotAsDescribed as error:
+            return self._noted(error)
         return answer._replace(body=body)
+
+    def _noted(self, error: NotAsDescribed) -> Answer:
+        self.wrong.append(str(error))
+        return Answer(501, {"message": str(error)})
 
     def _answer(self, request: Request, *, half: bool) -> Answer:
         if found := re.fullmatch(r"/([^/]+/[^/]+)/releases/download/(.+)/([^/]+)", request.path):
@@ -251,11 +250,6 @@ class Github:
         ):
             return Answer(404, {"message": "Not Found"})
         repository = self._visible(request, found[2])
-        if (
-            request.headers.get("X-GitHub-Api-Version") != VERSION
-            or "Accept" not in request.headers
-        ):
-            raise self._not_understood(request, "headers are missing")
         if found[1]:
             below = re.fullmatch(r"/releases/(\d+)/assets", found[3] or "")
             if request.method != "POST" or not below:
@@ -369,6 +363,12 @@ class Github:
         following = f"{self.web}{quote(request.path)}?{query}"
         more = {"Link": f'<{following}>; rel="next"'} if len(items) > size * number else {}
         return Answer(200, items[size * (number - 1) : size * number], more)
+
+
+def _described(request: Request) -> str:
+    """The path as the description names it; "" for GraphQL, and what people and helm read."""
+    found = re.fullmatch(r"/api/(?:v3|uploads)(/.*)", request.path)
+    return found[1] if found else ""
 
 
 def _tag_in_urls(release: Mapping[str, Any]) -> str:

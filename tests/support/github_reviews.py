@@ -30,7 +30,7 @@ from tests.support.github import (
     ServerRoute,
     github,
 )
-from tests.support.github_description import description, query_errors
+from tests.support.github_description import graphql_answer, query_errors
 from tests.support.hosted_git import HostedGit
 
 #: Token → account. An app cannot ask who it is ("Get the authenticated user").
@@ -571,12 +571,19 @@ def _members(hub: Github, request: Request, match: re.Match[str]) -> Answer:
 def _graphql(hub: Github, request: Request, match: re.Match[str]) -> Answer:
     """The queries that the client has, told apart by what they name."""
     asked = json.loads(request.body)
-    query, variables = asked["query"], asked["variables"]
-    if errors := list(query_errors(query, variables)):
+    query, variables = asked.pop("query"), asked.pop("variables")
+    if errors := [*query_errors(query, variables), *asked]:
         hub.wrong += errors
         return Answer(200, {"errors": [{"message": error} for error in errors]})
     if "enqueuePullRequest" in query:
-        return _enqueue(hub, request, variables)
+        data, problem = _enqueue(hub, request, variables)
+    else:
+        data, problem = _queue_of(hub, variables), None
+    told = graphql_answer(query, variables, data)
+    return Answer(200, {"data": told, **({"errors": [problem]} if problem else {})})
+
+
+def _queue_of(hub: Github, variables: Mapping[str, Any]) -> dict[str, Any]:
     repository = hub.repositories[f"{variables['owner']}/{variables['name']}"]
     reviews: PullRequests = repository.reviews
     number = variables["number"]
@@ -584,29 +591,30 @@ def _graphql(hub: Github, request: Request, match: re.Match[str]) -> Answer:
     entry = {"position": reviews.queue.index(number) + 1} if reviews.queue and queued else None
     queue = None if reviews.queue is None else {"id": "MQ_1"}
     pull = {"id": f"{hub.name(repository)}#{number}", "mergeQueueEntry": entry}
-    return Answer(200, {"data": {"repository": {"mergeQueue": queue, "pullRequest": pull}}})
+    return {"repository": {"mergeQueue": queue, "pullRequest": pull}}
 
 
-def _enqueue(hub: Github, request: Request, variables: Mapping[str, str]) -> Answer:
+def _enqueue(
+    hub: Github, request: Request, variables: Mapping[str, str]
+) -> tuple[dict[str, Any], dict[str, str] | None]:
+    """The data of the answer, and the error in it."""
     name, _, number = variables["id"].partition("#")
     reviews: PullRequests = hub.repositories[name].reviews
     pull = reviews.pulls[int(number)]
+    words = reviews.unmet(pull)
     problem = None
     if _account(request)["login"] == "reader":
-        problem = {
-            "type": "FORBIDDEN",
-            "message": "Resource not accessible by personal access token",
-        }
+        problem = ("FORBIDDEN", "Resource not accessible by personal access token")
     elif reviews.head(pull) != variables["head"]:
-        problem = {"type": "UNPROCESSABLE", "message": "The pull request's head has changed"}
-    elif (words := reviews.unmet(pull)) and "merge queue" not in words:
-        problem = {"type": "UNPROCESSABLE", "message": words}
+        problem = ("UNPROCESSABLE", "The pull request's head has changed")
+    elif words and "merge queue" not in words:
+        problem = ("UNPROCESSABLE", words)
     if problem:
-        return Answer(200, {"data": {"enqueuePullRequest": None}, "errors": [problem]})
+        return {"enqueuePullRequest": None}, {"type": problem[0], "message": problem[1]}
     assert reviews.queue is not None, "asked only where there is a queue"
     reviews.queue.append(int(number))
     entry = {"position": len(reviews.queue)}
-    return Answer(200, {"data": {"enqueuePullRequest": {"mergeQueueEntry": entry}}})
+    return {"enqueuePullRequest": {"mergeQueueEntry": entry}}, None
 
 
 @contextlib.contextmanager
@@ -615,7 +623,6 @@ def judged() -> Iterator[Github]:
     something was not as described.
     """
     with github() as hub:
-        hub.description = description()
         yield hub
         assert not hub.wrong
 

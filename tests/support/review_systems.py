@@ -639,7 +639,8 @@ KINDS: dict[str, str] = {
     "gitea": "real: Gitea 1.26, built from its modules; Forgejo, which serves the same API, was never "
     "asked",
     "github": "contract: a double with state and real git, each request and answer judged by GitHub's "
-    "published OpenAPI description and GraphQL schema; github_app writes check runs, as apps may",
+    "published OpenAPI description and GraphQL schema, requests also by that of GitHub Enterprise "
+    "Server 3.17; github_app writes check runs, as apps may",
     "gitlab": "double: it keeps state, with real git, after GitLab's documentation",
     "launchpad": "double: it keeps state, after Launchpad's WADL; git and Bazaar are real",
 }

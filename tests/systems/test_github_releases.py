@@ -34,7 +34,6 @@ from pipeline_steps.toolbox.errors import (
 from pipeline_steps.toolbox.files import sha256
 from tests.support.charts import packed, signed
 from tests.support.github import READ, WRITE, Answer, Fault, Github, Repository, Request, github
-from tests.support.github_description import description
 from tests.support.helms import helm
 from tests.support.scripted import scripted
 
@@ -44,7 +43,6 @@ URL = "github-releases:me/charts"
 @pytest.fixture
 def hub(monkeypatch: pytest.MonkeyPatch) -> Iterator[Github]:
     with github("me/charts") as running:
-        running.description = description()
         for name, value in running.environment.items():
             monkeypatch.setenv(name, value)
         yield running

