@@ -24,7 +24,7 @@ from pipeline_steps.reviews.forges import PULL_REQUEST, number_of, read
 from pipeline_steps.reviews.github_merges import Merges, Pull
 from pipeline_steps.reviews.github_tags import TagReleases
 from pipeline_steps.reviews.github_verdicts import Comments, Verdicts
-from pipeline_steps.reviews.remotes import project_path
+from pipeline_steps.reviews.remotes import ON_GITHUB, project_path, require_public
 from pipeline_steps.reviews.retargets import votes_for_target
 from pipeline_steps.reviews.review import (
     WRITES,
@@ -140,9 +140,11 @@ class GithubReviews:
         checkout came from.
         """
         variables = os.environ if environ is None else environ
-        repository = (
-            settings.repository or variables.get("GITHUB_REPOSITORY") or project_path(remote)
-        )
+        repository = settings.repository or variables.get("GITHUB_REPOSITORY")
+        if not repository:
+            if not (settings.api_url or variables.get("GITHUB_API_URL")):
+                require_public(remote, ON_GITHUB, "review.github", "api_url")
+            repository = project_path(remote)
         if not _PLACE.fullmatch(repository):
             raise ConfigurationError(
                 f"the checkout's remote {http.safe_url(remote) or 'is not known and'} names no "

@@ -21,7 +21,7 @@ from pipeline_steps.reviews.findings import with_findings
 from pipeline_steps.reviews.forges import MERGE_REQUEST, number_of, read
 from pipeline_steps.reviews.gitlab_merges import MergeRequest, Merges
 from pipeline_steps.reviews.gitlab_verdicts import Notes, Statuses
-from pipeline_steps.reviews.remotes import project_path
+from pipeline_steps.reviews.remotes import ON_GITLAB, project_path, require_public
 from pipeline_steps.reviews.retargets import votes_for_target
 from pipeline_steps.reviews.review import (
     WRITES,
@@ -128,12 +128,16 @@ class GitlabReviews:
         """
         variables = os.environ if environ is None else environ
         # The configuration beats the variables of the CI; for a fork those name the fork.
+        url = settings.url or variables.get("CI_SERVER_URL", "")
         project = (
             settings.project
             or variables.get("CI_MERGE_REQUEST_PROJECT_PATH")
             or variables.get("CI_PROJECT_PATH")
-            or project_path(remote)
         )
+        if not project:
+            if not url:
+                require_public(remote, ON_GITLAB, "review.gitlab", "url")
+            project = project_path(remote, url)
         if not project:
             raise ConfigurationError(
                 f"the checkout's remote {http.safe_url(remote) or 'is not known and'} names no "
@@ -141,8 +145,7 @@ class GitlabReviews:
                 where="review.gitlab",
                 advice="write project: GROUP/NAME",
             )
-        url = settings.url or variables.get("CI_SERVER_URL") or PUBLIC
-        self._gitlab = Gitlab(url, project, hosts, environ=variables, budget=budget)
+        self._gitlab = Gitlab(url or PUBLIC, project, hosts, environ=variables, budget=budget)
         self._pages = f"{self._gitlab.page}/-/merge_requests/"
         self._statuses = Statuses(self._gitlab, settings.name)
         self._notes = Notes(self._gitlab, settings.name)

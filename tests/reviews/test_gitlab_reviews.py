@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from pipeline_steps.auth.hosts import Host
-from pipeline_steps.config.language import Approval, GitlabReview
+from pipeline_steps.config.language import Approval, GithubReview, GitlabReview
+from pipeline_steps.reviews.github import GithubReviews
 from pipeline_steps.reviews.gitlab import GitlabReviews
 from pipeline_steps.reviews.review import Verdict, Word
 from pipeline_steps.toolbox.errors import (
@@ -18,6 +19,7 @@ from pipeline_steps.toolbox.errors import (
     MachineError,
     NotApproved,
     Temporary,
+    UsageError,
 )
 from tests.support.github import Answer, Request
 from tests.support.gitlabs import JOB, STRANGER, WRITE, Gitlab, Project
@@ -321,6 +323,37 @@ def test_the_project_comes_from_the_merge_request_before_the_fork(place: Place) 
         GitlabReviews(GitlabReview(), {}, environ={})
     with pytest.raises(ConfigurationError, match="https"):
         GitlabReviews(GitlabReview("http://git.example.com", "a/b"), {}, environ={})
+
+
+@pytest.mark.parametrize(
+    "remote",
+    [
+        "https://git.example.com/gitlab/team/charts.git",
+        "https://gitlab-ci-token:secret@git.example.com/gitlab/team/charts.git",
+        "ssh://git@git.example.com:2222/team/charts.git",
+        "git@git.example.com:team/charts.git",
+    ],
+)
+def test_a_server_below_a_path_is_asked_for_the_project_of_the_remote(remote: str) -> None:
+    url = "https://git.example.com/gitlab"
+    for settings, variables in (
+        (GitlabReview(f"{url}/"), {}),
+        (GitlabReview(), {"CI_SERVER_URL": url}),
+    ):
+        reviews = GitlabReviews(settings, {}, remote, environ=variables)
+        with pytest.raises(UsageError, match=f"{url}/team/charts/-/merge_requests/1"):
+            reviews.review("no review")
+
+
+def test_the_public_server_is_not_asked_for_the_project_of_another() -> None:
+    """It would get the token, and a project of the same path there be written to."""
+    for remote in ("git@git.example.com:team/charts.git", "https://git.example.com/team/charts"):
+        with pytest.raises(ConfigurationError, match="write url: and its URL"):
+            GitlabReviews(GitlabReview(), {}, remote, environ={"GITLAB_TOKEN": WRITE})
+        with pytest.raises(ConfigurationError, match="write api_url: and its URL"):
+            GithubReviews(GithubReview(), {}, remote, environ={"GITHUB_TOKEN": WRITE})
+    GitlabReviews(GitlabReview(), {}, "git@gitlab.com:team/charts.git", environ={})
+    GithubReviews(GithubReview(), {}, "ssh://git@ssh.github.com:443/team/charts.git", environ={})
 
 
 def test_a_link_to_another_place_gets_no_token(place: Place) -> None:
