@@ -11,10 +11,12 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping
 from typing import NamedTuple
+from urllib.parse import quote
 
 import msgspec
 
-from pipeline_steps.toolbox.errors import MachineError
+from pipeline_steps.services.gerrit import Gerrit
+from pipeline_steps.toolbox.errors import MachineError, PipelineError, UsageError
 
 #: What is asked of a change.
 OPTIONS = "".join(
@@ -196,6 +198,41 @@ class Change(msgspec.Struct, rename={"number": "_number"}):
         """The revision of a patch set; "" when it is not known."""
         shas = (sha for sha, each in self.revisions.items() if each.number == number)
         return next(shas, "")
+
+
+class Changes:
+    """The changes of one project on a server."""
+
+    def __init__(self, gerrit: Gerrit, project: str) -> None:
+        self._gerrit, self.project = gerrit, project
+
+    def path(self, number: int) -> str:
+        """Where the API has a change."""
+        return f"/changes/{quote(self.project, safe='')}~{number}"
+
+    def read(self, number: int) -> Change:
+        """The change as it is now. Raises UsageError when it is invisible."""
+        change = self._gerrit.find(f"{self.path(number)}?{OPTIONS[1:]}", Change)
+        if change is None:
+            raise UsageError(
+                f"change {number} of {self.project} does not exist, or {self._gerrit.account} may "
+                "not see it",
+                where=self._gerrit.url,
+                advice="check the number and the project, and the right Read on refs/heads/*",
+            )
+        return change
+
+    def url(self, change: Change) -> str:
+        """The page of a change."""
+        return f"{self._gerrit.url}/c/{change.project}/+/{change.number}"
+
+    def not_a_patch_set(self, change: Change, revision: str) -> PipelineError:
+        """The error for a revision that a change does not have."""
+        return UsageError(
+            f"{revision} is no patch set of it",
+            where=self.url(change),
+            advice="check out a patch set of this change, as its page says",
+        )
 
 
 class CastVote(NamedTuple):

@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,7 @@ from pipeline_steps.auth.hosts import Host
 from pipeline_steps.config.language import Approval, GerritReview
 from pipeline_steps.reviews.gerrit import GerritReviews
 from pipeline_steps.reviews.gerrit_changes import Change as ReadChange
+from pipeline_steps.reviews.gerrit_verdicts import Verdicts
 from pipeline_steps.reviews.review import Verdict, Vote
 from pipeline_steps.toolbox import retry
 from pipeline_steps.toolbox.errors import (
@@ -109,19 +110,35 @@ def test_a_verdict_lands_on_its_patch_set_or_nowhere(project: Project) -> None:
     assert len(noted) == landed
 
 
+class MeanwhileVerdicts(Verdicts):
+    once: Callable[[], None]
+
+    def _post_for(self, change: ReadChange, *arguments: Any) -> Any:
+        post = super()._post_for(change, *arguments)
+        self.once()
+        return post
+
+
 class Meanwhile(GerritReviews):
     """Does something after a change was read and before the answer to it is sent."""
 
     do: Callable[[], object]
 
+    def __init__(
+        self,
+        settings: GerritReview,
+        project: str,
+        hosts: Mapping[str, Host],
+        *,
+        budget: float = retry.BUDGET,
+    ) -> None:
+        super().__init__(settings, project, hosts, budget=budget)
+        self._verdicts = MeanwhileVerdicts(self._gerrit, self._changes, settings.label)
+        self._verdicts.once = self._once
+
     def _once(self) -> None:
         do, self.do = self.do, lambda: None
         do()
-
-    def _post_for(self, change: ReadChange, *arguments: Any) -> Any:
-        post = super()._post_for(change, *arguments)
-        self._once()
-        return post
 
     def _refuse_company(self, change: ReadChange) -> None:
         super()._refuse_company(change)
