@@ -10,19 +10,18 @@ import logging
 import os
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any, NamedTuple
-
-import msgspec
+from typing import Any
 
 from pipeline_steps.building import image_records
 from pipeline_steps.charts import archive as archives
 from pipeline_steps.charts.archive import Archive
-from pipeline_steps.charts.dependencies import MissingArchive
 from pipeline_steps.ci.detect import detect
 from pipeline_steps.config.language import Config
 from pipeline_steps.regeneration.approved import Refuse
 from pipeline_steps.regeneration.dependency_repositories import DependencyRepositories
 from pipeline_steps.regeneration.ledger import DoneTag, KeptVersion, Ledger, Refusal, Waiting
+from pipeline_steps.regeneration.open_tags import Decided, OpenTags, TagVersions
+from pipeline_steps.regeneration.own_dependencies import OwnDependencies
 from pipeline_steps.regeneration.repackaging import PackagingTask, Repackager
 from pipeline_steps.regeneration.repository_contents import (
     Report,
@@ -65,18 +64,6 @@ _TAGS, _VERSIONS = 64, 16
 _SHOWN = 3
 
 
-class TagVersions(NamedTuple):
-    """A tag, the versions it names, and its refusals.
-
-    lasting: all refusals are decided by the sources alone, so they will not change.
-    """
-
-    tag: Tag
-    versions: tuple[Version, ...]
-    refusals: tuple[Refusal, ...]
-    lasting: bool
-
-
 class Regeneration:
     """One run over the tags of a source into one repository."""
 
@@ -92,7 +79,6 @@ class Regeneration:
         jobs: int | None,
         plan: bool,
     ) -> None:
-        self._own_urls = frozenset(url.rstrip("/") for url in own_urls)
         self._settings = settings
         self._repository = repository
         self._wanted = version_filter
@@ -105,9 +91,11 @@ class Regeneration:
             state.folder,
             [FORMAT, repository.url, *_plain_values(settings), *_plain_values(version_filter)],
         )
-        self._decided = _Decided()
+        self._decided = Decided()
         self._dependencies = DependencyRepositories(settings.hosts)
-        self._planned: dict[tuple[str, str], PackagingTask] = {}
+        self._own_dependencies = OwnDependencies(
+            repository, own_urls, self._decided, self._is_published
+        )
         self.report = Report.empty()
 
     def run(self, tags: Iterable[Tag], *, again: bool = False) -> Report:
@@ -174,7 +162,12 @@ class Regeneration:
             finished = {
                 name: done_tag
                 for name, done_tag in finished.items()
-                if not any(map(self._is_own, (each.dependency for each in done_tag.waiting)))
+                if not any(
+                    map(
+                        self._own_dependencies.includes,
+                        (each.dependency for each in done_tag.waiting),
+                    )
+                )
             }
         for name, done_tag in finished.items():
             self._note_finished(name, done_tag, failures)
@@ -192,9 +185,9 @@ class Regeneration:
             return False
         for waiting in done_tag.waiting:
             # Approvals are asked for before a version is packaged, and may be taken back.
-            if self._refuse or self._published.digest(waiting.name, waiting.version) is not None:
+            if self._refuse or self._is_published((waiting.name, waiting.version)):
                 return False
-            if self._is_own(waiting.dependency) and self._had(waiting):
+            if self._own_dependencies.includes(waiting.dependency) and self._had(waiting):
                 return False
             failure = self._dependencies.failure(waiting.dependency)
             if failure is None:
@@ -221,18 +214,18 @@ class Regeneration:
                 self._decided.waiting[key] = waiting
                 reason = problem_at_tag(failures[waiting])
                 if self._had(waiting):
-                    reason += self._own_url_advice(waiting.dependency)
+                    reason += self._own_dependencies.advice(waiting.dependency)
                 self._note_refusal(tag, Refusal(" ".join(key), *key, reason))
 
-    def _is_own(self, dependency: MissingArchive) -> bool:
-        """Whether a dependency is named by a URL of the repository that is regenerated."""
-        return dependency.repository.rstrip("/") in self._own_urls
+    def _is_published(self, key: tuple[str, str]) -> bool:
+        """Whether the repository has a chart of a name and version."""
+        return self._published.digest(*key) is not None
 
     def _had(self, waiting: Waiting) -> bool:
         """Whether the repository has a chart of the name and version that is waited for."""
         if self._index_is_unchanged:
             return waiting.in_repository
-        return self._has(waiting.dependency)
+        return self._own_dependencies.has(waiting.dependency)
 
     # -- which versions ------------------------------------------------------------------------
 
@@ -270,11 +263,7 @@ class Regeneration:
                     f"audit --fix takes {name} out of the index where release.withdrawn has it "
                     "by that name"
                 )
-                note = (
-                    ""
-                    if self._published.digest(*key) is None
-                    else f", and still published: {advice}"
-                )
+                note = "" if not self._is_published(key) else f", and still published: {advice}"
                 self.report.withdrawn.append(f"{version} is withdrawn{note}")
                 del selected[key]
         return self._with_images(
@@ -291,7 +280,7 @@ class Regeneration:
         allowed = []
         for version in versions:
             is_there = (
-                self._published.digest(version.name, version.version) is not None
+                self._is_published((version.name, version.version))
                 or f"{version.name}-{version.version}.tgz" in archives_there
             )
             reason = "" if is_there else self._refuse(version)
@@ -319,10 +308,10 @@ class Regeneration:
         self, map_tasks: MapTasks, versions: list[Version], looked: list[TagVersions]
     ) -> None:
         tags = {(version.name, version.version): version.tag.name for version in versions}
-        open_tags = _OpenTags(looked, self._wanted, self._ledger, self._decided, tags)
+        open_tags = OpenTags(looked, self._wanted, self._ledger, self._decided, tags)
         keys = ((version.name, version.version) for version in versions)
         # Asked before they are there.
-        missing = {key for key in keys if self._published.digest(*key) is None}
+        missing = {key for key in keys if not self._is_published(key)}
         in_progress: deque[tuple[Version, Archive]] = deque()
         lacking: list[tuple[PackagingTask, Unpackageable]] = []
 
@@ -331,7 +320,7 @@ class Regeneration:
                 if isinstance(archive, Unpackageable):
                     lacking.append((task, archive))
                 elif self._plan:
-                    self._planned[task.version.name, task.version.version] = task
+                    self._own_dependencies.planned[task.version.name, task.version.version] = task
                     self._note_plan(task.version, archive)
                     advance()
                 else:
@@ -348,76 +337,12 @@ class Regeneration:
                     )
                     open_tags.version_done((version.name, version.version))
                     advance()
-                tasks, lacking = self._with_own_dependencies(lacking, map_tasks)
+                tasks, lacking = self._own_dependencies.supply(lacking, map_tasks)
             for task, reason in lacking:
-                self._note_not_remade(task.version, self._with_advice(reason))
+                self._note_not_remade(task.version, self._own_dependencies.with_advice(reason))
                 open_tags.version_done((task.version.name, task.version.version))
                 advance()
         open_tags.close_remaining()
-
-    def _with_own_dependencies(
-        self, lacking: list[tuple[PackagingTask, Unpackageable]], map_tasks: MapTasks
-    ) -> tuple[list[PackagingTask], list[tuple[PackagingTask, Unpackageable]]]:
-        """What can be packaged with a dependency that this run made or the repository has, and the
-        rest. Charts of one repository depend on each other by the URL where it is served, which need
-        not have the versions yet. A chart of that name in any other repository is another chart.
-        """
-        tasks, rest = [], []
-        archives: dict[tuple[str, str], bytes | None] = {}
-        for task, reason in lacking:
-            lacks = reason.lacks
-            if lacks is None or not self._is_own(lacks) or not self._has(lacks):
-                rest.append((task, reason))
-                continue
-            key = (lacks.name, lacks.version)
-            if key not in archives:
-                archives[key] = self._own_archive(key, map_tasks)
-            tgz = archives[key]
-            if tgz is None:
-                rest.append((task, reason))
-                continue
-            tasks.append(task._replace(own={**task.own, key: tgz}))
-            log.info(
-                "%s (%s): %s %s is taken from %s: %s",
-                task.version,
-                reason.tag,
-                *key,
-                self._repository.url,
-                reason.refusal.reason,
-            )
-        return tasks, rest
-
-    def _has(self, dependency: MissingArchive) -> bool:
-        """Whether this run made a chart of the name and version of a dependency, would make it, or
-        the repository has it.
-        """
-        key = (dependency.name, dependency.version)
-        is_handled = key in self._planned or key in self._decided.done
-        return is_handled or self._published.digest(*key) is not None
-
-    def _with_advice(self, reason: Unpackageable) -> Unpackageable:
-        """The reason, and what to do where the dependency is one of this repository's charts."""
-        lacks = reason.lacks
-        if lacks is None or self._is_own(lacks) or not self._has(lacks):
-            return reason
-        text = f"{reason.refusal.reason}{self._own_url_advice(lacks)}"
-        return reason._replace(refusal=msgspec.structs.replace(reason.refusal, reason=text))
-
-    def _own_url_advice(self, dependency: MissingArchive) -> str:
-        if self._is_own(dependency):
-            return ""
-        return (
-            f"; {self._repository.url} has a chart of this name and version; where that is the "
-            f"same, give --served-at {dependency.repository}"
-        )
-
-    def _own_archive(self, key: tuple[str, str], map_tasks: MapTasks) -> bytes | None:
-        """The archive of a version that this run made or the repository has, else None."""
-        if key in self._planned:
-            ((archive,),) = map_tasks([[self._planned[key]]])
-            return archive.tgz if isinstance(archive, Archive) else None
-        published = self._repository.find(*key)
-        return published.archive.tgz if published else None
 
     def _note_outcome(
         self, version: Version, archive: Archive, outcome: Published | PipelineError, *, new: bool
@@ -479,7 +404,9 @@ class Regeneration:
         elif reason.lasting:
             self._decided.unmakeable[key] = reason.refusal
         elif reason.lacks and not version.released and not version.contents:
-            self._decided.waiting[key] = Waiting(*key, reason.lacks, self._has(reason.lacks))
+            self._decided.waiting[key] = Waiting(
+                *key, reason.lacks, self._own_dependencies.has(reason.lacks)
+            )
         self._note_refusal(reason.tag, reason.refusal)
 
     def _note_refusal(self, tag: str, refusal: Refusal) -> None:
@@ -490,7 +417,7 @@ class Regeneration:
             self.report.without_chart.append(f"{tag}: {refusal.reason}")
         elif all(key) and self._wanted.is_withdrawn(*key):
             self.report.withdrawn.append(f"{line}; it is withdrawn")
-        elif all(key) and self._published.digest(*key) is not None:
+        elif all(key) and self._is_published(key):
             self.report.unmade.append(line)
         else:
             self.report.failed.append(line)
@@ -511,78 +438,6 @@ class Regeneration:
             archive.tar_digest,
             description,
             self._repository.url,
-        )
-
-
-class _Decided:
-    """What was decided of versions by now, by their names and versions."""
-
-    def __init__(self) -> None:
-        self.done: dict[tuple[str, str], KeptVersion] = {}
-        self.unmakeable: dict[tuple[str, str], Refusal] = {}
-        self.waiting: dict[tuple[str, str], Waiting] = {}
-
-    def __contains__(self, key: tuple[str, str]) -> bool:
-        return key in self.done or key in self.unmakeable or key in self.waiting
-
-
-class _OpenTags:
-    """Tags with versions that are not finished yet. A tag without any is put into the ledger.
-
-    packaged: name and version → the tag that is packaged.
-    """
-
-    def __init__(
-        self,
-        looked: Iterable[TagVersions],
-        version_filter: VersionFilter,
-        ledger: Ledger,
-        decided: _Decided,
-        packaged: Mapping[tuple[str, str], str],
-    ) -> None:
-        self._ledger = ledger
-        self._decided = decided
-        self._packaged = packaged
-        self._refusals: dict[str, tuple[Refusal, ...]] = {}
-        self._open: dict[str, tuple[Tag, list[tuple[str, str]]]] = {}
-        self._tags: dict[tuple[str, str], list[str]] = {}
-        for tag, versions, refusals, lasting in looked:
-            keys = [(version.name, version.version) for version in versions]
-            selected = [
-                key
-                for key in keys
-                if version_filter.includes(*key) and not version_filter.is_withdrawn(*key)
-            ]
-            if lasting:
-                self._open[tag.name] = (tag, selected)
-                self._refusals[tag.name] = refusals
-            for key in selected:
-                self._tags.setdefault(key, []).append(tag.name)
-
-    def version_done(self, key: tuple[str, str]) -> None:
-        """Note that a version is published or reported."""
-        for name in self._tags.get(key, ()):
-            self._close(name)
-
-    def close_remaining(self) -> None:
-        """At the end of a run: close tags without versions, and those published before."""
-        for name in list(self._open):
-            self._close(name)
-
-    def _close(self, name: str) -> None:
-        tag, keys = self._open.get(name, (None, []))
-        decided = self._decided
-        if tag is None or not all(key in decided for key in keys):
-            return
-        del self._open[name]
-        own = [key for key in keys if self._packaged.get(key) == name]
-        self._ledger.add(
-            tag,
-            tuple(decided.done[key] for key in own if key in decided.done),
-            refusals=self._refusals.pop(name),
-            unmakeable=tuple(decided.unmakeable[key] for key in own if key in decided.unmakeable),
-            waiting=tuple(decided.waiting[key] for key in own if key in decided.waiting),
-            decided_elsewhere=tuple(key for key in keys if self._packaged.get(key) != name),
         )
 
 
