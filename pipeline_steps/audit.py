@@ -16,24 +16,19 @@ between check and repair.
 
 from __future__ import annotations
 
-import logging
-
-from pipeline_steps.audits import inspection, production
-from pipeline_steps.audits.findings import count_by_kind
+from pipeline_steps.audits import production
+from pipeline_steps.audits.inspection import audit_repository
 from pipeline_steps.cli.options import Option
 from pipeline_steps.cli.step import Step, run_step
 from pipeline_steps.config.language import Config, as_tuple
-from pipeline_steps.state.attempt import record_attempt
-from pipeline_steps.state.record import Record, make_key
+from pipeline_steps.state.record import Record
 from pipeline_steps.state.state import State
 from pipeline_steps.toolbox.errors import (
-    EvidenceError,
     Interrupted,
     PipelineError,
     UsageError,
     worst,
 )
-from pipeline_steps.toolbox.wording import counted
 
 STEP = Step(
     "audit",
@@ -67,11 +62,6 @@ STEP = Step(
     writes=("repository",),
     needs_configuration=False,
 )
-FORMAT = 1
-#: How many findings a record lists one by one; all are logged.
-LISTED = 100
-
-log = logging.getLogger("pipeline_steps.audit")  # __name__ is __main__ under -m
 
 
 def audit(
@@ -115,7 +105,7 @@ def audit(
     errors: list[PipelineError] = []
     for repository_url in urls:
         try:
-            records += _audit_repository(
+            records += audit_repository(
                 repository_url, config, state, chart, fix=fix, plan=plan, jobs=jobs
             )
         except Interrupted:
@@ -127,76 +117,6 @@ def audit(
         first = next(error for error in errors if error.exit_code == code)
         raise first if len(errors) == 1 else type(first)("; ".join(map(str, errors)))
     return tuple(records)
-
-
-def _audit_repository(
-    url: str,
-    config: Config,
-    state: State,
-    chart: tuple[str, ...],
-    *,
-    fix: bool,
-    plan: bool,
-    jobs: int | None,
-) -> list[Record]:
-    parameters = {"url": url, "charts": list(chart), "fix": fix}
-    key = make_key("audit", FORMAT, parameters=parameters, content=None, consumed={})
-    if plan:
-        report_findings(inspection.inspect(url, config, state, chart, jobs))
-        return []
-    with record_attempt(
-        state, step="audit", subject="audit", key=key, parameters=parameters
-    ) as attempt:
-        result = inspection.inspect(url, config, state, chart, jobs)
-        report_findings(result)
-        listed = [str(finding) for finding in result.findings[:LISTED]]
-        attempt.parameters.update(counts=count_by_kind(result.findings), findings=listed)
-        if fix and result.fixable:
-            attempt.begin({"repository": url})
-            inspection.repair(result)
-            attempt.parameters["fixed"] = [
-                finding.fix.description for finding in result.fixable if finding.fix
-            ][:LISTED]
-            log.info("%s: %s repaired", url, counted(len(result.fixable), "finding"))
-            before, result = result, inspection.inspect(url, config, state, chart, jobs)
-            attempt.parameters["left"] = count_by_kind(result.findings)
-            _report_new_findings(before, result)
-        if result.findings:
-            advice = (
-                "each is listed above"
-                if fix or not result.fixable
-                else "--fix repairs what is marked so above"
-            )
-            raise EvidenceError(
-                f"{counted(len(result.findings), 'thing is', 'things are')} wrong",
-                where=url,
-                advice=advice,
-            )
-        return [attempt.passed({"repository": url})]
-
-
-def _report_new_findings(before: inspection.Inspection, after: inspection.Inspection) -> None:
-    """Report findings that appeared only after the repair: a new entry may have its own."""
-    known_findings = {(finding.kind, finding.chart, finding.version) for finding in before.findings}
-    new = [
-        finding
-        for finding in after.findings
-        if (finding.kind, finding.chart, finding.version) not in known_findings
-    ]
-    if new or not after.findings:
-        report_findings(after._replace(findings=new))
-
-
-def report_findings(result: inspection.Inspection) -> None:
-    """Log every finding with its repair, in the order of the charts."""
-    for finding in result.findings:
-        log.warning("%s", finding)
-        if finding.fix:
-            log.warning("    fix: %s", finding.fix.description)
-    for note in result.notes:
-        log.info("note: %s", note)
-    if not result.findings:
-        log.info("%s: nothing is wrong", result.repository.url)
 
 
 def main(argv: list[str] | None = None) -> int:

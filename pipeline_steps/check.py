@@ -17,7 +17,6 @@ from __future__ import annotations
 import logging
 import os
 import secrets
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from pipeline_steps.building import chart_locks
@@ -30,7 +29,7 @@ from pipeline_steps.state.attempt import record_attempt
 from pipeline_steps.state.record import Record
 from pipeline_steps.state.state import State
 from pipeline_steps.testing import offline_checks, requirements, version_policy
-from pipeline_steps.toolbox import clock, junit, scratch
+from pipeline_steps.toolbox import clock, junit
 from pipeline_steps.toolbox.errors import ChartFailed
 from pipeline_steps.workspace.chart import Chart
 from pipeline_steps.workspace.checkout import Checkout, open_checkout
@@ -105,7 +104,9 @@ def check(
         helm = Helm.find()
         attempt.tools["helm"] = helm.version
         started = clock.now()
-        cases = _run_checks(helm, checkout, chart, values, jobs=jobs or 4, timeout=timeout)
+        cases = offline_checks.run_all(
+            helm, checkout, chart, values, jobs=jobs or 4, timeout=timeout
+        )
         cases += offline_checks.image_keys(checkout, chart, values)
         cases += _check_version(checkout, chart, since)
         attempt.attach(_write_report(state, checkout, chart, cases, started))
@@ -136,36 +137,6 @@ def _raise_failed(cases: list[junit.Case], chart: Chart) -> None:
         raise ChartFailed(
             problem, where=chart.path or chart.name, advice="correct the chart and run check again"
         )
-
-
-def _run_checks(
-    helm: Helm,
-    checkout: Checkout,
-    chart: Chart,
-    values: tuple[str, ...],
-    *,
-    jobs: int,
-    timeout: float | None,
-) -> list[junit.Case]:
-    """Run all checks of the chart, several at once."""
-    with scratch.folder("check") as folder, ThreadPoolExecutor(jobs) as pool:
-        staged = offline_checks.write_chart(checkout, chart, values, folder)
-        settings = checkout.config.check
-        runs = [(file, version) for version in settings.kube_versions or ("",) for file in values]
-        cases = [
-            pool.submit(offline_checks.lint, helm, chart, staged, file, version, settings)
-            for file, version in runs
-        ]
-        if chart.type != "library":  # helm renders no library
-            cases += [
-                pool.submit(offline_checks.render, helm, chart, staged, file, version, settings)
-                for file, version in runs
-            ]
-        cases += [
-            pool.submit(offline_checks.command, checkout.config, chart, line, timeout)
-            for line in checkout.config.check.commands
-        ]
-        return [case.result() for case in cases]
 
 
 def _check_version(checkout: Checkout, chart: Chart, since: str | None) -> list[junit.Case]:

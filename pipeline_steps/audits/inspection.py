@@ -2,17 +2,28 @@
 
 from __future__ import annotations
 
+import functools
+import logging
 from collections.abc import Collection, Sequence
 from typing import NamedTuple
 
 from pipeline_steps.audits import indexed, records, registry
-from pipeline_steps.audits.findings import ARCHIVES_AT_ONCE, Finding
+from pipeline_steps.audits.findings import ARCHIVES_AT_ONCE, Finding, count_by_kind
 from pipeline_steps.config.language import Config
 from pipeline_steps.repositories.kinds import open_repository
 from pipeline_steps.repositories.other_hosts import OtherHosts
 from pipeline_steps.repositories.repository import Indexed, Repository, Rewritable
+from pipeline_steps.state.attempt import record_attempt
+from pipeline_steps.state.record import Record, make_key
 from pipeline_steps.state.state import State
-from pipeline_steps.toolbox.errors import MachineError, UsageError
+from pipeline_steps.toolbox.errors import EvidenceError, MachineError, UsageError
+from pipeline_steps.toolbox.wording import counted
+
+FORMAT = 1
+#: How many findings a record lists one by one; all are logged.
+LISTED = 100
+
+log = logging.getLogger("pipeline_steps.audit")
 
 
 class Inspection(NamedTuple):
@@ -28,6 +39,78 @@ class Inspection(NamedTuple):
     @property
     def fixable(self) -> list[Finding]:
         return [finding for finding in self.findings if finding.fix]
+
+
+def audit_repository(
+    url: str,
+    config: Config,
+    state: State,
+    charts: tuple[str, ...],
+    *,
+    fix: bool,
+    plan: bool,
+    jobs: int | None,
+) -> list[Record]:
+    """The record of what is wrong with one repository; see `pipeline_steps.audit`.
+
+    charts: names, empty for all. Raises EvidenceError while anything is wrong, and as `inspect` and
+    `repair` do.
+    """
+    parameters = {"url": url, "charts": list(charts), "fix": fix}
+    key = make_key("audit", FORMAT, parameters=parameters, content=None, consumed={})
+    look = functools.partial(inspect, url, config, state, charts, jobs)
+    if plan:
+        _log_findings(look())
+        return []
+    with record_attempt(
+        state, step="audit", subject="audit", key=key, parameters=parameters
+    ) as attempt:
+        result = look()
+        _log_findings(result)
+        listed = [str(finding) for finding in result.findings[:LISTED]]
+        attempt.parameters.update(counts=count_by_kind(result.findings), findings=listed)
+        if fix and result.fixable:
+            attempt.begin({"repository": url})
+            repair(result)
+            repaired = [finding.fix.description for finding in result.fixable if finding.fix]
+            attempt.parameters["fixed"] = repaired[:LISTED]
+            log.info("%s: %s repaired", url, counted(len(result.fixable), "finding"))
+            before, result = result, look()
+            attempt.parameters["left"] = count_by_kind(result.findings)
+            _log_new_findings(before, result)
+        if result.findings:
+            raise EvidenceError(
+                f"{counted(len(result.findings), 'thing is', 'things are')} wrong",
+                where=url,
+                advice="each is listed above"
+                if fix or not result.fixable
+                else "--fix repairs what is marked so above",
+            )
+        return [attempt.passed({"repository": url})]
+
+
+def _log_new_findings(before: Inspection, after: Inspection) -> None:
+    """Log findings that appeared only after the repair: a new entry may have its own."""
+    known_findings = {(finding.kind, finding.chart, finding.version) for finding in before.findings}
+    new = [
+        finding
+        for finding in after.findings
+        if (finding.kind, finding.chart, finding.version) not in known_findings
+    ]
+    if new or not after.findings:
+        _log_findings(after._replace(findings=new))
+
+
+def _log_findings(result: Inspection) -> None:
+    """Log every finding with its repair, in the order of the charts."""
+    for finding in result.findings:
+        log.warning("%s", finding)
+        if finding.fix:
+            log.warning("    fix: %s", finding.fix.description)
+    for note in result.notes:
+        log.info("note: %s", note)
+    if not result.findings:
+        log.info("%s: nothing is wrong", result.repository.url)
 
 
 def inspect(

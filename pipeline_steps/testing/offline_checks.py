@@ -1,4 +1,6 @@
-"""The single checks of `check`: each returns a JUnit case, and none raises for a bad chart."""
+"""The checks of `check` with helm and commands: each returns a JUnit case, and none raises for a bad
+chart.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +8,7 @@ import logging
 import re
 import shlex
 from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
 
@@ -15,7 +18,7 @@ from pipeline_steps.charts.compare import random_places
 from pipeline_steps.clusters.helm import RELEASE_NAME_LIMIT, Helm, error_text
 from pipeline_steps.config.language import Check, Config
 from pipeline_steps.testing import helm_arguments
-from pipeline_steps.toolbox import process, yaml_reader
+from pipeline_steps.toolbox import process, scratch, yaml_reader
 from pipeline_steps.toolbox.errors import ChartFailed, ConfigurationError
 from pipeline_steps.toolbox.junit import Case
 from pipeline_steps.workspace.chart import Chart
@@ -40,6 +43,38 @@ class WrittenChart(NamedTuple):
     def values_arguments(self, values: str) -> list[Path]:
         """The values files for helm: the test values file, nothing for ""."""
         return [self.values[values]] if values else []
+
+
+def run_all(
+    helm: Helm,
+    checkout: Checkout,
+    chart: Chart,
+    values: tuple[str, ...],
+    *,
+    jobs: int,
+    timeout: float | None,
+) -> list[Case]:
+    """Lint and render the chart with each test values file and Kubernetes version, and run the
+    configured commands; `jobs` at once.
+    """
+    with scratch.folder("check") as folder, ThreadPoolExecutor(jobs) as pool:
+        staged = write_chart(checkout, chart, values, folder)
+        settings = checkout.config.check
+        runs = [(file, version) for version in settings.kube_versions or ("",) for file in values]
+        cases = [
+            pool.submit(lint, helm, chart, staged, file, version, settings)
+            for file, version in runs
+        ]
+        if chart.type != "library":  # helm renders no library
+            cases += [
+                pool.submit(render, helm, chart, staged, file, version, settings)
+                for file, version in runs
+            ]
+        cases += [
+            pool.submit(command, checkout.config, chart, line, timeout)
+            for line in checkout.config.check.commands
+        ]
+        return [case.result() for case in cases]
 
 
 def write_chart(
