@@ -218,9 +218,8 @@ def _problem(review: Review, config: Config) -> str:
     if review.state != "merged":
         return f"{review.url} is {review.state}, not merged: it was pushed directly"
     branches = config.release.branches
-    target = review.target.removeprefix("refs/heads/")
-    if not any(fnmatch.fnmatchcase(target, pattern) for pattern in branches):
-        return f"{review.url} went to {target}, which is not in release.branches"
+    if not any(fnmatch.fnmatchcase(review.target, pattern) for pattern in branches):
+        return f"{review.url} went to {review.target}, which is not in release.branches"
     return ""
 
 

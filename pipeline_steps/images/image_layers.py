@@ -184,59 +184,63 @@ def from_tar(tar: Path, folder: Path) -> list[Image]:
     to `folder`. Raises MachineError for another tar.
     """
     with _refusing_damage(tar.name, _NOT_AS_SPECIFIED), tarfile.open(tar) as archive:
-        names = {member.name: member for member in archive if member.isfile()}
-
-        def blob(name: str) -> bytes:
-            stream = archive.extractfile(names[name])
-            assert stream is not None, "only files are listed"
-            return stream.read()
-
-        def layer(name: str) -> Path:
-            path = folder / hashlib.sha256(name.encode()).hexdigest()
-            stream = archive.extractfile(names[name])
-            assert stream is not None, "only files are listed"
-            with path.open("wb") as sink:
-                while block := stream.read(_BLOCK):
-                    sink.write(block)
-            return path
-
-        if "index.json" in names:
-            digests = [
-                str(descriptor["digest"])
-                for descriptor in json_reader.decode(blob("index.json"))["manifests"]
-            ]
-            images = []
-            known = set(digests)
-            while digests:
-                digest = digests.pop(0)
-                content = json_reader.decode(blob(_blob(digest)))
-                children = [
-                    str(descriptor["digest"]) for descriptor in content.get("manifests", ())
-                ]
-                digests += [child for child in children if child not in known]
-                known.update(children)
-                if "layers" in content:
-                    config_digest = str(content["config"]["digest"])
-                    config = read_config(blob(_blob(config_digest)), config_digest)
-                    images.append(
-                        _image(
-                            digest,
-                            config,
-                            tuple(
-                                layer(_blob(descriptor["digest"]))
-                                for descriptor in content["layers"]
-                            ),
-                        )
-                    )
-            return images
+        members = _Members(archive, folder)
+        if "index.json" in members.names:
+            return _from_layout(members)
         return [
             _image(
                 "",
-                read_config(blob(descriptor["Config"]), str(descriptor["Config"])),
-                tuple(layer(name) for name in descriptor["Layers"]),
+                read_config(members.blob(descriptor["Config"]), str(descriptor["Config"])),
+                tuple(members.saved(name) for name in descriptor["Layers"]),
             )
-            for descriptor in json_reader.decode(blob("manifest.json"))
+            for descriptor in json_reader.decode(members.blob("manifest.json"))
         ]
+
+
+class _Members:
+    """The files of a tar by their names. folder: where large ones are saved."""
+
+    def __init__(self, archive: tarfile.TarFile, folder: Path) -> None:
+        self._archive, self._folder = archive, folder
+        self.names = {member.name: member for member in archive if member.isfile()}
+
+    def _open(self, name: str) -> IO[bytes]:
+        stream = self._archive.extractfile(self.names[name])
+        assert stream is not None, "only files are listed"
+        return stream
+
+    def blob(self, name: str) -> bytes:
+        return self._open(name).read()
+
+    def saved(self, name: str) -> Path:
+        path = self._folder / hashlib.sha256(name.encode()).hexdigest()
+        stream = self._open(name)
+        with path.open("wb") as sink:
+            while block := stream.read(_BLOCK):
+                sink.write(block)
+        return path
+
+
+def _from_layout(members: _Members) -> list[Image]:
+    """The images of an OCI layout, of its indexes within indexes, too."""
+    digests = [
+        str(descriptor["digest"])
+        for descriptor in json_reader.decode(members.blob("index.json"))["manifests"]
+    ]
+    images = []
+    known = set(digests)
+    while digests:
+        digest = digests.pop(0)
+        content = json_reader.decode(members.blob(_blob(digest)))
+        children = [str(descriptor["digest"]) for descriptor in content.get("manifests", ())]
+        digests += [child for child in children if child not in known]
+        known.update(children)
+        if "layers" in content:
+            config_digest = str(content["config"]["digest"])
+            config = read_config(members.blob(_blob(config_digest)), config_digest)
+            layers = [members.saved(_blob(layer["digest"])) for layer in content["layers"]]
+            images.append(_image(digest, config, tuple(layers)))
+    return images
 
 
 def _blob(digest: str) -> str:

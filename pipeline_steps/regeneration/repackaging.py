@@ -40,7 +40,7 @@ from pipeline_steps.toolbox.errors import (
     MachineError,
     PipelineError,
 )
-from pipeline_steps.workspace.content import FORMAT_1
+from pipeline_steps.workspace.content import FORMAT_1, ContentReader
 from pipeline_steps.workspace.tags import TaggedRelease
 
 
@@ -164,27 +164,8 @@ class Repackager:
         self._asked_servers = True  # the result depends on the images that there are
         closures = self._tags.closures(version)
         closure = closures.chart(version.folder)
-        format_1 = released.format == FORMAT_1
-        content = (
-            closures.content_format_1(closure)
-            if format_1
-            else closures.chart_content(version.folder)
-        )
-        if (released.version, released.content) != (version.version, content):
-            tagged = f"{released.version} with content {released.content}"
-            problem = f"the tag says {tagged}, there is {version.version} with {content}"
-            advice = (
-                "the tag was moved, or not made by tag_release: release it again with a new version"
-            )
-            raise EvidenceError(problem, where=version.tag.name, advice=advice)
+        _require_as_tagged(version, released, closures)
         names = closures.images(version.folder)
-        missing = [name for name in names if name not in released.images]
-        if missing:
-            raise EvidenceError(
-                f"neither the tag nor a record names the digest of the image {missing[0]}",
-                where=version.tag.name,
-                advice="name the evidence store that has the record of promote, in `evidence`",
-            )
         tree = StoredTree(self._revisions, version.tag.revision, self._settings.folder)
         files = self._package_files(version, {path: tree.entries()[path] for path in closure.files})
         templates = {
@@ -285,3 +266,28 @@ class Repackager:
         )
         edited, _ = edit.apply(files, edits, version.folder)
         return Files(edited, files.executables)
+
+
+def _require_as_tagged(version: Version, released: TaggedRelease, contents: ContentReader) -> None:
+    """Raises EvidenceError when the tag names another version or content, or nothing names the
+    digest of an image.
+    """
+    content = (
+        contents.content_format_1(contents.chart(version.folder))
+        if released.format == FORMAT_1
+        else contents.chart_content(version.folder)
+    )
+    if (released.version, released.content) != (version.version, content):
+        tagged = f"{released.version} with content {released.content}"
+        problem = f"the tag says {tagged}, there is {version.version} with {content}"
+        advice = (
+            "the tag was moved, or not made by tag_release: release it again with a new version"
+        )
+        raise EvidenceError(problem, where=version.tag.name, advice=advice)
+    missing = [name for name in contents.images(version.folder) if name not in released.images]
+    if missing:
+        raise EvidenceError(
+            f"neither the tag nor a record names the digest of the image {missing[0]}",
+            where=version.tag.name,
+            advice="name the evidence store that has the record of promote, in `evidence`",
+        )

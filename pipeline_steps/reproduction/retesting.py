@@ -101,17 +101,22 @@ def compare_runs(record: Record, again: Record) -> Outcome:
         )
         return Outcome((), (difference,), notes)
     if record.result == "failed":
-        old, new = failure_kind(record.reason or ""), failure_kind(again.reason or "")
-        if old == new:
-            return Outcome((f"fails as recorded: {old}",), (), notes)
-        return Outcome(
-            (),
-            (
-                f"fails otherwise: recorded {_first_line(record.reason)}, here "
-                f"{_first_line(again.reason)}",
-            ),
-            notes,
-        )
+        return _compare_failures(record, again, notes)
+    return _compare_images_run(record, again, notes)
+
+
+def _compare_failures(record: Record, again: Record, notes: tuple[str, ...]) -> Outcome:
+    old, new = failure_kind(record.reason or ""), failure_kind(again.reason or "")
+    if old == new:
+        return Outcome((f"fails as recorded: {old}",), (), notes)
+    difference = (
+        f"fails otherwise: recorded {_first_line(record.reason)}, here {_first_line(again.reason)}"
+    )
+    return Outcome((), (difference,), notes)
+
+
+def _compare_images_run(record: Record, again: Record, notes: tuple[str, ...]) -> Outcome:
+    """Compare two runs that passed."""
     images_run = [
         {k: v for k, v in test.outputs.items() if k.startswith("ran.")} for test in (record, again)
     ]

@@ -22,8 +22,7 @@ def votes_for_target(votes: Iterable[Vote], review: Review, since: str) -> tuple
     """
     if not since:
         return tuple(votes)
-    target = review.target.removeprefix("refs/heads/")
-    reason = f"given for another target: the review goes to {target} since {since}"
+    reason = f"given for another target: the review goes to {review.target} since {since}"
     return tuple(
         vote._replace(reason=reason)
         if vote.word == "approve" and not vote.reason and vote.given[:_SECOND] <= since[:_SECOND]

@@ -49,7 +49,8 @@ class Review(NamedTuple):
         GitLab: iid; Launchpad: path of the merge proposal).
     url: of its page. author: account of who wrote it. uploader: account that pushed `head`, the
         author where the system does not say.
-    target: the branch it goes to. head: the newest revision proposed for it.
+    target: the branch it goes to, by its plain name (git: without refs/heads/).
+    head: the newest revision proposed for it.
     revisions: all heads it has had, oldest first, as far as the system keeps them; without those
         that the system made itself while merging.
     merged: the revision on the target that brought it there; "" unless the state is merged.
