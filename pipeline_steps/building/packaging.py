@@ -1,5 +1,5 @@
-"""A chart of a checkout as it is packed: its files, what is set in them to name its images, and
-what went in.
+"""A chart of a checkout as it is packed: its files, what is set in them to name its images, what
+went in, and the version of its snapshot.
 """
 
 from __future__ import annotations

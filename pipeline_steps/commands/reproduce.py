@@ -25,7 +25,7 @@ from pipeline_steps.auth.hosts import entry_for
 from pipeline_steps.cli import boundary
 from pipeline_steps.cli.command import Command, run_command
 from pipeline_steps.cli.options import CONFIG, QUIET, VERBOSE, Option
-from pipeline_steps.commands import pull
+from pipeline_steps.commands import state_pull
 from pipeline_steps.config.config_file import load
 from pipeline_steps.config.language import Config
 from pipeline_steps.evidence.kinds import open_store
@@ -141,7 +141,7 @@ def _state_of_store(url: str, state: State, config: Config, name: str) -> State:
     """
     stores = Stores([open_store(url, config.hosts)], None)
     if "/" in name:
-        contents = pull.contents(config, open_checkout(config).revision)
+        contents = state_pull.contents(config, open_checkout(config).revision)
     else:
         digits = name.removeprefix("sha256:")
         if len(digits) != 64:
@@ -156,7 +156,7 @@ def _state_of_store(url: str, state: State, config: Config, name: str) -> State:
             for _line, record in stores.fetch_by_id([f"sha256:{digits}"])
             if record.content
         ]
-    pull.append_missing(state, pull.fetch_records(stores, contents)[0])
+    state_pull.append_missing(state, state_pull.fetch_records(stores, contents)[0])
     state.refresh()
     return state
 

@@ -37,7 +37,7 @@ from pipeline_steps.cli.command import (
     run_command,
 )
 from pipeline_steps.cli.options import CONFIG, QUIET, STATE, VERBOSE, Option
-from pipeline_steps.commands.pull import pull
+from pipeline_steps.commands.state_pull import pull
 from pipeline_steps.config.config_file import load
 from pipeline_steps.config.language import as_tuple
 from pipeline_steps.evidence.state_files import refuse_tracked, refuse_tracked_file

@@ -1,5 +1,5 @@
-"""Votes on Gerrit's changes, as an approval counts them: those of a label with one value, or those
-that a submit requirement's expression names.
+"""The votes on a change of Gerrit that an approval names: those of a label with one value, or those
+of a submit requirement's expression. Which of them count is decided in `approvals`.
 """
 
 from __future__ import annotations

@@ -1,3 +1,3 @@
-"""API clients for GitHub, GitLab, Gerrit, Launchpad: login, paging, errors. Callers know the
+"""API clients for GitHub, GitLab, Gerrit, Gitea, Launchpad: login, paging, errors. Callers know the
 resources.
 """
