@@ -55,7 +55,7 @@ def require_for_release(
     state: State,
     names: Sequence[str],
     *,
-    record: bool = True,
+    record: bool,
 ) -> tuple[Record, ...]:
     """Records that each change of the mainline since the chart's last release is approved, one for
     each name; () without names, or where nothing shall be recorded.
@@ -87,7 +87,7 @@ def require_for_review(
     names: Sequence[str],
     build: Build,
     *,
-    record: bool = True,
+    record: bool,
 ) -> tuple[Record, ...]:
     """Records that the newest revision of the review that is built is approved, one for each name.
 

@@ -44,7 +44,7 @@ def write_report(
     form: str,
     uses: str | None,
     jobs: int | None,
-    plan: bool = False,
+    plan: bool,
 ) -> tuple[Record, ...]:
     """Write the report about these repositories below the state's folder and attach it to a record.
 

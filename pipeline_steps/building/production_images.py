@@ -25,7 +25,7 @@ class ImageCopy(NamedTuple):
 
 
 def image_copies(
-    snapshot: Record, chart: Chart, checkout: Checkout, *, format: int = FORMAT
+    snapshot: Record, chart: Chart, checkout: Checkout, *, format: int
 ) -> tuple[ImageCopy, ...]:
     """Where each image of a snapshot of `chart` goes, from where the record says that it is.
 

@@ -354,7 +354,7 @@ def _unpacked_limit(tgz: bytes) -> int:
     return min(_LARGEST_TAR, max(_RATIO_FLOOR, len(tgz) * LARGEST_RATIO))
 
 
-def check_loadable(files: Mapping[str, bytes], where: str = "") -> None:
+def check_loadable(files: Mapping[str, bytes]) -> None:
     """Raises EvidenceError for a chart that helm reads the files of, and cannot load: invalid values,
     locks or schemas, or something in charts/ that is no chart. What schemas refer to is not asked:
     there helm allows more than is packed here.
@@ -362,11 +362,11 @@ def check_loadable(files: Mapping[str, bytes], where: str = "") -> None:
     for name in LOCKS:
         if name not in files:
             continue
-        _, root = yaml_reader.parse(files[name], _join(where, name), error=EvidenceError)
+        _, root = yaml_reader.parse(files[name], name, error=EvidenceError)
         locked = root.get("dependencies") if isinstance(root, yaml_reader.Mapping) else root
         if locked is not None and yaml_reader.plain_value(locked) is not None:
-            read_dependencies(files[name], _join(where, name), EvidenceError)
-    _check_helm_can_load(files, where, EvidenceError, schemas=False)
+            read_dependencies(files[name], name, EvidenceError)
+    _check_helm_can_load(files, "", EvidenceError, schemas=False)
 
 
 def _check_helm_can_load(

@@ -340,7 +340,7 @@ def run_one_step(
     arguments: Namespace,
     *,
     local: bool,
-    planned: Collection[str] = (),
+    planned: Collection[str],
 ) -> list[Outcome]:
     """Run one step for all its subjects; says, and returns, what came of each.
 

@@ -54,12 +54,12 @@ class DirectoryStore:
 
     def record_line(self, record_id: str) -> bytes | None:
         """See Store."""
-        return self._read_if_present(self._record_path(record_id))
+        return files.read_if_present(self._record_path(record_id))
 
     def evidence_file(self, digest: str) -> bytes | None:
         """See Store."""
         path = self._path("files", digest)
-        data = self._read_if_present(path)
+        data = files.read_if_present(path)
         if data is not None and files.sha256(data) != digest:
             raise EvidenceError(
                 f"the file has the digest {files.sha256(data)}, not the one in its name",
@@ -87,7 +87,7 @@ class DirectoryStore:
         return folder
 
     def _write_once(self, path: Path, data: bytes) -> None:
-        existing = self._read_if_present(path)
+        existing = files.read_if_present(path)
         if existing is None:
             files.write(self._make_parent(path) / path.name, data, mode=_FILE_MODE)
         elif existing != data:
@@ -114,11 +114,3 @@ class DirectoryStore:
             return
         except OSError as error:
             raise files.failure(error, path) from error
-
-    def _read_if_present(self, path: Path) -> bytes | None:
-        try:
-            return path.read_bytes()
-        except FileNotFoundError:
-            return None
-        except OSError as error:
-            raise files.unreadable(error, path) from error

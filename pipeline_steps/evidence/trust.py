@@ -52,7 +52,7 @@ def store_urls(config: Config, step: str, *, is_tag_build: bool) -> StoreUrls:
     return StoreUrls(trusted, write)
 
 
-def open_stores_for(config: Config, step: str, *, write: bool = True) -> Stores | None:
+def open_stores_for(config: Config, step: str, *, write: bool) -> Stores | None:
     """The evidence stores of a step, None when there are none. write: False to read only.
 
     Raises ConfigurationError.

@@ -80,9 +80,8 @@ class Buildx:
 
     kind: BuilderKind = "buildx"
 
-    def __init__(self, plugin: Path, environ: Mapping[str, str] | None = None) -> None:
+    def __init__(self, plugin: Path) -> None:
         self._plugin = plugin
-        self._environ = os.environ if environ is None else environ
 
     def check_supported(
         self, dockerfile: Dockerfile, platforms: tuple[str, ...], secrets: tuple[str, ...]
@@ -110,7 +109,7 @@ class Buildx:
         references = [request.destination, *(base.reference for base in request.dockerfile.bases)]
         with (
             scratch.folder("build") as folder,
-            docker_config(references, request.hosts, self._environ) as login,
+            docker_config(references, request.hosts, os.environ) as login,
         ):
             builder = self.inspect_builder(login)
             self._prepare(request, folder)
@@ -189,7 +188,7 @@ class Buildx:
             if source.startswith("env=")
         ]
         # Secrets by variable, never in the command line, which every account can read in /proc.
-        return {"SOURCE_DATE_EPOCH": str(EPOCH), **{name: self._environ[name] for name in names}}
+        return {"SOURCE_DATE_EPOCH": str(EPOCH), **{name: os.environ[name] for name in names}}
 
     def _result(self, folder: Path, builder: CurrentBuilder, request: BuildRequest) -> BuildResult:
         metadata = json.loads((folder / "metadata.json").read_bytes())
@@ -226,8 +225,8 @@ class Buildx:
         return build_errors.build_error(message, output, where=request.dockerfile.name)
 
     def _builder_error(self, reason: str) -> MachineError:
-        builder = self._environ.get("BUILDX_BUILDER") or "current"
-        engine = self._environ.get("DOCKER_HOST") or "/var/run/docker.sock"
+        builder = os.environ.get("BUILDX_BUILDER") or "current"
+        engine = os.environ.get("DOCKER_HOST") or "/var/run/docker.sock"
         return MachineError(
             f"buildx cannot use its builder: {reason}",
             where=f"builder {builder}, engine {engine}",

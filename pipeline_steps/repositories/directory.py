@@ -108,7 +108,10 @@ class DirectoryRepository(IndexWriter):
         label = f"{entry.name} {entry.version}"
         path = self._path_of_url(entry.urls[0] if entry.urls else "", label)
         return IndexedArchive(
-            entry, path.absolute().as_uri(), str(path), functools.partial(self._read, path)
+            entry,
+            path.absolute().as_uri(),
+            str(path),
+            functools.partial(files.read_if_present, path),
         )
 
     def _path_of_url(self, url: str, label: str) -> Path:
@@ -127,17 +130,11 @@ class DirectoryRepository(IndexWriter):
             )
         return path
 
-    def _read(self, path: Path) -> bytes | None:
-        try:
-            return path.read_bytes()
-        except FileNotFoundError:
-            return None
-        except OSError as error:
-            raise files.unreadable(error, path) from error
-
     def provenance(self, published: Published) -> bytes | None:
         """See Repository."""
-        return self._read(_provenance_path(Path(unquote(urlsplit(published.place).path))))
+        return files.read_if_present(
+            _provenance_path(Path(unquote(urlsplit(published.place).path)))
+        )
 
     def publish_all(
         self, publications: Iterable[Publication]
@@ -237,7 +234,7 @@ class DirectoryRepository(IndexWriter):
             files.write(self.folder / INDEX, data, mode=self._mode)
             # A network file system may lose or reorder writes.
             if self.index() != data or any(
-                self._read(new_chart.path) != new_chart.tgz for new_chart in new_charts
+                files.read_if_present(new_chart.path) != new_chart.tgz for new_chart in new_charts
             ):
                 raise MachineError(
                     "the folder's files differ from what was just written",
@@ -248,7 +245,7 @@ class DirectoryRepository(IndexWriter):
 
     def _files_to_name(self, chart: _NewChart) -> _NewChart | PipelineError:
         """The files to rename; where a killed publisher left the archive, only what is missing."""
-        leftover = self._read(chart.path)
+        leftover = files.read_if_present(chart.path)
         provenance_paths = (
             [] if chart.publication.provenance is None else [_provenance_path(chart.path)]
         )
@@ -268,7 +265,7 @@ class DirectoryRepository(IndexWriter):
 
     def index(self) -> bytes | None:
         """See Indexed."""
-        return self._read(self.folder / INDEX)
+        return files.read_if_present(self.folder / INDEX)
 
     def files(self) -> Mapping[str, int]:
         """See Indexed."""
@@ -283,7 +280,7 @@ class DirectoryRepository(IndexWriter):
 
     def read(self, name: str) -> bytes | None:
         """See Indexed."""
-        return self._read(self._path_of_url(name, name))
+        return files.read_if_present(self._path_of_url(name, name))
 
     def rewrite(self, before: bytes | None, after: bytes) -> None:
         """See Rewritable."""

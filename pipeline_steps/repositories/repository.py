@@ -175,7 +175,7 @@ def archive_gone_error(digest: str, problem: str, *, where: str, advice: str) ->
 
 
 def published_archive(
-    tgz: bytes, name: str, version: str, reference: str, *, where: str = "", advice: str = ""
+    tgz: bytes, name: str, version: str, reference: str, *, where: str = "", advice: str
 ) -> Published:
     """Check an archive that was read for a version.
 

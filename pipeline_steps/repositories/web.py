@@ -31,8 +31,8 @@ class Web:
         url: str,
         hosts: Mapping[str, Host],
         *,
-        timeout: float = http.TIMEOUT,
-        budget: float = http.BUDGET,
+        timeout: float,
+        budget: float,
     ) -> None:
         self.url = url.rstrip("/")
         self.budget = budget

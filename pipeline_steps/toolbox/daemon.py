@@ -19,6 +19,9 @@ import msgspec
 from pipeline_steps.toolbox.errors import ToolMissing
 from pipeline_steps.toolbox.process import environment, with_program_path
 
+#: Seconds that a process may take to end after SIGTERM, and again after SIGKILL.
+GRACE = 5.0
+
 
 class Daemon(msgspec.Struct, frozen=True):
     """A background process.
@@ -80,14 +83,14 @@ def find(argv: Sequence[str]) -> list[Daemon]:
     return daemons
 
 
-def stop(daemon: Daemon, *, grace: float = 5.0) -> None:
-    """End the process: SIGTERM, and SIGKILL when it is still there after `grace` seconds."""
-    for number, patience in ((signal.SIGTERM, grace), (signal.SIGKILL, grace)):
+def stop(daemon: Daemon) -> None:
+    """End the process: SIGTERM, and SIGKILL when it is still there after GRACE seconds."""
+    for number in (signal.SIGTERM, signal.SIGKILL):
         if not alive(daemon):
             return
         with contextlib.suppress(ProcessLookupError):
             os.kill(daemon.pid, number)
-        end = time.monotonic() + patience
+        end = time.monotonic() + GRACE
         while alive(daemon) and time.monotonic() < end:
             time.sleep(0.02)
 

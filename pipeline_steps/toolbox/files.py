@@ -58,6 +58,16 @@ def unreadable(error: OSError, path: Path | str) -> MachineError:
     )
 
 
+def read_if_present(path: Path) -> bytes | None:
+    """The bytes of a file, None without one. Raises MachineError when it cannot be read."""
+    try:
+        return path.read_bytes()
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise unreadable(error, path) from error
+
+
 def disk_failure(error: BaseException) -> MachineError | None:
     """The MachineError when the disk itself fails (full, read-only, broken, no descriptors), else
     None.
@@ -219,7 +229,7 @@ def created_folder(path: Path, *, mode: int = 0o700) -> Path:
     return folder(path, mode=mode)
 
 
-def append(path: Path, line: bytes, *, mode: int = 0o600, durable: bool = True) -> int:
+def append(path: Path, line: bytes, *, durable: bool = True) -> int:
     """Append one line (without line end) in one write, under a lock and fsynced.
 
     A last line without line end is what a killed writer or a full disk left. A line with NUL bytes
@@ -236,7 +246,7 @@ def append(path: Path, line: bytes, *, mode: int = 0o600, durable: bool = True) 
         MachineError: the system call failed.
     """
     try:
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, mode)
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX)
             # The size counts only under the lock: another process may have appended
