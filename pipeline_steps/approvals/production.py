@@ -67,7 +67,7 @@ def _difference(
         tars = _promoted(tagged, name, version, state)
         if any(channel.has_recorded(record, everywhere=False) for record in tars.values()):
             return ""
-        published = channel.first.find(name, version)
+        published = channel.published(name, version)
         if published is None:
             return "production has no archive of it"
         if published.tar_digest in tars or _has_files(published, tagged, chart, tag):

@@ -88,10 +88,14 @@ class Channel:
         """Is a version published in the authoritative repository?"""
         return self.first.resolve(name, version) is not None
 
+    def published(self, name: str, version: str) -> Published | None:
+        """A version in the authoritative repository, with its archive; None without one."""
+        return self.first.find(name, version)
+
     def newest(self, name: str) -> Published | None:
         """The highest version of a chart in the authoritative repository; None when it has none."""
         version = next(iter(self.first.versions(name)), None)
-        return self.first.find(name, version) if version else None
+        return self.published(name, version) if version else None
 
     def has_recorded(self, record: Record, *, everywhere: bool) -> bool:
         """Is the version that a record published still there under the reference that it names?

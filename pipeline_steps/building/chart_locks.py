@@ -4,15 +4,13 @@ else.
 
 from __future__ import annotations
 
-import functools
 import logging
 import posixpath
 
 from pipeline_steps.charts import lock
 from pipeline_steps.charts.collect import collect_files
 from pipeline_steps.charts.lock import Lock
-from pipeline_steps.charts.read import Dependency
-from pipeline_steps.repositories.kinds import open_repository
+from pipeline_steps.repositories.fetch import version_lister
 from pipeline_steps.toolbox import clock, files
 from pipeline_steps.workspace.chart import Chart
 from pipeline_steps.workspace.checkout import Checkout
@@ -28,11 +26,7 @@ def missing_locks(checkout: Checkout, chart: Chart) -> dict[str, Lock]:
     """
     entries = checkout.tree.entries()
     kinds = {path: entries[path].kind for path in chart.closure if path in entries}
-    repository = functools.cache(lambda url: open_repository(url, checkout.config.hosts))
-
-    def versions(dependency: Dependency) -> list[str]:
-        return repository(dependency.repository.rstrip("/")).versions(dependency.name)
-
+    versions = version_lister(checkout.config.hosts)
     locks: dict[str, Lock] = {}
     for folder in (chart.path, *chart.subcharts):
         missing = lock.missing_lock(
@@ -55,6 +49,6 @@ def write_missing_locks(checkout: Checkout, chart: Chart, *, plan: bool) -> bool
         )
         log.info("%s: %s %s", path, "would be written:" if plan else "is written:", exact)
         if not plan:
-            # Readable for all, as git writes the other files of a checkout.
+            # Readable for all, like the other files of a checkout.
             files.write(checkout.config.root / path, lock_file.text(clock.now()), mode=0o644)
     return bool(locks) and not plan

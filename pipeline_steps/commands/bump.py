@@ -12,7 +12,6 @@ them stays. Prints each chart with its version on stdout.
 
 from __future__ import annotations
 
-import functools
 import logging
 import os
 from argparse import Namespace
@@ -20,7 +19,6 @@ from collections.abc import Sequence
 from typing import get_args
 
 from pipeline_steps.charts.paths import is_glob
-from pipeline_steps.charts.read import Dependency
 from pipeline_steps.charts.version import Part
 from pipeline_steps.ci.detect import detect
 from pipeline_steps.cli import selection
@@ -29,7 +27,7 @@ from pipeline_steps.cli.options import CONFIG, QUIET, VERBOSE, Option
 from pipeline_steps.config.config_file import load
 from pipeline_steps.config.language import Config
 from pipeline_steps.release.version_bump import VersionBump, plan_bump
-from pipeline_steps.repositories.kinds import open_repository
+from pipeline_steps.repositories.fetch import version_lister
 from pipeline_steps.testing.version_policy import newest_revision
 from pipeline_steps.toolbox import clock, files
 from pipeline_steps.toolbox.errors import UsageError
@@ -121,11 +119,6 @@ def bump(
     names = [checkout.require_chart(name) for name in charts]
     if affected:
         names = _changed_charts(checkout, target)
-    repository = functools.cache(lambda url: open_repository(url, config.hosts))
-
-    def versions(dependency: Dependency) -> list[str]:
-        return repository(dependency.repository.rstrip("/")).versions(dependency.name)
-
     raised = plan_bump(
         checkout,
         names,
@@ -133,7 +126,7 @@ def bump(
         # What the release branch itself has and did not release is not taken.
         target="" if target == checkout.source.branch() else target,
         message=message,
-        versions=versions,
+        versions=version_lister(config.hosts),
         generated=clock.now(),
     )
     if not plan:

@@ -1,4 +1,4 @@
-"""Fetch archives of dependencies, with a cache by digest on this machine.
+"""Fetch archives of dependencies, with a cache by digest on this machine; list their versions.
 
 The repository is asked every time for the digest of a version; only the bytes come from the cache.
 """
@@ -13,6 +13,8 @@ from pathlib import Path
 
 from pipeline_steps.auth.hosts import Host
 from pipeline_steps.charts.dependencies import Fetch, MissingArchive
+from pipeline_steps.charts.lock import Versions
+from pipeline_steps.charts.read import Dependency
 from pipeline_steps.repositories.kinds import open_repository
 from pipeline_steps.toolbox import files
 from pipeline_steps.toolbox.errors import ConfigurationError, MachineError
@@ -56,6 +58,16 @@ def fetcher(hosts: Mapping[str, Host], cache: Path | None = None) -> Fetch:
         return tgz
 
     return fetch
+
+
+def version_lister(hosts: Mapping[str, Host]) -> Versions:
+    """A function that gives the versions of a dependency that its repository has, newest first."""
+    repository = functools.cache(lambda url: open_repository(url, hosts))
+
+    def versions(dependency: Dependency) -> list[str]:
+        return repository(dependency.repository.rstrip("/")).versions(dependency.name)
+
+    return versions
 
 
 def _read(path: Path, reference: str) -> bytes | None:
