@@ -277,7 +277,7 @@ class Checkout:
 
         Raises MachineError when the history is not here."""
         places = [self._from_root(place) for place in chart.history_paths]
-        # One is enough, and git stops there: the whole history of a chart may be long.
+        # One is enough, and the search stops there: the whole history of a chart may be long.
         newest = next(iter(self.source.history(self.revision, places, 1)), "")
         if newest != self.revision:
             newest = (
