@@ -20,7 +20,7 @@ from pipeline_steps.config.language import Approval, GitlabReview
 from pipeline_steps.reviews.findings import with_findings
 from pipeline_steps.reviews.forges import MERGE_REQUEST, number_of, read
 from pipeline_steps.reviews.gitlab_merges import MergeRequest, Merges
-from pipeline_steps.reviews.gitlab_verdicts import Notes, Statuses
+from pipeline_steps.reviews.gitlab_verdicts import Notes, Pipeline, Statuses
 from pipeline_steps.reviews.remotes import ON_GITLAB, project_path, require_public
 from pipeline_steps.reviews.retargets import votes_for_target
 from pipeline_steps.reviews.review import (
@@ -147,9 +147,17 @@ class GitlabReviews:
             )
         self._gitlab = Gitlab(url or PUBLIC, project, hosts, environ=variables, budget=budget)
         self._pages = f"{self._gitlab.page}/-/merge_requests/"
-        self._statuses = Statuses(self._gitlab, settings.name)
+        self._statuses = Statuses(self._gitlab, settings.name, self._pipeline(variables))
         self._notes = Notes(self._gitlab, settings.name)
         self._merges = Merges(self._gitlab, self._merge_request)
+
+    def _pipeline(self, variables: Mapping[str, str]) -> Pipeline | None:
+        """The pipeline of the job, unless it is another project's, as that of a fork is."""
+        server, project = variables.get("CI_SERVER_URL", ""), variables.get("CI_PROJECT_PATH")
+        number, revision = variables.get("CI_PIPELINE_ID", ""), variables.get("CI_COMMIT_SHA")
+        if (server.rstrip("/"), project) != (self._gitlab.url, self._gitlab.project):
+            return None
+        return Pipeline(int(number), revision) if number.isdecimal() and revision else None
 
     def review(self, id: str) -> Review:
         """See ReviewSystem; id is a number or the URL of a page."""

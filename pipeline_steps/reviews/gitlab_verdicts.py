@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from typing import Any, NamedTuple
 
 import msgspec
 
@@ -10,7 +11,13 @@ from pipeline_steps.reviews.forges import STARTED, VerdictComments, open_word
 from pipeline_steps.reviews.review import Verdict, Word
 from pipeline_steps.services.gitlab import Gitlab, decode, error_message
 from pipeline_steps.services.rest import segment
-from pipeline_steps.toolbox.errors import AccessRefused, MachineError
+from pipeline_steps.toolbox import http
+from pipeline_steps.toolbox.errors import (
+    AccessRefused,
+    ConfigurationError,
+    MachineError,
+    PipelineError,
+)
 
 #: A pipeline that must succeed waits for a running status.
 _STATES: Mapping[Word, str] = {
@@ -21,6 +28,8 @@ _STATES: Mapping[Word, str] = {
 }
 _WORDS: Mapping[str, Word] = {"success": "positive", "failed": "negative"}
 _RIGHT = "the scope api, its account the role Developer; a job token is not enough"
+#: Characters of a description and of a URL ("Commits API").
+_LONGEST = 255
 
 
 class _Person(msgspec.Struct):
@@ -42,11 +51,23 @@ class _Note(msgspec.Struct):
     author: _Person | None = None
 
 
-class Statuses:
-    """The commit statuses of one project under one name."""
+class Pipeline(NamedTuple):
+    """A pipeline of the project, and the revision that it is for."""
 
-    def __init__(self, gitlab: Gitlab, name: str) -> None:
-        self._gitlab, self._name = gitlab, name
+    id: int
+    revision: str
+
+
+class Statuses:
+    """The commit statuses of one project under one name.
+
+    pipeline: the one that the build is a job of, None outside of the project's own. A revision may
+    have several: without a number GitLab takes the newest, and what began as running in ours would
+    never end.
+    """
+
+    def __init__(self, gitlab: Gitlab, name: str, pipeline: Pipeline | None = None) -> None:
+        self._gitlab, self._name, self._pipeline = gitlab, name, pipeline
 
     def set(self, verdict: Verdict) -> bool | None:
         """Set a verdict unless it is there: whether anything was written, None where there is
@@ -54,19 +75,25 @@ class Statuses:
         """
         state = _STATES[verdict.word]
         started = STARTED if verdict.word == "started" else ""
-        shown = (state, f"{started}{verdict.summary}"[:255], verdict.url)
+        # A longer URL is refused, and the verdict with it; the note has it.
+        url = verdict.url if len(verdict.url) <= _LONGEST else ""
+        shown = (state, f"{started}{verdict.summary}"[:_LONGEST], url)
         latest = self._latest(verdict.revision)
         if latest and _shown(latest) == shown:
             return False
-        if latest and latest.status == state == "running":
+        fields = {"state": state, "name": self._name, "description": shown[1]}
+        if url:
+            fields["target_url"] = url
+        answer = self._post(verdict.revision, fields)
+        if answer and answer.status == 400 and state == "running":
             # A running status can change to an end only ("Cannot transition status via :run").
             self._post(verdict.revision, {"state": "canceled", "name": self._name})
-        fields = {"state": state, "name": self._name, "description": shown[1]}
-        if verdict.url:
-            fields["target_url"] = verdict.url
-        if not self._post(verdict.revision, fields):
+            answer = self._post(verdict.revision, fields)
+        if answer is None:
             return None
-        latest = self._latest(verdict.revision)
+        # Another pipeline of this revision may have a newer one.
+        written = decode(answer, _Status).id if answer.status < 300 else 0
+        latest = self._latest(verdict.revision, written)
         if latest is None or _shown(latest) != shown:
             raise MachineError(
                 f"GitLab took the status {self._name} and does not show it",
@@ -75,30 +102,53 @@ class Statuses:
             )
         return True
 
-    def _post(self, revision: str, fields: Mapping[str, str]) -> bool:
-        path = f"/statuses/{segment(revision)}"
-        answer = self._gitlab.call(
-            "POST", path, body=fields, allowed=(400, 404), idempotent=True, right=_RIGHT
-        )
+    def _post(self, revision: str, fields: Mapping[str, str]) -> http.Response | None:
+        """The answer: 2xx, or 400 for a state that cannot follow the present one; None where there
+        is nothing that a status could be set on.
+        """
+        body: dict[str, Any] = dict(fields)
+        if self._pipeline and self._pipeline.revision == revision:
+            body["pipeline_id"] = self._pipeline.id
+        answer = self._call(revision, body)
         words = error_message(answer.body) if answer.status >= 400 else ""
+        # Of a child pipeline, say, of which its parent's status is enough.
+        if answer.status == 404 and "Pipeline for pipeline_id" in words:
+            answer = self._call(revision, fields)
+            words = error_message(answer.body) if answer.status >= 400 else ""
         if answer.status == 404:
             self._gitlab.require_visible()
             # The commit is on no branch or tag any more: there is no pipeline to put a status on.
             if "References for commit" in words:
-                return False
-            raise AccessRefused(
-                f"GitLab does not take the status: {words}",
-                where=f"{self._gitlab.page}/-/commit/{revision}",
-                advice=f"give the token {_RIGHT}",
+                return None
+        if answer.status < 300 or (answer.status == 400 and "Cannot transition status" in words):
+            return answer
+        raise self._refusal(answer.status, words, f"{self._gitlab.page}/-/commit/{revision}")
+
+    def _call(self, revision: str, fields: Mapping[str, Any]) -> http.Response:
+        return self._gitlab.call(
+            "POST",
+            f"/statuses/{segment(revision)}",
+            body=fields,
+            allowed=(400, 404),
+            idempotent=True,
+            right=_RIGHT,
+        )
+
+    def _refusal(self, status: int, words: str, page: str) -> PipelineError:
+        if "already been taken" in words:
+            return ConfigurationError(
+                f"a job of the pipeline is called {self._name}, as the verdict: {page}",
+                where="review.gitlab.name",
+                advice="write another name",
             )
-        # 400 for the state that it has already: a repeated request. Read back by the caller.
-        if answer.status == 400 and "Cannot transition status" not in words:
-            raise MachineError(
-                f"GitLab does not take the status: {words}",
-                where=f"{self._gitlab.page}/-/commit/{revision}",
-                advice="run the step again; if it stays, look at the pipelines of this commit",
-            )
-        return True
+        what = f"GitLab does not take the status: {words}"
+        if status == 404:
+            return AccessRefused(what, where=page, advice=f"give the token {_RIGHT}")
+        return MachineError(
+            what,
+            where=page,
+            advice="run the step again; if it stays, look at the pipelines of this commit",
+        )
 
     def word(self, revision: str) -> Word | None:
         """The verdict that this account has set on a revision; None for none."""
@@ -109,8 +159,8 @@ class Statuses:
             return open_word(latest.description)
         return _WORDS.get(latest.status)
 
-    def _latest(self, revision: str) -> _Status | None:
-        """Our newest status."""
+    def _latest(self, revision: str, id: int = 0) -> _Status | None:
+        """Our newest status, or the one with this number."""
         path = (
             f"/repository/commits/{segment(revision)}/statuses?all=true&name={segment(self._name)}"
         )
@@ -120,6 +170,7 @@ class Statuses:
             if status.name == self._name
             and status.author
             and status.author.username == self._gitlab.login
+            and id in (0, status.id)
         ]
         return max(ours, key=lambda status: status.id, default=None)
 

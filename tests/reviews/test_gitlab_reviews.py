@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
@@ -39,9 +40,18 @@ class Place:
         self.head = self.project.git.commit("fix", {"charts/web/Chart.yaml": "name: web\n"})
         self.project.open("alice", "fix", title="Fix web")
 
-    def reviews(self, token: str = WRITE, *, budget: float = 0) -> GitlabReviews:
+    def reviews(
+        self, token: str = WRITE, *, budget: float = 0, job: Mapping[str, str] = {}
+    ) -> GitlabReviews:
+        """job: variables of the job that asks."""
         settings = GitlabReview(self.hub.url, self.name)
-        return GitlabReviews(settings, {}, environ={"GITLAB_TOKEN": token}, budget=budget)
+        return GitlabReviews(settings, {}, environ={"GITLAB_TOKEN": token, **job}, budget=budget)
+
+    def job(self, pipeline: int, revision: str) -> dict[str, str]:
+        return {
+            "CI_SERVER_URL": self.hub.url, "CI_PROJECT_PATH": self.name,
+            "CI_PIPELINE_ID": str(pipeline), "CI_COMMIT_SHA": revision,
+        }  # fmt: skip
 
     def verdict(self, word: Word = "positive", text: str = "All **good**") -> Verdict:
         return Verdict(self.head, word, "2 charts", text, "https://ci.example.com/1")
@@ -73,6 +83,55 @@ def test_a_running_status_gets_other_words_although_gitlab_keeps_it(place: Place
         assert reviews.verdict(review, place.head) == word
     states = [status["status"] for status in place.project.statuses]
     assert states == ["canceled", "canceled", "running"]
+
+
+def test_each_pipeline_of_a_revision_has_its_own_status(place: Place) -> None:
+    """Else one that began in the first stays running, and with it the pipeline."""
+    project = place.project
+    first, second = project.pipeline(place.head), project.pipeline(place.head)
+    of_first, of_second = (
+        place.reviews(job=place.job(number, place.head)) for number in (first, second)
+    )
+    review = of_first.review("1")
+    for word in ("started", "incomplete"):
+        of_first.deliver(review, place.verdict(word))
+    of_second.deliver(review, place.verdict("started"))
+    assert of_first.deliver(review, place.verdict("negative")).outcome == "set"
+    assert of_second.deliver(review, place.verdict("positive")).outcome == "set"
+    shown = [(each["pipeline"], each["status"]) for each in project.statuses]
+    assert shown == [(first, "canceled"), (first, "failed"), (second, "success")]
+
+
+@pytest.mark.parametrize("other", ["child", "merged result", "fork"])
+def test_a_status_joins_the_pipeline_of_its_revision_where_the_job_has_another(
+    place: Place, other: str
+) -> None:
+    own = place.project.pipeline(place.head)
+    job = place.job(own + 1000, place.head)
+    if other == "merged result":
+        job["CI_COMMIT_SHA"] = place.project.git.tip("main")
+    if other == "fork":
+        job["CI_PROJECT_PATH"] = "mallory/charts"
+    reviews = place.reviews(job=job)
+    assert reviews.deliver(reviews.review("1"), place.verdict()).outcome == "set"
+    (status,) = place.project.statuses
+    assert (status["pipeline"], status["status"]) == (own, "success")
+
+
+def test_a_long_address_of_the_build_is_left_out_of_the_status(place: Place) -> None:
+    reviews = place.reviews()
+    review = reviews.review("1")
+    verdict = place.verdict()._replace(url=f"https://ci.example.com/job/{'a' * 255}/1/")
+    assert reviews.deliver(review, verdict).outcome == "set"
+    assert reviews.deliver(review, verdict).outcome == "unchanged"
+    assert reviews.verdict(review, place.head) == "positive"
+
+
+def test_a_status_called_as_a_job_says_which_key_to_write(place: Place) -> None:
+    place.project.jobs.add("pipeline-steps")
+    reviews = place.reviews()
+    with pytest.raises(ConfigurationError, match="a job of the pipeline is called pipeline-steps"):
+        reviews.deliver(reviews.review("1"), place.verdict())
 
 
 def test_an_approval_counts_for_the_version_that_was_there_when_it_was_given(place: Place) -> None:

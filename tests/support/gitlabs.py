@@ -40,7 +40,7 @@ class Project:
     "squash", "fast-forward", "rebase" (semi-linear: a merge commit after the rebase). trains: merge
     requests on trains, None without them. approvals_needed: rules. tells_times: does it tell
     `approved_at` (since 18)? ride: status of those on trains. push_rule: its words against every
-    merge commit.
+    merge commit. pipelines: number and revision of each; jobs: what is called so in each of them.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -48,6 +48,8 @@ class Project:
         self.people: dict[str, int] = {"ci": 40}
         self.requests: dict[int, dict[str, Any]] = {}
         self.statuses: list[dict[str, Any]] = []
+        self.pipelines: list[tuple[int, str]] = []
+        self.jobs: set[str] = set()
         self.notes: list[dict[str, Any]] = []
         self.method = "merge"
         self.trains: list[int] | None = None
@@ -144,6 +146,11 @@ class Project:
             request["merge_commit_sha"] = commit
         if self.method == "squash":
             request["squash_commit_sha"] = commit
+
+    def pipeline(self, revision: str) -> int:
+        """A new pipeline for a revision."""
+        self.pipelines.append((self.id(), revision))
+        return self.pipelines[-1][0]
 
     def passing(self, revision: str, name: str) -> str | None:
         of_name = [
@@ -442,7 +449,9 @@ OPEN = ("pending", "running")
 @route("POST", "/statuses/([^/]+)")
 def _new_status(hub: Gitlab, project: Project, request: Request, match: re.Match[str]) -> Answer:
     """ "Commits API", set commit pipeline status. That a state cannot be set again, and which
-    status is changed: as spec/requests/api/commit_statuses_spec.rb has it.
+    status is changed: as spec/requests/api/commit_statuses_spec.rb has it; which pipeline it joins:
+    app/services/ci/create_commit_status_service.rb; what is too long, and names of jobs:
+    app/models/generic_commit_status.rb.
     """
     fields = hub.fields(
         request, {"state"}, {"name", "ref", "target_url", "description", "pipeline_id"}
@@ -454,11 +463,19 @@ def _new_status(hub: Gitlab, project: Project, request: Request, match: re.Match
         raise Refused(404, "404 References for commit Not Found")
     if state not in STATES or len(fields.get("description", "")) > 255:
         raise Refused(400, "state does not have a valid value")
+    if len(fields.get("target_url", "")) > 255:
+        raise Refused(400, {"target_url": ["is too long (maximum is 255 characters)"]})
+    if name in project.jobs:
+        raise Refused(400, {"name": ["has already been taken"]})
+    of_commit = [number for number, revision in project.pipelines if revision == sha]
+    pipeline = fields.get("pipeline_id", max(of_commit, default=0))
+    if "pipeline_id" in fields and pipeline not in of_commit:
+        raise Refused(404, "404 Pipeline for pipeline_id, sha and ref Not Found")
     login = hub.account(request)
     statuses = [
         each
         for each in project.statuses
-        if (each["sha"], each["name"]) == (sha, name)
+        if (each["sha"], each["name"], each["pipeline"]) == (sha, name, pipeline)
         and each["author"]["username"] == login
         and each["status"] in OPEN
     ]
@@ -469,7 +486,9 @@ def _new_status(hub: Gitlab, project: Project, request: Request, match: re.Match
             f"Cannot transition status via :{event} from :{statuses[-1]['status']} "
             f'(Reason(s): Status cannot transition via "{event}")',
         )
-    status = statuses[-1] if statuses else {"id": project.id(), "sha": sha, "name": name}
+    status = statuses[-1] if statuses else {
+        "id": project.id(), "sha": sha, "name": name, "pipeline": pipeline,
+    }  # fmt: skip
     if not statuses:
         project.statuses.append(status)
     status.update(
