@@ -31,9 +31,10 @@ _SIZES = ((40, _REASON), (8, 150), (2, 80))
 MAX_FINDINGS = 50
 #: Charts that the command to reproduce names.
 _NAMED_CHARTS = 5
-#: A place in a file, at the beginning of a line or after a word.
+#: A place in a file, at the beginning of a line or after a word; in parentheses where helm cannot
+#: parse a template.
 _PLACE = re.compile(
-    r"(?:^|\s)(?P<path>\S+?):(?P<line>[1-9]\d{0,6})(?::\d+)?(?::\s|:?$|\s)(?P<rest>.*)"
+    r"(?:^|[\s(])(?P<path>[^\s(]\S*?):(?P<line>[1-9]\d{0,6})(?::\d+)?\)?(?::\s|:?$|\s)(?P<rest>.*)"
 )
 
 

@@ -182,7 +182,8 @@ def test_findings_are_places_in_files_of_the_checkout(tmp_path: Path) -> None:
         "lint values.yaml: charts/web/Chart.yaml:2:10\n  executing it:\n    nil pointer @all\n"
         "render: charts/web/values.yaml:99999: a line of something rendered\n"
         "render: ../../etc/passwd:1: not of the checkout\n"
-        "image: charts/web/values.yaml:1: sets a key"
+        "image: charts/web/values.yaml:1: sets a key\n"
+        'render: parse error at (charts/web/values.yaml:2): function "quoted" not defined'
     )
     failed = Requirement("check", "check", "failed", 1, reason)
     notice = "charts/web/Chart.yaml:3: version 1.2.0 is released; raise it"
@@ -191,5 +192,6 @@ def test_findings_are_places_in_files_of_the_checkout(tmp_path: Path) -> None:
     assert review_text.findings(checkout, [verdict]) == (
         Finding("deploy/charts/web/Chart.yaml", 2, "`executing it: / nil pointer @\u200ball`"),
         Finding("deploy/charts/web/values.yaml", 1, "`sets a key`"),
+        Finding("deploy/charts/web/values.yaml", 2, '`function "quoted" not defined`'),
         Finding("deploy/charts/web/Chart.yaml", 3, "`version 1.2.0 is released; raise it`"),
     )

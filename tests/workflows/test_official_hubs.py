@@ -8,12 +8,11 @@ here has no image, and says why it needs no test.
 
 from __future__ import annotations
 
-import itertools
 import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import pytest
@@ -24,7 +23,9 @@ from tests.support.github_reviews import APPROVED_ONCE, CHECKED, PullRequests, r
 from tests.support.gitlabs import WRITE as CI
 from tests.support.gitlabs import Gitlab, Project, gitlab
 from tests.support.gits import Repo
+from tests.support.helms import helm
 from tests.support.hosted_git import HostedGit
+from tests.support.pages import served
 from tools.programs import programs
 
 NAME = "team/charts"
@@ -35,10 +36,17 @@ charts:
     tests: {{none: "a library of names, without anything to run"}}
 channels:
   snapshot: {{charts: "file://{folder}/snapshot"}}
-  production: {{charts: ["file://{folder}/production"], requires: [check, approval.code]}}
+  production:
+    charts: ["file://{folder}/production"]
+    requires: [check, approval.code, approval.release]
 review: {{{review}}}
-approvals: {{code: {{by: [bob]}}}}
+approvals: {{code: {{by: [bob]}}, release: {{by: [carol]}}}}
 evidence: file://{folder}/evidence
+"""
+#: What the environment `production` of GitHub says instead: who lets its jobs begin approves, too.
+RELEASE_SITE = """\
+clusters: {}
+approvals: {code: {by: [bob]}, release: {by: [carol], github: "environment:production"}}
 """
 CHART = {
     "charts/names/Chart.yaml": "apiVersion: v2\nname: names\nversion: 0.1.0\ndescription: Names.\n",
@@ -47,26 +55,47 @@ CHART = {
         "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: {{ .Values.name }}}\n"
     ),
 }
+TEMPLATE = "charts/names/templates/names.yaml"
+#: The second line names a function that helm does not have.
+BROKEN = {**CHART, TEMPLATE: CHART[TEMPLATE].replace(".name }}", ".name | quoted }}")}
 
 
 class OnGithub:
-    """A repository with nothing but its policy: one approval and the verdict are required."""
+    """A repository with nothing but its policy: two approvals and the verdict are required."""
 
     def __init__(self, hub: Github, people: PullRequests, folder: Path) -> None:
         self.hub, self.people, self.folder = hub, people, folder
-        people.people |= {"alice": "write", "bob": "write"}
+        people.people |= {"alice": "write", "bob": "write", "carol": "write"}
         people.rules = [
             rule("pull_request", APPROVED_ONCE),
             rule("required_status_checks", CHECKED),
         ]
         (folder / "published").mkdir()
         push_policy(people.git, folder, "github: {}")
-        self._runs = itertools.count(1)
+
+    def pushed(self, files: dict[str, str], number: int = 0) -> tuple[int, str]:
+        """The pull request of the branch `names` after a push, opened by the first one, and its head."""
+        head = self.people.git.commit("names", files, "Add names")
+        number = number or self.people.open("alice", "names", title="Add names")
+        self.people.git.git("update-ref", f"refs/pull/{number}/head", head)
+        return number, head
+
+    def build(self, number: int, head: str, **more: object) -> WorkflowRun:
+        """What the workflow of pull requests does for one."""
+        repo = {"full_name": NAME, "fork": False, **more}
+        pull = {"number": number, "head": {"sha": head, "repo": repo}}
+        return self.run(
+            "github-pull-request.yml", "pull_request", f"refs/pull/{number}/head",
+            {"number": number, "pull_request": pull},
+        )  # fmt: skip
 
     def run(
-        self, workflow: str, event: str, ref: str, payload: dict[str, object], **inputs: str
-    ) -> WorkflowRun:
-        number = next(self._runs)
+        self, workflow: str, event: str, ref: str, payload: dict[str, object], *,
+        site: str = "clusters: {}\n", begun_by: str = "", **inputs: str,
+    ) -> WorkflowRun:  # fmt: skip
+        """A run of a workflow; begun_by: which reviewer of `production` let it begin."""
+        commit = self.people.git.git("rev-parse", ref)
+        number = self.people.run(commit, **({begun_by: "approved"} if begun_by else {}))
         clone = checkout(self.people.git, self.folder / f"run-{number}", ref)
         folder = clone.root.parent / "act"
         actions = {
@@ -77,7 +106,7 @@ class OnGithub:
             "GITHUB_API_URL": f"{self.hub.web}/api/v3",
             "GITHUB_SERVER_URL": self.hub.web,
             "GITHUB_REPOSITORY": NAME,
-            "GITHUB_SHA": clone.git("rev-parse", "HEAD"),
+            "GITHUB_SHA": commit,
             "GITHUB_RUN_ID": str(number),
             "GITHUB_REF": ref,
             "GIT_CONFIG_GLOBAL": str(clone.config),
@@ -86,7 +115,7 @@ class OnGithub:
         return run_workflow(
             ROOT / "examples" / workflow, clone.root, folder, event=event, payload=payload,
             actions=actions, secrets={"GITHUB_TOKEN": APP, "KUBECONFIG": "none"},
-            variables={"SITE": "clusters: {}\n"}, inputs=inputs,
+            variables={"SITE": site}, inputs=inputs,
             environment={**known, **({"GITHUB_BASE_REF": "main"} if "pull" in ref else {})},
         )  # fmt: skip
 
@@ -114,29 +143,38 @@ def on_github(tmp_path: Path) -> Iterator[OnGithub]:
 
 def test_a_chart_goes_from_a_pull_request_on_github_to_a_release(on_github: OnGithub) -> None:
     people = on_github.people
-    # 1 the member proposes a new chart
-    head = people.git.commit("names", CHART, "Add names")
-    number = people.open("alice", "names", title="Add names")
-    people.git.git("update-ref", f"refs/pull/{number}/head", head)
+    # 1 to 3 the member proposes a new chart, which cannot be rendered: CI says so, and where
+    number, broken = on_github.pushed(BROKEN)
+    build = on_github.build(number, broken)
+    assert build.code != 0
+    [run] = people.checks.values()
+    assert (run["head_sha"], run["conclusion"]) == (broken, "failure"), build.log
+    [place] = run["output"]["annotations"]
+    assert (place["path"], place["start_line"]) == (TEMPLATE, 3), place
+    assert 'function "quoted" not defined' in place["message"]
+    (comment,) = people.comments.values()
+    assert 'function "quoted" not defined' in comment["body"]
+    people.say(number, "bob", "APPROVED")  # too early
 
-    # 2, 3 CI tests it, and tells the pull request
-    repo = {"repo": {"full_name": NAME}}
-    pull = {"number": number, "head": {"sha": head, **repo}, "base": repo}
-    build = on_github.run(
-        "github-pull-request.yml", "pull_request", f"refs/pull/{number}/head",
-        {"number": number, "pull_request": pull},
-    )  # fmt: skip
+    # 2, 3 the member corrects it; CI tests that, and tells both in the same place
+    _, head = on_github.pushed(CHART, number)
+    build = on_github.build(number, head)
     assert build.code == 0, build.log
     assert people.passing(head, "pipeline-steps") == "success", build.log
     (comment,) = people.comments.values()
     assert comment["user"]["login"] == "github-actions[bot]"
 
-    # 4 which gives them something to talk about
-    assert "names" in comment["body"]
+    # 4 which gives them something to talk about: what was tested, how it went, how to look at it
+    assert "### `names 0.1.0`: **positive**" in comment["body"]
+    assert "- `check` **passed**" in comment["body"] and "quoted" not in comment["body"]
+    assert f"git fetch origin refs/pull/{number}/head" in comment["body"]
 
-    # 5 nobody merges what nobody approved; then exactly what was approved is merged
+    # 5 nobody merges what was pushed after the approval, nor what one of two has approved; then
+    # exactly what both approved is merged
     assert merge(on_github, number) == 6
     people.say(number, "bob", "APPROVED")
+    assert merge(on_github, number) == 6
+    people.say(number, "carol", "APPROVED")
     assert merge(on_github, number) == 0
     assert people.pulls[number]["merge_commit_sha"] == people.git.tip("main")
 
@@ -148,13 +186,61 @@ def test_a_chart_goes_from_a_pull_request_on_github_to_a_release(on_github: OnGi
     assert people.git.git("tag", "--list") == ""
     release = on_github.run(
         "github-release.yml", "workflow_dispatch", "refs/heads/main",
-        {"inputs": {"chart": "names"}}, chart="names",
+        {"inputs": {"chart": "names"}}, chart="names", site=RELEASE_SITE, begun_by="carol",
     )  # fmt: skip
     assert release.code == 0, release.log
     assert people.git.git("tag", "--list") == "names-0.1.0"
-    promoted = on_github.folder / "published/production/names-0.1.0.tgz"
-    released = on_github.hub.repository(NAME).published()
-    assert released == {"names-0.1.0": {"names-0.1.0.tgz": promoted.read_bytes()}}
+    promoted = (on_github.folder / "published/production/names-0.1.0.tgz").read_bytes()
+    assert on_github.hub.repository(NAME).published() == {
+        "names-0.1.0": {"names-0.1.0.tgz": promoted}
+    }
+
+    # 8 the member gets it
+    assert pulled(on_github.folder / "published/production") == promoted
+
+
+def pulled(repository: Path) -> bytes:
+    """What helm gets of names 0.1.0, each helm that is supported the same."""
+    archives = set()
+    with served(repository) as url:
+        for major in (3, 4):
+            target = repository.parent / f"helm{major}"
+            words = (
+                "pull",
+                "names",
+                "--repo",
+                url,
+                "--version",
+                "0.1.0",
+                "--destination",
+                str(target),
+            )
+            target.mkdir()
+            variables = {"PATH": os.environ["PATH"], "HOME": str(target)}
+            subprocess.run([helm(major), *words], env=variables, check=True, capture_output=True)
+            archives.add((target / "names-0.1.0.tgz").read_bytes())
+    [archive] = archives
+    return archive
+
+
+def test_what_carol_did_not_let_begin_on_github_is_not_released(on_github: OnGithub) -> None:
+    """The release approval of the environment, and a pull request that GitHub itself merged."""
+    people = on_github.people
+    number, _ = on_github.pushed(CHART)
+    people.say(number, "bob", "APPROVED")
+    people.merge(number, "merge")
+    site = on_github.folder / "site.yaml"
+    site.write_text(RELEASE_SITE)
+    asking = {
+        **on_github.hub.environment, "GITHUB_REPOSITORY": NAME, "PIPELINE_STEPS_SITE": str(site),
+    }  # fmt: skip
+
+    def ask(*begun_by: str) -> int:
+        run = people.run(people.git.tip("main"), **dict.fromkeys(begun_by, "approved"))
+        ci = {**asking, "GITHUB_ACTIONS": "true", "GITHUB_RUN_ID": str(run)}
+        return by_hand(people.git, on_github.folder, "main", ci, "approval", "--chart", "names")
+
+    assert (ask(), ask("bob"), ask("carol")) == (6, 6, 0)
 
 
 def merge(on_github: OnGithub, number: int) -> int:
@@ -251,6 +337,8 @@ def test_a_merge_queue_of_github_gets_approval_and_verdict_on_its_commit(
         ci.run(step)
     assert "1 more person must approve" in ci.run("approval", code=6)
     people.say(number, "bob", "APPROVED")
+    assert "no approval release" in ci.run("approval", code=6)
+    people.say(number, "carol", "APPROVED")
     ci.run("approval")
     assert "the verdict is set" in ci.run("report")
     assert people.passing(queued, "pipeline-steps") == "success"
@@ -263,12 +351,12 @@ def test_a_merge_queue_of_github_gets_approval_and_verdict_on_its_commit(
 
 
 class OnGitlab:
-    """A project with its policy and its pipeline: one approval and a green pipeline are required."""
+    """A project with its policy and its pipeline: two approvals and a green pipeline are required."""
 
     def __init__(self, hub: Gitlab, folder: Path) -> None:
         self.hub, self.folder = hub, folder
         self.project = hub.projects[NAME] = Project(folder / "hosted.git")
-        self.project.people |= {"alice": 30, "bob": 30}
+        self.project.people |= {"alice": 30, "bob": 30, "carol": 30}
         self.project.approvals_needed, self.project.pipeline_must_succeed = 1, True
         (folder / "published").mkdir()
         push_policy(self.project.git, folder, "gitlab: {}")
@@ -282,6 +370,25 @@ class OnGitlab:
             "CI_SERVER_URL": hub.url, "CI_PROJECT_PATH": NAME, "GITLAB_TOKEN": CI,
         }  # fmt: skip
 
+    def pushed(self, files: dict[str, str], number: int = 0) -> tuple[int, str]:
+        """The merge request of the branch `names` after a push, opened by the first one, and its
+        head.
+        """
+        head = self.project.git.commit("names", files, "Add names")
+        if number:
+            self.project.pushed(number)
+        else:
+            number = self.project.open("alice", "names", title="Add names")
+        self.project.git.git("update-ref", f"refs/merge-requests/{number}/head", head)
+        return number, head
+
+    def build(self, name: str, number: int) -> subprocess.CompletedProcess[str]:
+        """The pipeline of a merge request."""
+        return self.run(
+            name, f"refs/merge-requests/{number}/head", CI_MERGE_REQUEST_IID=str(number),
+            CI_MERGE_REQUEST_TARGET_BRANCH_NAME="main", CI_MERGE_REQUEST_PROJECT_PATH=NAME,
+        )  # fmt: skip
+
     def run(self, name: str, ref: str, **variables: str) -> subprocess.CompletedProcess[str]:
         """A pipeline. Without shell isolation: that copies no .git."""
         clone = checkout(self.project.git, self.folder / name, ref)
@@ -293,14 +400,21 @@ class OnGitlab:
         ssh.chmod(0o755)
         clone.git("config", "core.sshCommand", str(ssh))
         clone.git("remote", "set-url", "origin", f"git@gitlab.example.com:{NAME}.git")
+        done = self._ci(clone, variables)
+        # After a failure gitlab-ci-local does not always come to .post, as GitLab does.
+        return done if done.returncode == 0 else self._ci(clone, variables, "report")
+
+    def _ci(
+        self, clone: Repo, variables: Mapping[str, str], *jobs: str
+    ) -> subprocess.CompletedProcess[str]:
         given = [
             word
             for variable, text in {**self.environment, **variables}.items()
             for word in ("--variable", f"{variable}={text}")
         ]
         program = programs.get("gitlab-ci-local") / "gitlab-ci-local"
-        return subprocess.run(
-            [program, "--force-shell-executor", "--no-color", *given],
+        done = subprocess.run(
+            [program, "--force-shell-executor", "--no-color", *given, *jobs],
             cwd=clone.root,
             env={
                 "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
@@ -309,6 +423,8 @@ class OnGitlab:
             },
             stdin=subprocess.DEVNULL, capture_output=True, text=True,
         )  # fmt: skip
+        print(done.stdout, done.stderr)  # shown when the test fails
+        return done
 
 
 @pytest.fixture
@@ -319,34 +435,37 @@ def on_gitlab(tmp_path: Path) -> Iterator[OnGitlab]:
 
 def test_a_chart_goes_from_a_merge_request_on_gitlab_to_a_release(on_gitlab: OnGitlab) -> None:
     project = on_gitlab.project
-    # 1 the member proposes a new chart
-    head = project.git.commit("names", CHART, "Add names")
-    number = project.open("alice", "names", title="Add names")
-    ref = f"refs/merge-requests/{number}/head"
-    project.git.git("update-ref", ref, head)
+    # 1 to 3 the member proposes a new chart, which cannot be rendered: CI says so, and where
+    number, broken = on_gitlab.pushed(BROKEN)
+    on_gitlab.build("broken", number)
+    assert project.passing(broken, "pipeline-steps") == "failed"
+    (note,) = project.notes
+    assert 'function "quoted" not defined' in note["body"]
+    [place] = json.loads(quality_of(on_gitlab, "broken"))
+    assert place["location"] == {"path": TEMPLATE, "lines": {"begin": 3}}, place
+    project.approve(number, "bob")  # too early
 
-    # 2, 3 CI tests it, and tells the merge request
-    review = {
-        "CI_MERGE_REQUEST_IID": str(number), "CI_MERGE_REQUEST_TARGET_BRANCH_NAME": "main",
-        "CI_MERGE_REQUEST_PROJECT_PATH": NAME,
-    }  # fmt: skip
-    build = on_gitlab.run("review", ref, **review)
+    # 2, 3 the member corrects it; CI tests that, and tells both in the same place
+    _, head = on_gitlab.pushed(CHART, number)
+    build = on_gitlab.build("review", number)
     assert build.returncode == 0, build.stdout + build.stderr
     assert project.passing(head, "pipeline-steps") == "success", build.stdout + build.stderr
-    (note,) = project.notes
+    (note,) = (each for each in project.notes if not each["system"])
     assert note["author"]["username"] == "ci"
+    assert quality_of(on_gitlab, "review") == "[]\n"
 
-    quality = on_gitlab.folder / "review/charts/.pipeline/report/gl-code-quality-report.json"
-    assert quality.read_text() == "[]\n"
+    # 4 which gives them something to talk about: what was tested, how it went, how to look at it
+    assert "### `names 0.1.0`: **positive**" in note["body"]
+    assert "- `check` **passed**" in note["body"] and "quoted" not in note["body"]
+    assert f"git fetch origin refs/merge-requests/{number}/head" in note["body"]
 
-    # 4 which gives them something to talk about
-    assert "names" in note["body"]
-
-    # 5 nobody merges what nobody approved; then exactly what was approved is merged
-    words = ("merge", "--review", str(number))
-    assert by_hand(project.git, on_gitlab.folder, ref, on_gitlab.environment, *words) == 6
+    # 5 nobody merges what was pushed after the approval, nor what one of two has approved; then
+    # exactly what both approved is merged
+    assert merge_on_gitlab(on_gitlab, number) == 6
     project.approve(number, "bob")
-    assert by_hand(project.git, on_gitlab.folder, ref, on_gitlab.environment, *words) == 0
+    assert merge_on_gitlab(on_gitlab, number) == 6
+    project.approve(number, "carol")
+    assert merge_on_gitlab(on_gitlab, number) == 0
     assert project.requests[number]["merge_commit_sha"] == project.git.tip("main")
 
     # 6, 7 somebody tags it, and the tag's pipeline promotes
@@ -367,7 +486,24 @@ def test_a_chart_goes_from_a_merge_request_on_gitlab_to_a_release(on_gitlab: OnG
     by_core.run("tag_release", "--chart", "names")
     release = on_gitlab.run("tag", "refs/tags/names-0.1.0", CI_COMMIT_TAG="names-0.1.0")
     assert release.returncode == 0, release.stdout + release.stderr
-    assert (on_gitlab.folder / "published/production/names-0.1.0.tgz").exists()
+
+    # 8 the member gets it
+    production = on_gitlab.folder / "published/production"
+    assert pulled(production) == (production / "names-0.1.0.tgz").read_bytes()
+
+
+def merge_on_gitlab(on_gitlab: OnGitlab, number: int) -> int:
+    """The exit code of `pipeline-steps merge`, as a person who may merge runs it."""
+    return by_hand(
+        on_gitlab.project.git, on_gitlab.folder, f"refs/merge-requests/{number}/head",
+        on_gitlab.environment, "merge", "--review", str(number),
+    )  # fmt: skip
+
+
+def quality_of(on_gitlab: OnGitlab, pipeline: str) -> str:
+    """The code quality report of a pipeline."""
+    report = on_gitlab.folder / pipeline / "charts/.pipeline/report"
+    return (report / "gl-code-quality-report.json").read_text()
 
 
 def test_a_merge_train_of_gitlab_gets_approval_and_verdict(on_gitlab: OnGitlab) -> None:
@@ -391,6 +527,7 @@ def test_a_merge_train_of_gitlab_gets_approval_and_verdict(on_gitlab: OnGitlab) 
         ci.run(step)
     assert "1 more person must approve" in ci.run("approval", code=6)
     project.approve(number, "bob")
+    project.approve(number, "carol")
     ci.run("approval")
     assert "the verdict is set" in ci.run("report")
     assert project.passing(head, "pipeline-steps") == "success"
