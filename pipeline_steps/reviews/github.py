@@ -106,6 +106,10 @@ class _Rights(msgspec.Struct):
     permissions: dict[str, bool] = {}
 
 
+class _Repository(msgspec.Struct):
+    full_name: str
+
+
 class _Team(msgspec.Struct):
     slug: str
 
@@ -222,7 +226,21 @@ class GithubReviews:
             for pull in pulls
             if pull.base.repo and pull.base.repo.full_name.lower() == repository
         ]
+        if pulls and not reviews:
+            self._require_present_name()
         return tuple(sorted(reviews, key=lambda review: -int(review.id)))
+
+    def _require_present_name(self) -> None:
+        """Raise ConfigurationError where the repository was renamed: GitHub answers under the old name
+        too, and none of its pull requests would be taken for its own.
+        """
+        present = self._github.get("", _Repository).full_name
+        if present.lower() != self._github.repository.lower():
+            raise ConfigurationError(
+                f"the repository is called {present} now",
+                where=self._page,
+                advice="write that name in review.github.repository, or in the checkout's remote",
+            )
 
     def fetch_reference(self, review: Review, revision: str) -> str:
         """See ReviewSystem. GitHub's repositories give any commit by its id, former heads too."""

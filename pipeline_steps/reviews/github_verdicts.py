@@ -28,6 +28,8 @@ _CHECKS: Mapping[Word, tuple[str, str | None]] = {
     "started": ("in_progress", None),
 }
 _LONGEST_DESCRIPTION = 140
+#: Bytes of a summary. "Create a check run" speaks of characters; GitHub counts bytes.
+_LARGEST_SUMMARY = 65_535
 _RIGHT = "pull_requests, write"
 #: Begins the id that our check runs carry: a job of a workflow makes runs of the same app, and may
 #: have the same name.
@@ -284,7 +286,16 @@ def _output(verdict: Verdict, findings: Sequence[Finding]) -> dict[str, Any]:
     ]
     output = {
         "title": verdict.summary,
-        "summary": f"{verdict.text or verdict.summary}{more}",
+        "summary": _beginning(verdict.text or verdict.summary, _LARGEST_SUMMARY - len(more)) + more,
         **({"annotations": annotations} if annotations else {}),
     }
     return {"output": output, **({"details_url": verdict.url} if verdict.url else {})}
+
+
+def _beginning(text: str, largest: int) -> str:
+    """A text of at most `largest` bytes; says that there is more."""
+    data = text.encode(errors="replace")
+    if len(data) <= largest:
+        return text
+    words = "\n\nThe rest has no room here."
+    return data[: largest - len(words)].decode(errors="ignore") + words

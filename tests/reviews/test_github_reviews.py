@@ -431,6 +431,12 @@ def test_the_configured_api_beats_the_variables_and_gets_its_own_token(place: Pl
     assert told == {f"Bearer {WRITE}"}
 
 
+def test_a_renamed_repository_is_told_and_not_taken_for_one_without_reviews(place: Place) -> None:
+    place.hub.repositories = {"team/renamed": place.hub.repository(NAME), **place.hub.repositories}
+    with pytest.raises(ConfigurationError, match="called team/renamed now"):
+        place.reviews().reviews_of(place.head)
+
+
 def test_many_reviews_are_read_page_by_page(place: Place) -> None:
     for _ in range(150):
         place.people.say(1, "bob", "COMMENTED")

@@ -350,6 +350,12 @@ def _check(run: Mapping[str, Any]) -> dict[str, Any]:
 def _updated(run: dict[str, Any], fields: dict[str, Any]) -> None:
     """Annotations are added to those there are; a conclusion completes ("Update a check run")."""
     output = fields.pop("output", {})
+    # The description says characters; GitHub counts bytes (github/docs#35252).
+    if len((output.get("summary") or "").encode()) > 65535:
+        words = "summary exceeds a maximum bytesize of 65535"
+        raise Refused(422, words, resource="CheckRun", code="custom", field="summary")
+    if len(output.get("annotations", [])) > 50:
+        raise Refused(422, "Only 50 annotations are allowed", resource="CheckRun", code="invalid")
     run["output"]["annotations"] += output.pop("annotations", [])
     run["output"].update(output)
     run.update(fields)
