@@ -32,6 +32,8 @@ T = TypeVar("T")
 PUBLIC = "https://gitlab.com"
 #: The variable with the token where `hosts` has none. Not CI_JOB_TOKEN: it can write no notes.
 VARIABLE = "GITLAB_TOKEN"
+#: To what would write to a project by its former path; reading is redirected (lib/api/helpers.rb).
+_MOVED = "not allowed for moved projects"
 _PATH = re.compile(r"(?:(?!\.+/)[\w.-]+/)+(?!\.+$)[\w.-]+", re.ASCII)
 
 
@@ -142,7 +144,7 @@ class Gitlab(rest.Client):
         """
         headers = {"Accept": "application/json"}
         answer = self._send(method, path, headers, body, idempotent=idempotent)
-        if not 200 <= answer.status < 300 and answer.status not in allowed:
+        if not 200 <= answer.status < 300 and (answer.status not in allowed or _has_moved(answer)):
             raise error_for(answer, right)
         return answer
 
@@ -184,7 +186,7 @@ def error_for(answer: http.Response, right: str = "the scope api") -> PipelineEr
     token = f"set {VARIABLE}, or name a token as password in `hosts`; a job token is not enough"
     if answer.status == 404:
         return rest.hidden(error, token)
-    if 300 <= answer.status < 400:
+    if 300 <= answer.status < 400 or _has_moved(answer):
         return MachineError(
             error.what,
             where=error.where,
@@ -193,3 +195,7 @@ def error_for(answer: http.Response, right: str = "the scope api") -> PipelineEr
     if isinstance(error, AccessRefused):
         error.advice = token if answer.status == 401 else f"give the token {right}"
     return error
+
+
+def _has_moved(answer: http.Response) -> bool:
+    return answer.status == 405 and _MOVED in error_message(answer.body)

@@ -424,6 +424,18 @@ def test_a_link_to_another_place_gets_no_token(place: Place) -> None:
         place.reviews().review("1")
 
 
+def test_a_project_that_was_renamed_is_read_and_not_written_to(place: Place) -> None:
+    """ "REST API", redirects; what is not GET: lib/api/helpers.rb of GitLab's source."""
+    renamed = {"message": "405 Non GET methods are not allowed for moved projects"}
+    place.hub.fault = lambda each: None if each.method == "GET" else Answer(405, renamed)
+    reviews = place.reviews(budget=20)
+    review = reviews.review("1")
+    with pytest.raises(MachineError, match="write the new path of the project: it was renamed"):
+        reviews.deliver(review, place.verdict())
+    with pytest.raises(MachineError, match="write the new path of the project: it was renamed"):
+        reviews.merge(review, place.head, "no")
+
+
 def test_a_rate_limit_is_waited_for_and_told(place: Place) -> None:
     limited = Answer(429, {"message": "Retry later"}, {"Retry-After": "1"})
     first: list[Request] = []
