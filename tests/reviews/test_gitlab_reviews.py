@@ -192,7 +192,9 @@ def test_a_person_with_a_note_of_the_same_words_did_not_approve(place: Place) ->
 
 
 def test_only_people_who_may_push_approve_and_block(place: Place) -> None:
-    for name in ("bob", "mallory", "nobody"):
+    place.project.people["gone"] = 40
+    place.project.blocked.add("gone")
+    for name in ("bob", "gone", "mallory", "nobody"):
         place.project.approve(1, name)
     place.project.request_changes(1, "carol")
     place.project.request_changes(1, "visitor")
@@ -203,6 +205,7 @@ def test_only_people_who_may_push_approve_and_block(place: Place) -> None:
     assert votes == {
         "bob": ("approve", ""),
         "carol": ("reject", ""),
+        "gone": ("approve", "no right to push to the project"),
         "mallory": ("approve", "no right to push to the project"),
         "nobody": ("approve", "no right to push to the project"),
     }

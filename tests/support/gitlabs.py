@@ -60,6 +60,7 @@ class Project:
         self.tells_times = True
         self.groups: dict[str, list[str]] = {}
         self.forks: set[str] = set()
+        self.blocked: set[str] = set()
         self._seconds = 0
         self._ids = 100
 
@@ -396,7 +397,8 @@ def _member(hub: Gitlab, project: Project, request: Request, match: re.Match[str
     """ "Members API", get a member including inherited ones."""
     for login, level in project.people.items():
         if person(login)["id"] == int(match[1]):
-            return Answer(200, {**person(login), "access_level": level})
+            state = "blocked" if login in project.blocked else "active"
+            return Answer(200, {**person(login), "state": state, "access_level": level})
     raise Refused(404, "404 Not found")
 
 
