@@ -139,6 +139,10 @@ class VerdictComments(ABC, Generic[AnyComment]):
             # A lost answer is not repeated: the next run finds the comment by its marker.
             self._create(number, body)
         shown = self._marked(number)
+        if len(shown) > 1 and shown[0].body.strip() != body:
+            # Another first report came between: the older comment stays, and says this.
+            self._edit(number, shown[0], body)
+            shown = self._marked(number)
         if not shown or shown[0].body.strip() != body:
             raise MachineError(
                 f"{self.system} took the {self.noun} and does not show it",

@@ -12,6 +12,7 @@ import os
 import re
 from collections.abc import Iterator, Mapping
 from datetime import datetime
+from urllib.parse import quote
 
 import msgspec
 
@@ -261,7 +262,7 @@ class GithubReviews:
 
     def _is_queued(self, review: Review, revision: str) -> bool:
         """Whether a merge queue made this commit to test the review ("Managing a merge queue")."""
-        prefix = f"heads/gh-readonly-queue/{review.target}/pr-{review.id}-"
+        prefix = quote(f"heads/gh-readonly-queue/{review.target}/pr-{review.id}-")
         references = self._github.get(f"/git/matching-refs/{prefix}", list[_Reference])
         return any(reference.object.sha == revision for reference in references)
 
@@ -340,13 +341,17 @@ class GithubReviews:
                 names = [each.name.lower() for each in word.environments]
                 if environment.lower() not in names or word.state == "pending":
                     continue
-                newest[word.user.login] = Vote(
+                vote = Vote(
                     word.user.login,
                     run.head_sha,
                     "reject" if word.state == "rejected" else "approve",
                     # GitHub does not say when it was said; the run began before.
                     clock.rfc3339_of(run.created_at),
                 )
+                # Of the attempts of one run nobody knows which was last: there a rejection counts.
+                former = newest.get(vote.account)
+                if former is None or (former.word, former.given) != ("reject", vote.given):
+                    newest[vote.account] = vote
         return tuple(vote for _, vote in sorted(newest.items()))
 
     def _runs(self, review: Review) -> list[_Run]:

@@ -78,9 +78,10 @@ def temporary_error(answer: http.Response) -> Temporary | None:
     limited = exhausted or "retry-after" in answer.headers or "rate limit" in error.what
     if answer.status not in http.TEMPORARY and not (answer.status == 403 and limited):
         return None
-    pause = http.retry_after(answer.headers)
     if answer.status in (403, 429):
-        pause = _seconds_to_wait(answer.headers)
+        wait = _seconds_to_wait(answer.headers)
+        return rest.Limited(error.what, where=error.where, retry_after=wait)
+    pause = http.retry_after(answer.headers)
     return Temporary(error.what, where=error.where, retry_after=pause)
 
 
@@ -222,8 +223,8 @@ class Github(rest.Client):
                 raise _graphql_error(answer, content.errors or ())
             return answer, content
 
-        # What a limit refuses was not done: even what is no query may be asked again.
-        answer, content = retry.call(ask, budget=self.budget, on=(_GraphqlLimit,))
+        # GraphQL tells of a limit with the status 200.
+        answer, content = retry.call(ask, budget=self.budget, on=(rest.Limited,))
         try:
             return msgspec.convert(content.data, kind)
         except msgspec.ValidationError as error:
@@ -280,10 +281,6 @@ class _GraphqlAnswer(msgspec.Struct):
     errors: tuple[_GraphqlError, ...] | None = None
 
 
-class _GraphqlLimit(Temporary):
-    """A rate limit, which GraphQL tells with the status 200."""
-
-
 def _graphql_error(answer: http.Response, errors: Collection[_GraphqlError]) -> PipelineError:
     """The error for an answer with errors ("Rate limits and query limits for the GraphQL API")."""
     words = "; ".join(error.message for error in errors) or "no data"
@@ -291,7 +288,7 @@ def _graphql_error(answer: http.Response, errors: Collection[_GraphqlError]) -> 
     where = http.safe_url(answer.url)
     types = {error.type for error in errors}
     if types & _LIMITED or "rate limit" in words:
-        return _GraphqlLimit(problem, where=where, retry_after=_seconds_to_wait(answer.headers))
+        return rest.Limited(problem, where=where, retry_after=_seconds_to_wait(answer.headers))
     if words.startswith("Something went wrong"):
         return Temporary(problem, where=where)
     if "FORBIDDEN" in types:

@@ -66,9 +66,11 @@ def temporary_error(answer: http.Response) -> Temporary | None:
         return None
     error = http.error_for_status(answer, error_message)
     pause = http.retry_after(answer.headers)
-    if pause is None and answer.status == 429:
+    if answer.status != 429:
+        return Temporary(error.what, where=error.where, retry_after=pause)
+    if pause is None:
         pause = rest.seconds_until_reset(answer.headers, "ratelimit-reset")
-    return Temporary(error.what, where=error.where, retry_after=pause)
+    return rest.Limited(error.what, where=error.where, retry_after=pause)
 
 
 class Gitlab(rest.Client):

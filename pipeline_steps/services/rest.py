@@ -16,12 +16,13 @@ from urllib.parse import quote, urljoin, urlsplit
 from pipeline_steps.auth import hosts as table
 from pipeline_steps.auth.credentials import Login, from_hosts
 from pipeline_steps.auth.hosts import Host
-from pipeline_steps.toolbox import http, json_reader
+from pipeline_steps.toolbox import http, json_reader, retry
 from pipeline_steps.toolbox.errors import (
     AccessRefused,
     ConfigurationError,
     MachineError,
     PipelineError,
+    Temporary,
 )
 from pipeline_steps.toolbox.proxy import is_loopback
 from pipeline_steps.toolbox.redact import register
@@ -37,6 +38,10 @@ PAUSE = 60.0
 _NEXT = re.compile(r'<([^>]*)>\s*;[^,]*rel="next"')
 #: Characters of a token; a line break would split the header.
 _TOKEN = re.compile(r"[\x21-\x7e]+")
+
+
+class Limited(Temporary):
+    """A rate limit: what it refuses was not done, and may be sent again whatever it is."""
 
 
 def may_have_token(url: str, host: Host) -> bool:
@@ -175,7 +180,8 @@ class Client:
         data = body if isinstance(body, bytes) or body is None else json.dumps(body).encode()
         if data is not None:
             sent["Content-Type"] = kind if isinstance(body, bytes) else "application/json"
-        return self._client.request(
+        request = functools.partial(
+            self._client.request,
             method,
             url,
             headers=sent,
@@ -184,6 +190,7 @@ class Client:
             budget=self.budget,
             idempotent=idempotent,
         )
+        return retry.call(request, budget=self.budget, on=(Limited,))
 
 
 def hidden(error: PipelineError, token_advice: str) -> AccessRefused:

@@ -176,6 +176,27 @@ def test_the_comment_of_somebody_with_our_marker_is_left_alone(place: Place) -> 
     assert bodies == ["all good", "two"]
 
 
+def test_two_first_reports_at_the_same_time_leave_one_comment(place: Place) -> None:
+    """The other one's is there before ours, and was not when we looked."""
+    reviews = place.reviews()
+    other = {"issue": "1", "user": {"login": "ci-account", "type": "User"}}
+
+    def between(request: Request) -> None:
+        if request.method == "POST" and request.path.endswith("/comments"):
+            body = "<!-- pipeline-steps: pipeline-steps -->\ntheirs"
+            number = next(place.hub.ids)
+            place.people.comments[number] = {"id": number, "body": body, **other}
+
+    place.hub.fault = between
+    review = reviews.review("1")
+    assert reviews.deliver(review, place.verdict(text="ours")).outcome == "set"
+    [comment] = place.people.comments.values()
+    assert comment["body"].endswith("\nours")
+    place.people.comments.clear()  # somebody deletes it
+    assert reviews.deliver(review, place.verdict(text="ours")).outcome == "set"
+    assert len(place.people.comments) == 1
+
+
 def test_the_commit_of_a_merge_queue_gets_the_verdict_and_no_comment(place: Place) -> None:
     reviews = place.reviews()
     review = reviews.review("1")
@@ -188,6 +209,9 @@ def test_the_commit_of_a_merge_queue_gets_the_verdict_and_no_comment(place: Plac
     assert not place.people.comments
     other = place.people.git.commit("elsewhere", {"a": "c"})
     assert reviews.deliver(review, verdict._replace(revision=other)).outcome == "superseded"
+    place.people.git.git("update-ref", "refs/heads/gh-readonly-queue/v1#2%25/pr-1-45", other)
+    for_branch = review._replace(target="v1#2%25")
+    assert reviews.deliver(for_branch, verdict._replace(revision=other)).outcome == "set"
 
 
 def test_only_the_newest_word_of_people_who_may_write_counts(place: Place) -> None:
@@ -232,6 +256,19 @@ def test_reviewers_of_an_environment_are_read_from_the_runs_of_the_revision(plac
     ]
     other = Approval(github="environment:staging")
     assert reviews.votes(reviews.review("1"), other) == ()
+
+
+@pytest.mark.parametrize("order", [("approved", "rejected"), ("rejected", "approved")])
+def test_of_the_attempts_of_one_run_a_rejection_counts(
+    place: Place, order: tuple[str, str]
+) -> None:
+    """GitHub says of none when it was."""
+    run = place.people.run(place.head, bob=order[0])
+    place.people.approvals[run] += [{**place.people.approvals[run][0], "state": order[1]}]
+    reviews = place.reviews()
+    assert [vote.word for vote in reviews.votes(reviews.review("1"), PRODUCTION)] == ["reject"]
+    place.people.run(place.head, bob="approved")
+    assert [vote.word for vote in reviews.votes(reviews.review("1"), PRODUCTION)] == ["approve"]
 
 
 def test_the_run_that_asks_counts_too(place: Place) -> None:

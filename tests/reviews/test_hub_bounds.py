@@ -78,8 +78,10 @@ def first(answer: Answer, then: Answer = GOOD) -> Callable[[Request], Answer]:
 def test_a_limit_is_waited_for_by_the_clock_of_the_server(hub: Hub, limit: str) -> None:
     with scripted(first(hub.limits[limit])) as server:
         start = time.monotonic()
-        assert hub.client(server.host, 10).get("/x", Item).name == "one"
+        # Also for what is sent once only: a limit did nothing of it.
+        assert hub.client(server.host, 10).call("POST", "/x", body={}).body == GOOD[2]
         assert 0.9 < time.monotonic() - start < 5
+        assert len(server.requests) == 2
     with scripted(lambda _: hub.limits[limit]) as server:
         with pytest.raises(Temporary) as raised:
             hub.client(server.host, 0).get("/x", Item)
