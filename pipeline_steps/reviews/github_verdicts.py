@@ -186,7 +186,8 @@ class Verdicts:
         return max(own_runs, key=lambda run: run.id, default=None)
 
     def _set_status(self, verdict: Verdict) -> tuple[bool, str]:
-        started = STARTED if verdict.word == "started" else ""
+        begins = verdict.summary.startswith(STARTED)
+        started = STARTED if verdict.word == "started" and not begins else ""
         state = STATUS_STATES[verdict.word]
         description = f"{started}{verdict.summary}"[:_LONGEST_DESCRIPTION]
         target = f"{self._github.web}/{self._github.repository}/commit/{verdict.revision}"

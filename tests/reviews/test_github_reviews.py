@@ -100,6 +100,13 @@ def test_a_required_check_passes_for_a_positive_verdict_only(
     assert reviews.verdict(review, place.head) == word
 
 
+def test_a_status_says_once_that_tests_have_begun(place: Place) -> None:
+    reviews = place.reviews()
+    verdict = place.verdict("started")._replace(summary="started: tests have begun")
+    reviews.deliver(reviews.review("1"), verdict)
+    assert [each["description"] for each in place.people.statuses] == [verdict.summary]
+
+
 def test_a_check_run_that_is_killed_between_annotations_does_not_pass(place: Place) -> None:
     reviews = place.reviews(APP, verdict="check")
 
@@ -209,8 +216,8 @@ def test_the_commit_of_a_merge_queue_gets_the_verdict_and_no_comment(place: Plac
     assert not place.people.comments
     other = place.people.git.commit("elsewhere", {"a": "c"})
     assert reviews.deliver(review, verdict._replace(revision=other)).outcome == "superseded"
-    place.people.git.git("update-ref", "refs/heads/gh-readonly-queue/v1#2%25/pr-1-45", other)
-    for_branch = review._replace(target="v1#2%25")
+    place.people.git.git("update-ref", "refs/heads/gh-readonly-queue/v1%25/pr-1-45", other)
+    for_branch = review._replace(target="v1%25")
     assert reviews.deliver(for_branch, verdict._replace(revision=other)).outcome == "set"
 
 

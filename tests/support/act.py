@@ -23,6 +23,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 from collections.abc import Mapping
 from pathlib import Path
@@ -92,11 +93,13 @@ def lint(*files: Path) -> str:
 
 
 def stand_ins(folder: Path, artifacts: Path) -> dict[str, Path]:
-    """`uses:` → a folder with an action, for the artifact actions of GitHub."""
+    """`uses:` → a folder with an action, for the artifact actions of GitHub, as the examples pin them."""
     texts = {"upload-artifact": _UPLOAD, "download-artifact": _DOWNLOAD}
     for name, text in texts.items():
         _write_action(folder / name, text.format(folder=artifacts))
-    return {f"actions/{name}@v4": folder / name for name in texts}
+    used = "".join(file.read_text() for file in (ROOT / "examples").glob("github-*.yml"))
+    pinned = re.findall(rf"uses: (actions/({'|'.join(texts)})@\S+)", used)
+    return {action: folder / name for action, name in pinned}
 
 
 def on_path(folder: Path, programs_folder: Path) -> Path:
