@@ -184,6 +184,7 @@ class GitlabReviews:
             revisions=(*dict.fromkeys(sha for sha in heads if sha != head), head),
             state=state,
             merged=request.merged_revision,
+            base=request.base,
         )
 
     def _versions(self, number: str) -> list[_Version]:

@@ -31,6 +31,13 @@ class _Person(msgspec.Struct):
     username: str
 
 
+class _DiffRefs(msgspec.Struct):
+    """Of the newest version. base_sha: where it begins on the target."""
+
+    head_sha: str | None = None
+    base_sha: str | None = None
+
+
 class MergeRequest(msgspec.Struct):
     """sha: the head; none while the source branch is empty. merge_error: why the last attempt to
     merge failed. merge_when_pipeline_succeeds: it is set to merge by itself, at this head: GitLab
@@ -47,9 +54,16 @@ class MergeRequest(msgspec.Struct):
     draft: bool = False
     merge_commit_sha: str | None = None
     squash_commit_sha: str | None = None
+    diff_refs: _DiffRefs | None = None
     detailed_merge_status: str = ""
     merge_error: str | None = None
     merge_when_pipeline_succeeds: bool = False
+
+    @property
+    def base(self) -> str:
+        """Where the head's changes begin, "" while GitLab has not compared it with the target."""
+        refs = self.diff_refs
+        return (refs.base_sha or "") if refs and refs.head_sha == self.sha else ""
 
     @property
     def merged_revision(self) -> str:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 from urllib.parse import urlsplit
 
 import pytest
@@ -24,6 +24,7 @@ from tests.support.review_systems import (
     GerritWorld,
     GiteaWorld,
     Proposed,
+    gitlab_world,
     merge,
 )
 
@@ -123,10 +124,15 @@ class Charts:
 def charts(
     request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> Charts:
-    world = FORGES[request.param](request, tmp_path)
+    world = {**FORGES, **ON_GITLAB}[request.param](request, tmp_path)
     return Charts(world, tmp_path, monkeypatch)
 
 
+#: On its double; merge commits are in test_official_hubs.py.
+ON_GITLAB = {
+    f"gitlab-{method}": cast("Callable[[pytest.FixtureRequest, Path], Forge]", gitlab_world(method))
+    for method in ("squash", "semi-linear", "fast-forward")
+}
 every_way = pytest.mark.parametrize("charts", FORGES, indirect=True)
 
 
@@ -228,6 +234,29 @@ def test_all_commits_of_a_branch_are_covered_by_the_approval_of_the_last(charts:
         assert charts.ask().parameters["approvers"] == [world.approver]
         if not done:
             charts.merged(changed(3, 4, 20))
+
+
+@pytest.mark.parametrize("charts", ON_GITLAB, indirect=True)
+def test_a_release_knows_what_gitlab_merged_however_it_did(charts: Charts) -> None:
+    """Of a fast-forward git does not tell where the merge request began."""
+    charts.begin()
+    world = charts.world
+    first = world.propose(changed(3))
+    second = world.propose(changed(3, 4), earlier=first)
+    charts.refused("1 more person", review=second.id, revision=second.revision)
+    world.approve(second, world.approver)
+    charts.merge(second)
+    record = charts.ask()
+    assert len(record.parameters["approved"]) == 2
+    pushed = world.push(changed(3, 4, 20))
+    first = world.propose(changed(3, 4, 5, 20))
+    second = world.propose(changed(3, 4, 5, 6, 20), earlier=first)
+    world.approve(second, world.approver)
+    charts.merge(second)
+    charts.refused(pushed[:12], "pushed directly")
+    with pytest.raises(NotApproved) as caught:
+        charts.ask()
+    assert second.revision[:12] not in str(caught.value)
 
 
 @pytest.mark.parametrize("charts", ["gitea"], indirect=True)

@@ -240,12 +240,12 @@ def test_a_job_token_is_told_what_it_cannot(place: Place) -> None:
     assert not place.project.statuses
 
 
-@pytest.mark.parametrize("method", ["merge", "squash", "rebase", "fast-forward"])
+@pytest.mark.parametrize("method", ["merge", "squash", "semi-linear", "fast-forward"])
 def test_what_is_merged_belongs_to_its_merge_request_however_it_was_merged(
     place: Place, method: str
 ) -> None:
     place.project.method = method
-    if method != "fast-forward":
+    if method in ("merge", "squash"):
         place.project.git.commit("main", {"other": "x"})
     reviews = place.reviews()
     merged = reviews.merge(reviews.review("1"), place.head, "Fix web")
@@ -255,8 +255,9 @@ def test_what_is_merged_belongs_to_its_merge_request_however_it_was_merged(
     assert reviews.merge(review, place.head, "again") == merged
 
 
-def test_a_branch_that_must_be_rebased_is_no_missing_approval(place: Place) -> None:
-    place.project.method = "fast-forward"
+@pytest.mark.parametrize("method", ["semi-linear", "fast-forward"])
+def test_a_branch_that_must_be_rebased_is_no_missing_approval(place: Place, method: str) -> None:
+    place.project.method = method
     place.project.git.commit("main", {"other": "x"})
     reviews = place.reviews()
     with pytest.raises(Conflict, match="must be rebased"):

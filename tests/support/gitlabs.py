@@ -37,7 +37,8 @@ class Project:
     """What one project holds, and what people do there.
 
     people: account → access level ("Members API": 30 Developer, 20 Reporter). method: "merge",
-    "squash", "fast-forward", "rebase" (semi-linear: a merge commit after the rebase). trains: merge
+    "squash", "fast-forward", "semi-linear" ("Merge methods": a merge commit, where a fast-forward is
+    possible). trains: merge
     requests on trains, None without them. approvals_needed: rules. tells_times: does it tell
     `approved_at` (since 18)? ride: status of those on trains. push_rule: its words against every
     merge commit. pipelines: number and revision of each; jobs: what is called so in each of them.
@@ -97,10 +98,13 @@ class Project:
         return number
 
     def pushed(self, number: int) -> None:
-        """A push makes a version ("Merge requests API", versions)."""
+        """A push makes a version ("Merge requests API", versions), and moves its reference."""
         request = self.requests[number]
-        head = self.git.tip(request["branch"])
-        request["sha"] = head
+        head, target = self.git.tip(request["branch"]), self.git.tip(request["target"])
+        request["sha"], request["commits"] = head, self.git.commits(target, head)
+        self.git.git("update-ref", f"refs/merge-requests/{number}/head", head)
+        base = self.git.git("merge-base", target, head)
+        request["diff_refs"] = {"base_sha": base, "head_sha": head, "start_sha": target}
         request["versions"].append(
             {"id": self.id(), "head_commit_sha": head, "created_at": self.now()}
         )
@@ -140,12 +144,12 @@ class Project:
     def merge(self, number: int, message: str = "merge") -> None:
         """Merge, as the button does ("Merge methods")."""
         request = self.requests[number]
-        method = "rebase" if self.method == "rebase" else self.method
+        method = "merge" if self.method == "semi-linear" else self.method
         commit = self.git.merge(request["target"], request["sha"], method, message)
         request["state"] = "merged"
-        if self.method in ("merge", "rebase"):
+        if method == "merge":
             request["merge_commit_sha"] = commit
-        if self.method == "squash":
+        if method == "squash":
             request["squash_commit_sha"] = commit
 
     def pipeline(self, revision: str) -> int:
@@ -170,7 +174,8 @@ class Project:
             (request["checked"] != f"{request['sha']}{target}", "unchecked"),
             (not self.git.merged_tree(target, request["sha"]), "conflict"),
             (
-                self.method == "fast-forward" and self.git.commits(request["sha"], target) != [],
+                self.method in ("fast-forward", "semi-linear")
+                and self.git.commits(request["sha"], target) != [],
                 "need_rebase",
             ),
             (bool(request["reviewers"]), "requested_changes"),
@@ -332,7 +337,8 @@ def _told(hub: Gitlab, project: Project, request: dict[str, Any]) -> dict[str, A
         "web_url": f"{hub.url}/{name}/-/merge_requests/{request['iid']}",
         "author": person(request["author"]), "draft": request["draft"],
         "source_branch": request["branch"], "target_branch": request["target"],
-        "sha": request["sha"], "merge_commit_sha": request["merge_commit_sha"],
+        "sha": request["sha"], "diff_refs": request["diff_refs"],
+        "merge_commit_sha": request["merge_commit_sha"],
         "squash_commit_sha": request["squash_commit_sha"], "merge_error": request["merge_error"],
         "merge_when_pipeline_succeeds": request["merge_when_pipeline_succeeds"],
     }  # fmt: skip
@@ -355,16 +361,14 @@ def _versions(hub: Gitlab, project: Project, request: Request, match: re.Match[s
 
 @route("GET", "/repository/commits/([^/]+)/merge_requests")
 def _requests_of(hub: Gitlab, project: Project, request: Request, match: re.Match[str]) -> Answer:
-    """ "Commits API", list merge requests associated with a commit: those that have it, and those
-    that made it (app/models/merge_request.rb, by_related_commit_sha).
+    """ "Commits API", list merge requests associated with a commit: those whose newest version has
+    it, and those that made it (app/models/merge_request.rb, by_related_commit_sha).
     """
     if not project.git.has(match[1]):
         raise Refused(404, "404 Commit Not Found")
     answers = []
     for asked in project.requests.values():
-        heads = {version["head_commit_sha"] for version in asked["versions"]}
-        merge_commits = {asked["merge_commit_sha"], asked["squash_commit_sha"]}
-        if match[1] in heads | merge_commits:
+        if match[1] in (*asked["commits"], asked["merge_commit_sha"], asked["squash_commit_sha"]):
             answers.append(_told(hub, project, asked))
     return hub.page(request, answers)
 

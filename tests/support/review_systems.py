@@ -505,6 +505,23 @@ class GitlabWorld:
     def tip(self) -> str:
         return self.state.git.tip("main")
 
+    def push(self, files: Mapping[str, str]) -> str:
+        return self.state.git.commit("main", files)
+
+    def replace(self, proposed: Proposed, files: Mapping[str, str]) -> Proposed:
+        branch = self.state.requests[proposed.handle]["branch"]
+        revision = self.state.git.commit(branch, files, onto=self.tip())
+        self.state.pushed(proposed.handle)
+        return proposed._replace(revision=revision)
+
+    def clone(self, folder: Path) -> gits.Repo:
+        return gits.Repo(folder, folder.parent / "gitconfig", str(self.state.git.folder))
+
+    def settings(self) -> tuple[str, str]:
+        review = f"review: {{gitlab: {{url: {self.hub.url!r}, project: {self.name}}}}}"
+        host = self.hub.url.partition("://")[2]
+        return f"{review}\n{login(host, self.bot)}", f"token-of-{self.bot}"
+
 
 def gitlab_world(method: str = "merge") -> Callable[[pytest.FixtureRequest, Path], World]:
     def world(request: pytest.FixtureRequest, folder: Path) -> World:
@@ -618,7 +635,6 @@ SYSTEMS: dict[str, Callable[[pytest.FixtureRequest, Path], World]] = {
     "github-rebase": github_world(method="rebase"),
     "gitlab": gitlab_world(),
     "gitlab-squash": gitlab_world("squash"),
-    "gitlab-rebase": gitlab_world("rebase"),
 }
 #: Real servers.
 FORGES = {
