@@ -29,6 +29,7 @@ GUARDS = "tests/systems/test_guards.py"
 RULES = "tests/unit/test_approval_rules.py"
 COVERAGE = "tests/unit/test_approval_coverage.py"
 REVIEWS = "tests/reviews/test_reviews.py"
+BOUNDS = "tests/reviews/test_hub_bounds.py"
 
 
 def _in(file: str) -> str:
@@ -552,6 +553,48 @@ MUTANTS = (
         "shutil.copy2(index, copied)",
         "shutil.copyfile(index, copied)",
         ("tests/systems/test_git.py::test_hidden_edits_are_changes[one index]",),
+    ),
+    Mutant(
+        "token-to-a-link-elsewhere",
+        _in("services/rest"),
+        "        if not self._is_ours(url):\n",
+        "        if False:\n",
+        (f"{BOUNDS}::test_a_redirect_to_another_place_gets_no_token[gitlab]",),
+    ),
+    Mutant(
+        "endless-list",
+        _in("services/rest"),
+        "        if len(visited) > MOST_PAGES:\n",
+        "        if False:\n",
+        (f"{BOUNDS}::test_a_list_is_read_to_its_end_and_an_endless_one_is_not[github]",),
+    ),
+    Mutant(
+        "limit-by-our-clock",
+        _in("services/rest"),
+        'parsedate_to_datetime(headers["date"]).timestamp()',
+        "2e9",
+        (f"{BOUNDS}::test_each_sign_of_a_limit_is_enough[gitlab, until when]",),
+    ),
+    Mutant(
+        "limit-that-github-answers-as-403",
+        _in("services/github"),
+        'or "retry-after" in answer.headers or',
+        "or",
+        (f"{BOUNDS}::test_each_sign_of_a_limit_is_enough[github, how long]",),
+    ),
+    Mutant(
+        "write-to-a-renamed-place",
+        _in("toolbox/http"),
+        'request.method in ("GET", "HEAD")',
+        "True",
+        (f"{BOUNDS}::test_a_renamed_place_is_not_written_to[github]",),
+    ),
+    Mutant(
+        "sent-twice",
+        _in("toolbox/http"),
+        "budget=budget if repeatable else 0",
+        "budget=budget",
+        (f"{BOUNDS}::test_what_is_not_sure_to_be_new_is_sent_once[github]",),
     ),
     Mutant(
         "token-over-http",
