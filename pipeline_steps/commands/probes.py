@@ -23,7 +23,7 @@ from pipeline_steps.oci.registry import connect
 from pipeline_steps.repositories.kinds import open_writable
 from pipeline_steps.reviews.kinds import open_review_system
 from pipeline_steps.reviews.review import PublishesReleases, ReviewSystem, TellsAccess
-from pipeline_steps.sources.kinds import open_source
+from pipeline_steps.sources.kinds import SYSTEMS, open_source
 from pipeline_steps.testing import pulls
 from pipeline_steps.toolbox import process
 from pipeline_steps.toolbox.errors import ConfigurationError, MachineError, ToolMissing
@@ -31,10 +31,6 @@ from pipeline_steps.toolbox.wording import counted
 
 ABSENT = "pipeline-steps-doctor"
 ABSENT_REVISION = "0" * 40
-
-
-#: System of a checkout → its program, and Debian's package.
-_SOURCE_PROGRAMS = {"git": ("git", "git"), "bzr": ("brz", "brz"), "svn": ("svn", "subversion")}
 
 
 def source_program(config: Config | None) -> str:
@@ -45,7 +41,7 @@ def source_program(config: Config | None) -> str:
         system = open_source(config.root if config else Path.cwd()).system
     except ConfigurationError:  # said by the probe of the source
         system = "git"
-    name, package = _SOURCE_PROGRAMS[system]
+    name, package = SYSTEMS[system].program, SYSTEMS[system].package
     advice = f"apt-get install {package}, or whatever package of your system brings it"
     program = process.require(name, advice=advice)
     path = {"PATH": f"{Path(program).parent}{os.pathsep}{process.search_path(os.environ)}"}

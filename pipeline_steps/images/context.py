@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import IO, Literal, NamedTuple, Protocol
 
 from pipeline_steps.charts import paths
-from pipeline_steps.images.ignore import IgnoreRules, not_ignored
+from pipeline_steps.images.ignore import ALWAYS_IGNORED, IgnoreRules, not_ignored
 from pipeline_steps.toolbox.errors import ConfigurationError, EvidenceError
 from pipeline_steps.toolbox.files import failure, sha256
 
@@ -194,7 +194,7 @@ def _files_in(folder: Path) -> list[str]:
     for parent, folders, names in os.walk(folder):
         below = Path(parent).relative_to(folder).as_posix()
         # In place: os.walk then does not go into them.
-        folders[:] = [name for name in folders if name not in (".git", ".bzr", ".svn", ".pipeline")]
+        folders[:] = [name for name in folders if name not in ALWAYS_IGNORED]
         paths_found += [name if below == "." else f"{below}/{name}" for name in names]
     return paths_found
 

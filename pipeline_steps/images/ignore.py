@@ -13,15 +13,16 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
+from pipeline_steps.sources.source import CONTROL_FOLDERS
 from pipeline_steps.toolbox import wildcards
 from pipeline_steps.toolbox.errors import ConfigurationError
 
-#: Never part of a context, at any depth: our own state and the sources' bookkeeping.
 #: What is between the brackets of a character class; the ] that ends it is neither the first nor
 #: behind a backslash.
 _CLASS = re.compile(r"(\^?\]?(?:\\.|[^\]\\])*)\]", re.DOTALL)
 _PLAIN, _ESCAPED = r"(?<!\\)[\[&~|]", r"\\\g<0>"
-ALWAYS_IGNORED = frozenset({".pipeline", ".git", ".bzr", ".svn"})
+#: Never part of a context, at any depth: our own state and the sources' bookkeeping.
+ALWAYS_IGNORED = frozenset({".pipeline", *CONTROL_FOLDERS})
 FILE = ".dockerignore"
 
 

@@ -25,6 +25,7 @@ class System(NamedTuple):
     name: as people write it.
     mark: path that every top folder of a checkout has, and no other folder.
     schemes: URL schemes (before any "+") that only this system uses.
+    program, package: what is run, and Debian's package of it.
     is_bare: whether a folder is a repository without a checkout, which `bare` opens.
     mirror: opens a repository by URL; with a cache folder, and the logins of the configuration.
     top: the checkout's top folder for a folder in it, below the one with the mark.
@@ -33,6 +34,8 @@ class System(NamedTuple):
     name: str
     mark: str
     schemes: tuple[str, ...]
+    program: str
+    package: str
     checkout: Callable[[Path], Source]
     is_bare: Callable[[Path], bool]
     bare: Callable[[Path], Tagged]
@@ -189,14 +192,16 @@ def _kind_of_url(url: str, scheme: str) -> str:
 
 #: `source.Source.system` → how it is opened. A URL whose scheme is nobody's own is git's.
 SYSTEMS: dict[str, System] = {
-    "git": System("git", ".git", (), git.Git, git.is_bare, git.Git, git.mirror),
+    "git": System("git", ".git", (), "git", "git", git.Git, git.is_bare, git.Git, git.mirror),
     "bzr": System(
-        "Bazaar", ".bzr/checkout", ("bzr", "lp"), bzr.Bazaar, bzr.is_bare, bzr.Bazaar, bzr.mirror
+        "Bazaar", ".bzr/checkout", ("bzr", "lp"), "brz", "brz",
+        bzr.Bazaar, bzr.is_bare, bzr.Bazaar, bzr.mirror,
     ),
     "svn": System(
-        "Subversion", ".svn", ("svn",), svn.Svn, svn.is_bare, svn.bare, svn.mirror, svn.top
+        "Subversion", ".svn", ("svn",), "svn", "subversion",
+        svn.Svn, svn.is_bare, svn.bare, svn.mirror, svn.top,
     ),
-}
+}  # fmt: skip
 
 #: `source.Source.system` → how proposals are checked out and merged; Subversion has none.
 PROPOSALS: dict[str, Callable[[Path, Target], Proposal]] = {

@@ -19,6 +19,8 @@ from pipeline_steps.toolbox.errors import UsageError
 
 Kind = Literal["file", "executable", "link", "submodule"]
 
+#: Folders in which the systems keep their own files, in a checkout's top folder or any below.
+CONTROL_FOLDERS = (".bzr", ".git", ".svn")
 
 #: A commit of git.
 _COMMIT = re.compile(r"[0-9a-f]{40}([0-9a-f]{24})?")

@@ -18,7 +18,7 @@ from typing import NamedTuple
 
 from pipeline_steps.sources import svn_externals
 from pipeline_steps.sources import svn_program as program
-from pipeline_steps.sources.source import Entry, Kind
+from pipeline_steps.sources.source import CONTROL_FOLDERS, Entry, Kind
 from pipeline_steps.sources.svn_dump import EXECUTABLE, EXTERNALS, SPECIAL
 from pipeline_steps.sources.svn_layout import is_below, join
 from pipeline_steps.sources.svn_normal_form import normal_form
@@ -37,7 +37,6 @@ from pipeline_steps.toolbox.errors import MachineError, Temporary
 _GLOBAL_IGNORES = "svn:global-ignores"
 #: What `svn status` says of a path whose files are gone, and of one that is no change.
 _GONE, _SAME = ("deleted", "missing"), ("none", "normal", "external", "ignored")
-_MARKS = (".svn", ".git", ".bzr")
 
 
 class Versioned(NamedTuple):
@@ -420,7 +419,7 @@ def _files_below(top: Path, path: str, ignored: list[str]) -> Iterator[tuple[str
         yield path, "link"
     elif not place.is_dir():
         yield path, "executable" if os.access(place, os.X_OK) else "file"
-    elif any((place / mark).exists() for mark in _MARKS):
+    elif any((place / name).exists() for name in CONTROL_FOLDERS):
         yield path, "submodule"
     else:
         for inner in sorted(place.iterdir()):
