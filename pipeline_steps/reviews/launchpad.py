@@ -1,11 +1,9 @@
 """Merge proposals on Launchpad, of git repositories and of Bazaar branches; see `review`.
 
-A verdict is a comment with a vote. Launchpad ties no vote to a revision, so the comment says it in
-its last line, and a verdict that a newer revision overtook is withdrawn. The one word that Launchpad
-ties to a revision is the status Approved (`reviewed_revid`), given by one reviewer of the target;
-votes alone say nothing of a revision. Texts can be edited, votes cannot: where the vote changes, a
-new comment has it, and the former one says so. Launchpad merges nothing here: `merge` does it in a
-checkout. Its rules: Launchpad's branchmergeproposal.py and the WADL of launchpadlib.
+The one word that Launchpad ties to a revision is the status Approved (`reviewed_revid`), given by
+one reviewer of the target; votes alone say nothing of a revision. Launchpad merges nothing here:
+`merge` does it in a checkout. Its rules: Launchpad's branchmergeproposal.py and the WADL of
+launchpadlib.
 """
 
 from __future__ import annotations
@@ -19,8 +17,8 @@ from urllib.parse import unquote, urlsplit
 from pipeline_steps.auth import hosts as table
 from pipeline_steps.auth.hosts import Host
 from pipeline_steps.config.language import Approval, LaunchpadReview
+from pipeline_steps.reviews.launchpad_verdicts import KIND, OPEN, Verdicts, scanned_tip
 from pipeline_steps.reviews.review import (
-    REMOVED,
     Abilities,
     Branch,
     Delivery,
@@ -34,22 +32,13 @@ from pipeline_steps.services.launchpad import Launchpad as Service
 from pipeline_steps.toolbox.errors import AccessRefused, MachineError, UsageError
 from pipeline_steps.toolbox.wording import counted
 
-#: The kind of review by which Launchpad tells our vote from those of people, and the subject.
-KIND = "pipeline-steps"
-OPEN = ("Work in progress", "Needs review", "Approved")
 _STATES: dict[str, State] = {
     "Work in progress": "draft",
     "Merged": "merged",
     "Rejected": "closed",
     "Superseded": "closed",
 }
-_VOTES: dict[Word, str] = {"positive": "Approve", "negative": "Needs Fixing"}
-_WITHDRAWN = "Abstain"
 _REJECTIONS = ("Disapprove", "Needs Fixing", "Needs Resubmitting")
-_LAST_LINE = re.compile(
-    rf"^{KIND}: (?P<word>positive|negative|incomplete|started|overtaken) for (?P<revision>\S+)$",
-    re.MULTILINE,
-)
 #: What each way of writing a proposal down has before its path.
 _PATH = re.compile(r"(?P<path>(?:~|\+source/).+/\+merge/[0-9]+)/?")
 _HEADS = "refs/heads/"
@@ -74,6 +63,7 @@ class Launchpad:
         self._settings = settings
         self._remote = remote
         self._service = Service(settings.api_url, settings.token_file, plain_http=entry.plain_http)
+        self._verdicts = Verdicts(self._service)
 
     # -- which reviews there are ---
 
@@ -225,7 +215,7 @@ class Launchpad:
 
     def _described(self, proposal: Any) -> Review:
         is_git = proposal.source_git_repository is not None
-        status, head = str(proposal.queue_status), self._tip(proposal)
+        status, head = str(proposal.queue_status), scanned_tip(proposal)
         reviewed = str(proposal.reviewed_revid or "")
         target = (
             str(proposal.target_git_path).removeprefix(_HEADS)
@@ -248,118 +238,21 @@ class Launchpad:
             merged=merged,
         )
 
-    @staticmethod
-    def _tip(proposal: Any) -> str:
-        """The newest revision of the source that Launchpad has scanned, "" when it is gone."""
-        repository = proposal.source_git_repository
-        if repository is None:
-            branch = proposal.source_branch
-            return str(branch.last_scanned_id or "") if branch is not None else ""
-        ref = repository.getRefByPath(path=proposal.source_git_path)
-        return str(ref.commit_sha1) if ref is not None else ""
-
     # -- verdicts ---
 
     def deliver(self, review: Review, verdict: Verdict) -> Delivery:
-        """Leave the verdict as a comment with a vote; see the module for what becomes of the former
-        one.
-        """
+        """See ReviewSystem."""
         self._service.require_token()
         proposal = self._proposal(review.id)
         with self._errors(review.id):
-            if refusal := self._overtaken(proposal, verdict.revision):
-                return refusal
-            status = str(proposal.queue_status)
-            vote = _VOTES.get(verdict.word) if status in OPEN[1:] else None
-            content = _content(verdict)
-            changed = self._write(proposal, content, vote)
-            proposal.lp_refresh()
-            if refusal := self._overtaken(proposal, verdict.revision):
-                self._withdraw(proposal, verdict.revision)
-                return refusal
-            if not self._has(proposal, content, vote):
-                raise MachineError(
-                    "Launchpad took the verdict and does not show it",
-                    where=str(review.url),
-                    advice=REMOVED,
-                )
-        reason = "" if vote else _reason_without_vote(verdict.word, status)
-        if not changed:
-            return Delivery("unchanged", review.url, reason)
-        return Delivery("message" if reason else "set", review.url, reason)
-
-    def _overtaken(self, proposal: Any, revision: str) -> Delivery | None:
-        tip = self._tip(proposal)
-        if tip == revision:
-            return None
-        reason = (
-            f"the newest revision that Launchpad shows is {tip or 'none'}; where it has not scanned "
-            f"{revision} yet, run it again"
-        )
-        return Delivery("superseded", str(proposal.web_link), reason)
-
-    def _write(self, proposal: Any, content: str, vote: str | None) -> bool:
-        """Whether anything had to be written for one comment to have this text and vote."""
-        own = self._own_comments(proposal)
-        last = own[-1] if own else None
-        if vote is None and last is not None and last.vote in _VOTES.values():
-            vote = _WITHDRAWN  # a comment without a vote would leave the former one
-        if last is not None and _is_shown(last.vote, vote):
-            if _same(last.content, content):
-                return False
-            last.editContent(new_content=content)
-            return True
-        options = {"vote": vote, "review_type": KIND} if vote else {}
-        proposal.createComment(subject=KIND, content=content, **options)
-        if last is not None:
-            self._mark_overtaken(last, "a newer comment has the verdict")
-        return True
-
-    def _withdraw(self, proposal: Any, revision: str) -> None:
-        """The source moved while the verdict was written: it must not stand for the new revision."""
-        why = f"The branch has a newer revision than {revision}; this verdict is withdrawn."
-        line = f"{KIND}: overtaken for {revision}"
-        last = self._own_comments(proposal)[-1]
-        if last.vote:
-            proposal.createComment(
-                subject=KIND, content=f"{why}\n\n{line}", vote=_WITHDRAWN, review_type=KIND
-            )
-        self._mark_overtaken(last, why)
-
-    @staticmethod
-    def _mark_overtaken(comment: Any, why: str) -> None:
-        last_line = _LAST_LINE.search(str(comment.content))
-        revision = last_line["revision"] if last_line else "?"
-        comment.editContent(new_content=f"{why}\n\n{KIND}: overtaken for {revision}")
-
-    def _has(self, proposal: Any, content: str, vote: str | None) -> bool:
-        own = self._own_comments(proposal)
-        return bool(own) and _same(own[-1].content, content) and _is_shown(own[-1].vote, vote)
-
-    def _own_comments(self, proposal: Any) -> list[Any]:
-        """This account's comments with a verdict, oldest first."""
-        me = str(self._service.service.me.name)
-        return [
-            comment
-            for comment in proposal.all_comments
-            if _LAST_LINE.search(str(comment.content)) and str(comment.author.name) == me
-        ]
+            return self._verdicts.deliver(proposal, review.url, verdict)
 
     def verdict(self, review: Review, revision: str) -> Word | None:
-        """The verdict in this account's last comment, if it is about the revision."""
+        """See ReviewSystem."""
         self._service.require_token()
         proposal = self._proposal(review.id)
         with self._errors(review.id):
-            own = self._own_comments(proposal)
-            last_line = _LAST_LINE.search(str(own[-1].content)) if own else None
-            if (
-                last_line is None
-                or last_line["revision"] != revision
-                or last_line["word"] == "overtaken"
-            ):
-                return None
-            word: Word = last_line["word"]  # type: ignore[assignment]  # as the pattern says
-            return word
+            return self._verdicts.word(proposal, revision)
 
     def negative_verdicts(self, review: Review, revision: str) -> tuple[str, ...]:
         """The accounts whose newest verdict says negative of the revision; anybody may read it.
@@ -367,15 +260,8 @@ class Launchpad:
         A person who writes such a comment can refuse, as by a vote of another kind.
         """
         proposal = self._proposal(review.id)
-        newest: dict[str, re.Match[str]] = {}
         with self._errors(review.id):
-            for comment in proposal.all_comments:
-                if last_line := _LAST_LINE.search(str(comment.content)):
-                    newest[str(comment.author.name)] = last_line
-        negative = {"word": "negative", "revision": revision}
-        return tuple(
-            sorted(name for name, last_line in newest.items() if last_line.groupdict() == negative)
-        )
+            return self._verdicts.negative(proposal, revision)
 
     # -- approvals ---
 
@@ -499,29 +385,6 @@ def _title(proposal: Any) -> str:
     """The first line that says what it is about; Launchpad keeps no title of its own."""
     text = str(proposal.commit_message or proposal.description or "").strip()
     return text.splitlines()[0][:200] if text else _path(proposal.self_link)
-
-
-def _content(verdict: Verdict) -> str:
-    page = f"\n\n{verdict.url}" if verdict.url else ""
-    findings = "".join(f"\n{each.path}:{each.line}: {each.message}" for each in verdict.findings)
-    last = f"{KIND}: {verdict.word} for {verdict.revision}"
-    return f"{verdict.summary}\n\n{verdict.text.strip()}{findings}{page}\n\n{last}"
-
-
-def _same(shown: Any, sent: str) -> bool:
-    """Launchpad may strip ends of texts and change line ends."""
-    return str(shown).split() == sent.split()
-
-
-def _is_shown(shown: Any, vote: str | None) -> bool:
-    """Whether a comment's vote says what it should: a withdrawn one says nothing."""
-    return bool(shown == vote if vote else shown in (None, _WITHDRAWN))
-
-
-def _reason_without_vote(word: Word, status: str) -> str:
-    if word in _VOTES:
-        return f"the proposal is {status.lower()}: its comment has no vote"
-    return f"Launchpad has no vote for {word}"
 
 
 def _vote(reference: Any) -> Vote | None:

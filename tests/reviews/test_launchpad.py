@@ -8,7 +8,8 @@ from typing import Any, NamedTuple
 import pytest
 
 from pipeline_steps.config.language import Approval, LaunchpadReview
-from pipeline_steps.reviews.launchpad import KIND, Launchpad
+from pipeline_steps.reviews.launchpad import Launchpad
+from pipeline_steps.reviews.launchpad_verdicts import KIND
 from pipeline_steps.reviews.review import Finding, Review, Verdict
 from pipeline_steps.toolbox.errors import AccessRefused, UsageError
 from tests.support import launchpads
