@@ -125,9 +125,29 @@ def first_configuration(root: Path) -> str:
     ]
     used = {name: contexts[name] for chart in charts for name in chart.images}
     unused = {name: context for name, context in contexts.items() if name not in used}
-    lines = ["# What pipeline_steps needs to know about this repository.", "charts:"]
     left_out = [_relative(root, folder) for folder in everywhere if folder not in folders]
-    lines += [*notes, *chart_lines(charts, left_out, show_others=bool(unused))]
+    lines = [
+        "# What pipeline_steps needs to know about this repository.",
+        "charts:",
+        *notes,
+        *chart_lines(charts, left_out, show_others=bool(unused)),
+        *_images_section(used, unused, dockerfiles),
+        *(
+            f"# {path} has a name that values have; declare it below `images:` with its `context`, "
+            "which what it copies does not tell."
+            for path in unknown
+        ),
+    ]
+    return "\n".join([*lines, *CHANNELS.splitlines()]) + "\n"
+
+
+def _images_section(
+    used: Mapping[str, str], unused: Mapping[str, str], dockerfiles: Mapping[str, Build]
+) -> list[str]:
+    """The lines of `images`. Both: image name → context; those that no chart's values name stand
+    there as a comment.
+    """
+    lines: list[str] = []
     if used:
         lines += ["images:", *image_lines(used, "  ", dockerfiles)]
     if unused:
@@ -137,12 +157,7 @@ def first_configuration(root: Path) -> str:
             "# declare it below `images:` and map it below the chart's `images:`.",
             *image_lines(unused, "#   ", dockerfiles),
         ]
-    lines += [
-        f"# {path} has a name that values have; declare it below `images:` with its `context`, which "
-        "what it copies does not tell."
-        for path in unknown
-    ]
-    return "\n".join([*lines, *CHANNELS.splitlines()]) + "\n"
+    return lines
 
 
 CHANNELS = """\

@@ -7,7 +7,7 @@ modes and owners, and the configuration are compared.
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from pipeline_steps.auth.reference import Reference
@@ -151,17 +151,9 @@ def _compare_images(
         image.platform: image
         for image in image_layers.from_tar(folder / "image.tar", folder / "ours")
     }
-    differences: list[str] = []
-    notes: list[str] = []
-    for image in recorded_images:
-        if image.platform not in rebuilt_images:
-            differences.append(f"platform {image.platform} is recorded and not made here")
-            continue
-        image_differences, image_notes = _image_differences(
-            image, rebuilt_images[image.platform], tools, times=must_be_equal
-        )
-        differences += image_differences
-        notes += image_notes
+    differences, notes = _all_differences(
+        recorded_images, rebuilt_images, tools, times=must_be_equal
+    )
     if differences:
         return Outcome((), (digests, *differences), tuple(notes))
     if must_be_equal:
@@ -178,6 +170,24 @@ def _compare_images(
         f"{digest or 'none'}"
     )
     return Outcome((words,), (), (note,))
+
+
+def _all_differences(
+    recorded: Sequence[Image], rebuilt: Mapping[str, Image], tools: str, *, times: bool
+) -> tuple[list[str], list[str]]:
+    """The differences and notes of all recorded platforms. rebuilt: platform → image."""
+    differences: list[str] = []
+    notes: list[str] = []
+    for image in recorded:
+        if image.platform not in rebuilt:
+            differences.append(f"platform {image.platform} is recorded and not made here")
+            continue
+        image_differences, image_notes = _image_differences(
+            image, rebuilt[image.platform], tools, times=times
+        )
+        differences += image_differences
+        notes += image_notes
+    return differences, notes
 
 
 def _image_differences(
