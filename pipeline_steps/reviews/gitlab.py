@@ -202,8 +202,11 @@ class GitlabReviews:
         return tuple(sorted(reviews, key=lambda review: -int(review.id)))
 
     def fetch_reference(self, review: Review, revision: str) -> str:
-        """See ReviewSystem. GitLab's repositories give any commit by its id, former heads too."""
-        return f"refs/merge-requests/{review.id}/head" if revision == review.head else revision
+        """See ReviewSystem. GitLab's repositories give any commit by its id, former heads too; the
+        reference is deleted 14 days after the merge ("Troubleshooting merge requests").
+        """
+        is_proposed = revision == review.head and review.state in ("open", "draft")
+        return f"refs/merge-requests/{review.id}/head" if is_proposed else revision
 
     def deliver(self, review: Review, verdict: Verdict) -> Delivery:
         """See ReviewSystem. Where the project has no pipeline for a fork's commit, there is nothing

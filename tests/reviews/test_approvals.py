@@ -23,6 +23,7 @@ from tests.support.review_systems import (
     Forge,
     GerritWorld,
     GiteaWorld,
+    GitlabWorld,
     Proposed,
     gitlab_world,
     merge,
@@ -253,6 +254,8 @@ def test_a_release_knows_what_gitlab_merged_however_it_did(charts: Charts) -> No
     second = world.propose(changed(3, 4, 5, 6, 20), earlier=first)
     world.approve(second, world.approver)
     charts.merge(second)
+    assert isinstance(world, GitlabWorld)
+    world.state.clean_up(second.handle)
     charts.refused(pushed[:12], "pushed directly")
     with pytest.raises(NotApproved) as caught:
         charts.ask()

@@ -157,6 +157,14 @@ class Project:
         self.pipelines.append((self.id(), revision))
         return self.pipelines[-1][0]
 
+    def clean_up(self, number: int) -> None:
+        """What is left of a merge request 14 days after its merge: its source branch was deleted
+        with it, its reference then; its commits stay ("Troubleshooting merge requests").
+        """
+        branch = self.requests[number]["branch"]
+        for name in (f"refs/merge-requests/{number}/head", f"refs/heads/{branch}"):
+            self.git.git("update-ref", "-d", name)
+
     def passing(self, revision: str, name: str) -> str | None:
         of_name = [
             each for each in self.statuses if (each["sha"], each["name"]) == (revision, name)
