@@ -59,7 +59,7 @@ def page() -> str:
     columns = [each for each in asked if not each.merges or "-" not in each.name]
     header = " | ".join(each.name.replace("_", " ").replace("-", " ") for each in columns)
     rows = [
-        f"| {question} | {' | '.join(_cell(decorator, each) for each in columns)} |"
+        f"| {question} | {' | '.join(cell(decorator, each) for each in columns)} |"
         for decorator, question in questions()
     ]
     by_system = {each.name.partition("-")[0].partition("_")[0]: each for each in asked}
@@ -77,6 +77,8 @@ def page() -> str:
             f"|---|{'---|' * len(columns)}",
             *rows,
             "",
+            *(f"- – of **{name}**: {reason}." for name, reason in reasons(asked)),
+            "",
             f"What is asked of merging is asked of these ways as well: {ways}.\n",
             "What the clients of GitHub and GitLab bear with, asked of a server that answers as each test of",
             "`tests/reviews/test_hub_bounds.py` says:\n",
@@ -86,7 +88,23 @@ def page() -> str:
     )
 
 
-def _cell(decorator: str, system: System) -> str:
+def reasons(asked: list[System]) -> list[tuple[str, str]]:
+    """For each system that is not asked everything, why."""
+    given = {
+        name: str(ast.literal_eval(value))
+        for name, value in _items(_assignments(WORLDS)["NOT_ASKED"])
+    }
+    lacking = {
+        system.name.partition("-")[0].partition("_")[0]
+        for system in asked
+        for decorator, _ in questions()
+        if not _is_way(system) and cell(decorator, system) == "–"
+    }
+    assert lacking == set(given), f"NOT_ASKED has {sorted(given)}, and needs {sorted(lacking)}"
+    return list(given.items())
+
+
+def cell(decorator: str, system: System) -> str:
     asked = decorator == "every_system" or system.merges
     if decorator == "every_releasing":
         asked = system.releases

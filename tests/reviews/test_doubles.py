@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 import pytest
 
+from tests.reviews import test_reviews as suite
 from tests.support import github_reviews, gitlabs
 from tests.support.github import ROUTES, SERVER_ROUTES
 from tests.support.github_description import (
@@ -20,6 +21,7 @@ from tests.support.github_description import (
     graphql_answer,
     query_errors,
 )
+from tools import review_table
 
 
 def example(pattern: str) -> str:
@@ -176,6 +178,19 @@ def test_graphql_is_judged_by_its_schema_both_ways() -> None:
     data = {"repository": {"pullRequest": {"id": "1", "isDraft": None}}}
     with pytest.raises(NotAsDescribed, match=r"non-nullable field PullRequest\.isDraft"):
         graphql_answer(query % "isDraft", {"n": 1}, data)
+
+
+def test_the_table_of_the_docs_says_what_the_suite_asks() -> None:
+    """The page is made from names of decorators; here is what each of them asks."""
+    systems = review_table.systems()
+    for decorator, question in review_table.questions():
+        test = getattr(suite, f"test_{question.replace(' ', '_')}")
+        [asked] = [mark.args[1] for mark in test.pytestmark if mark.args[0] == "world"]
+        told = [each.name for each in systems if review_table.cell(decorator, each) != "–"]
+        ways = decorator == "every_way"
+        assert set(asked) == {name for name in told if ways or name in suite.COLUMNS}, question
+    tests = [name for name in vars(suite) if name.startswith("test_")]
+    assert len(tests) == len(review_table.questions()), "each is in the table"
 
 
 def test_every_answer_of_gitlabs_double_names_its_page() -> None:

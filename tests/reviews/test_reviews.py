@@ -31,6 +31,7 @@ from tests.support.review_systems import (
 #: Ways of merging are asked about merging only.
 SERVERS = [name for name in SYSTEMS if "-" not in name]
 ALL = {**SYSTEMS, **WITHOUT_MERGES}
+COLUMNS = [*SERVERS, *WITHOUT_MERGES]
 
 
 @pytest.fixture
@@ -38,7 +39,7 @@ def world(request: pytest.FixtureRequest, tmp_path: Path) -> World:
     return ALL[request.param](request, tmp_path)
 
 
-every_system = pytest.mark.parametrize("world", [*SERVERS, *WITHOUT_MERGES], indirect=True)
+every_system = pytest.mark.parametrize("world", COLUMNS, indirect=True)
 #: With rights of their own for verdicts, and logins in `hosts`.
 every_server = pytest.mark.parametrize("world", SERVERS, indirect=True)
 every_releasing = pytest.mark.parametrize("world", RELEASING, indirect=True)

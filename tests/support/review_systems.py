@@ -649,6 +649,16 @@ WITHOUT_MERGES: dict[str, Callable[[pytest.FixtureRequest, Path], World]] = {
 }
 #: Those whose server shows a tag as a release with files.
 RELEASING: tuple[str, ...] = ("gitea", "github", "github_app")
+#: Why a system is not asked everything (docs/reference).
+NOT_ASKED: dict[str, str] = {
+    "gerrit": "it shows no releases",
+    "gitlab": "its releases hold no files "
+    "([decision](../decisions/0041-what-hubs-get-beside-verdicts.md))",
+    "launchpad": "it merges nothing itself (`merge` does: tests/workflows/test_public.py); a "
+    "proposal has one target for ever; its login is no password (tests/unit/"
+    "test_services_launchpad.py); its releases are of all charts (`tag_release --global`, "
+    "in test_public.py, too)",
+}
 #: What stands for each system: "real", "contract" or "double", and what that is (docs/reference).
 KINDS: dict[str, str] = {
     "gerrit": "real: Gerrit 3.10, from its jars",
