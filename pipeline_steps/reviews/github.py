@@ -218,9 +218,12 @@ class GithubReviews:
         pulls = list(
             self._github.pages(path, Pull, allowed=(404, 422), right="pull_requests, read")
         )
-        # An empty list may mean that the token does not see the repository.
         if not pulls:
+            # An empty list may mean that the token does not see the repository.
             self._github.require_visible()
+            # Nor does GitHub say here which pull request has a commit that only a fork has.
+            opened = self._github.pages("/pulls?state=open", Pull, right="pull_requests, read")
+            pulls = [pull for pull in opened if pull.head.sha == revision]
         repository = self._github.repository.lower()
         reviews = [
             self._described(pull)

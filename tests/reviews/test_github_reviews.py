@@ -475,6 +475,19 @@ def test_the_configured_api_beats_the_variables_and_gets_its_own_token(place: Pl
     assert told == {f"Bearer {WRITE}"}
 
 
+def test_the_pull_request_of_a_fork_is_found_by_its_revision(place: Place) -> None:
+    head = place.people.git.commit("topic", {"charts/web/values.yaml": "a: b\n"})
+    number = place.people.open("eve", "topic", fork="eve/charts")
+    place.people.open("eve", "fix", fork="eve/charts")  # another one's head
+    [review] = place.reviews().reviews_of(head)
+    assert (review.id, review.head, review.state) == (str(number), head, "open")
+    newer = place.people.git.commit("topic", {"charts/web/values.yaml": "a: c\n"})
+    assert place.reviews().reviews_of(head) == ()
+    merged = place.people.merge(number, "squash")
+    [review] = place.reviews().reviews_of(merged)
+    assert (review.id, review.head, review.merged) == (str(number), newer, merged)
+
+
 def test_a_renamed_repository_is_told_and_not_taken_for_one_without_reviews(place: Place) -> None:
     place.hub.repositories = {"team/renamed": place.hub.repository(NAME), **place.hub.repositories}
     with pytest.raises(ConfigurationError, match="called team/renamed now"):

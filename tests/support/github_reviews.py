@@ -94,13 +94,14 @@ class PullRequests:
 
     def open(
         self, author: str, branch: str, *, title: str = "Change", target: str = "main",
-        draft: bool = False,
+        draft: bool = False, fork: str = "",
     ) -> int:  # fmt: skip
+        """Its number. fork: the repository that the branch is in, where it is another one."""
         number = len(self.pulls) + 1
         self.pulls[number] = {
             "number": number, "title": title, "author": author, "branch": branch, "target": target,
             "draft": draft, "state": "open", "merged_at": None, "merge_commit_sha": None,
-            "head": "", "compared": "", "reviews": [], "retargeted": [],
+            "head": "", "compared": "", "reviews": [], "retargeted": [], "fork": fork,
         }  # fmt: skip
         return number
 
@@ -230,7 +231,10 @@ def _told(hub: Github, repository: Repository, pull: dict[str, Any]) -> dict[str
         "closed_at": pull["merged_at"],
         "requested_teams": [],  # those of the published example lack a required field
         "base": {**branch, "ref": pull["target"], "sha": reviews.git.tip(pull["target"])},
-        "head": {**branch, "ref": pull["branch"], "sha": reviews.head(pull)},
+        "head": {
+            "repo": {"full_name": pull["fork"] or name}, "label": "", "ref": pull["branch"],
+            "sha": reviews.head(pull),
+        },
     }  # fmt: skip
 
 
@@ -251,6 +255,16 @@ def _one_pull(
         "mergeable": mergeable,
         "mergeable_state": "unknown" if mergeable is None else "clean" if mergeable else "dirty",
     })  # fmt: skip
+
+
+@route("GET", "/pulls")
+def _pulls(hub: Github, repository: Repository, request: Request, match: re.Match[str]) -> Answer:
+    pulls = [
+        _told(hub, repository, pull)
+        for pull in repository.reviews.pulls.values()
+        if pull["state"] == request.query.get("state", "open")
+    ]
+    return hub.page(request, pulls)
 
 
 @route("GET", r"/pulls/(\d+)/reviews")
@@ -289,7 +303,8 @@ def _pulls_of(
     hub: Github, repository: Repository, request: Request, match: re.Match[str]
 ) -> Answer:
     """Those that brought a commit to the target, else those that have it ("List pull requests
-    associated with a commit").
+    associated with a commit"); none of a commit that only a fork has (seen by many on GitHub:
+    learningequality/kolibri#14719, TooTallNate/nx.js#410).
     """
     reviews: PullRequests = repository.reviews
     if not reviews.git.has(match[1]):
@@ -299,7 +314,8 @@ def _pulls_of(
         head = reviews.head(pull)
         base = f"{pull['merge_commit_sha']}^" if pull["merged_at"] else pull["target"]
         inside = reviews.git.commits(base, head)
-        if match[1] in (*inside, head, pull["merge_commit_sha"]):
+        is_elsewhere = pull["fork"] and not pull["merged_at"]
+        if not is_elsewhere and match[1] in (*inside, head, pull["merge_commit_sha"]):
             answers.append(_told(hub, repository, pull))
     return hub.page(request, answers)
 
