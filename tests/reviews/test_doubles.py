@@ -5,10 +5,13 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
 
+from pipeline_steps.auth.hosts import Host
+from pipeline_steps.services.gitlab import Gitlab
 from tests.reviews import test_reviews as suite
 from tests.support import github_reviews, gitlabs
 from tests.support.github import ROUTES, SERVER_ROUTES
@@ -191,6 +194,29 @@ def test_the_table_of_the_docs_says_what_the_suite_asks() -> None:
         assert set(asked) == {name for name in told if ways or name in suite.COLUMNS}, question
     tests = [name for name in vars(suite) if name.startswith("test_")]
     assert len(tests) == len(review_table.questions()), "each is in the table"
+
+
+@pytest.mark.parametrize(
+    "method, path, body, words",
+    [
+        ("GET", "/merge_requests/1/approval", None, "no page describes it"),
+        ("PATCH", "/merge_requests/1/notes/1", {"body": "b"}, "no page describes it"),
+        ("GET", "/merge_requests/1/notes?order=asc", None, "no parameter order"),
+        ("POST", "/merge_requests/1/notes", {"text": "t"}, "fields ['text']"),
+        ("PUT", "/merge_requests/1/merge", {"sha": "0a1b", "sqash": True}, "'sqash'"),
+    ],
+)
+def test_gitlabs_double_notes_what_gitlab_would_refuse_or_ignore(
+    tmp_path: Path, method: str, path: str, body: Any, words: str
+) -> None:
+    with pytest.raises(AssertionError), gitlabs.gitlab() as hub:
+        project = hub.projects["team/charts"] = gitlabs.Project(tmp_path / "hosted.git")
+        project.git.commit("topic", {"a": "1"}, "Change")
+        project.open("alice", "topic")
+        hosts = {hub.url.partition("://")[2]: Host("ci", gitlabs.WRITE)}
+        client = Gitlab(hub.url, "team/charts", hosts, environ={}, budget=0)
+        client.call(method, path, body=body, allowed=range(600))
+        assert words in hub.wrong[-1]
 
 
 def test_every_answer_of_gitlabs_double_names_its_page() -> None:

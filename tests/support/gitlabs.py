@@ -204,6 +204,15 @@ Route = Callable[["Gitlab", Project, Request, "re.Match[str]"], Answer]
 ROUTES: list[tuple[str, re.Pattern[str], Route]] = []
 
 
+#: Parameters that the pages of lists name, beside those of pagination. GitLab ignores others.
+PARAMETERS = {
+    r"/merge_requests/(\d+)/notes": {"sort", "order_by"},
+    "/repository/commits/([^/]+)/statuses": {
+        "ref", "stage", "name", "pipeline_id", "order_by", "sort", "all",
+    },
+}  # fmt: skip
+
+
 def route(method: str, path: str) -> Callable[[Route], Route]:
     """Answer requests to a path below a project with this function."""
 
@@ -267,6 +276,9 @@ class Gitlab:
         for method, pattern, function in ROUTES:
             match = pattern.fullmatch(found[2] or "")
             if match and method == request.method:
+                known = {"page", "per_page"} | PARAMETERS.get(pattern.pattern, set())
+                if unknown := set(request.query) - known:
+                    self.wrong.append(f"{request.path}: no parameter {', '.join(sorted(unknown))}")
                 self._check_rights(project, request, login)
                 return function(self, project, request, match)
         self.wrong.append(f"{request.method} {request.path}: no page describes it")
@@ -312,6 +324,8 @@ class Gitlab:
     def fields(self, request: Request, needed: set[str], more: set[str]) -> Any:
         """The body, an object with these fields and, maybe, more."""
         body = json.loads(request.body)
+        if request.headers.get("Content-Type") != "application/json":
+            self.wrong.append(f"{request.method} {request.path}: its body is not sent as JSON")
         if not needed <= set(body) or set(body) - needed - more:
             self.wrong.append(f"{request.method} {request.path}: fields {sorted(body)}")
             raise Refused(400, f"fields {sorted(body)}")
