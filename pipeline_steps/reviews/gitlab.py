@@ -198,8 +198,21 @@ class GitlabReviews:
         numbers = [each.iid for each in self._gitlab.pages(path, _Listed, allowed=(404,))]
         if not numbers:
             self._gitlab.require_visible()
-        reviews = [self._described(self._merge_request(str(number))) for number in numbers]
+        reviews = [self._as_merged(str(number), revision) for number in numbers]
         return tuple(sorted(reviews, key=lambda review: -int(review.id)))
+
+    def _as_merged(self, number: str, revision: str) -> Review:
+        """A merge request that GitLab names for a revision. What a merge train fast-forwards to it
+        names nowhere else: a rebased head, which is no commit of the merge request.
+        """
+        request = self._merge_request(number)
+        review = self._described(request)
+        made = request.merge_commit_sha or request.squash_commit_sha
+        if review.state != "merged" or made or revision == review.head:
+            return review
+        commits = self._gitlab.pages(f"/merge_requests/{number}/commits", _Commit)
+        is_own = any(commit.id == revision for commit in commits)
+        return review if is_own else review._replace(merged=revision)
 
     def fetch_reference(self, review: Review, revision: str) -> str:
         """See ReviewSystem. GitLab's repositories give any commit by its id, former heads too; the
@@ -349,6 +362,10 @@ class _Token(msgspec.Struct):
 
 class _Listed(msgspec.Struct):
     iid: int
+
+
+class _Commit(msgspec.Struct):
+    id: str
 
 
 def _approval_times(notes: list[_Note]) -> dict[str, datetime]:

@@ -262,6 +262,22 @@ def test_a_release_knows_what_gitlab_merged_however_it_did(charts: Charts) -> No
     assert second.revision[:12] not in str(caught.value)
 
 
+@pytest.mark.parametrize("charts", ["gitlab-fast-forward"], indirect=True)
+def test_a_release_knows_what_a_merge_train_fast_forwarded(charts: Charts) -> None:
+    """It is rebased, and GitLab names its commits nowhere in the merge request."""
+    charts.begin()
+    world = charts.world
+    assert isinstance(world, GitlabWorld)
+    world.state.trains = []
+    proposed = world.propose(changed(3, 4), earlier=world.propose(changed(3)))
+    world.approve(proposed, world.approver)
+    pushed = world.push({"README.md": "in front of it\n"})
+    world.state.merge(proposed.handle)
+    assert proposed.revision != world.tip() != pushed
+    (_, approved) = sorted(charts.ask().parameters["approved"], key=lambda each: each["review"])
+    assert len(approved["changes"]) == 2
+
+
 @pytest.mark.parametrize("charts", ["gitea"], indirect=True)
 def test_whoever_may_not_write_approves_in_vain(charts: Charts) -> None:
     charts.begin()

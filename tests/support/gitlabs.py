@@ -91,6 +91,7 @@ class Project:
         self.requests[number] = {
             "iid": number, "title": title, "author": author, "branch": branch, "target": target,
             "draft": draft, "state": "opened", "merge_commit_sha": None, "squash_commit_sha": None,
+            "merged_commit_sha": None,
             "sha": "", "versions": [], "approvals": {}, "reviewers": {}, "checked": "",
             "merge_error": None, "merge_when_pipeline_succeeds": False,
         }  # fmt: skip
@@ -145,8 +146,11 @@ class Project:
         """Merge, as the button does ("Merge methods")."""
         request = self.requests[number]
         method = "merge" if self.method == "semi-linear" else self.method
+        # "Merge trains", fast-forward: the train rebases (merge_strategies/from_train_ref.rb).
+        if self.trains is not None and method == "fast-forward":
+            method = "rebase"
         commit = self.git.merge(request["target"], request["sha"], method, message)
-        request["state"] = "merged"
+        request["state"], request["merged_commit_sha"] = "merged", commit
         if method == "merge":
             request["merge_commit_sha"] = commit
         if method == "squash":
@@ -390,9 +394,16 @@ def _requests_of(hub: Gitlab, project: Project, request: Request, match: re.Matc
         raise Refused(404, "404 Commit Not Found")
     answers = []
     for asked in project.requests.values():
-        if match[1] in (*asked["commits"], asked["merge_commit_sha"], asked["squash_commit_sha"]):
+        made = {asked[f"{kind}_commit_sha"] for kind in ("merge", "squash", "merged")}
+        if match[1] in {*asked["commits"], *made}:
             answers.append(_told(hub, project, asked))
     return hub.page(request, answers)
+
+
+@route("GET", r"/merge_requests/(\d+)/commits")
+def _commits_of(hub: Gitlab, project: Project, request: Request, match: re.Match[str]) -> Answer:
+    """ "Merge requests API", get single merge request commits; newest first."""
+    return hub.page(request, [{"id": sha} for sha in _one(project, match)["commits"][::-1]])
 
 
 @route("GET", r"/merge_requests/(\d+)/approvals")
