@@ -24,6 +24,7 @@ from pipeline_steps.reviews.findings import with_findings
 from pipeline_steps.reviews.forges import PULL_REQUEST, number_of, read
 from pipeline_steps.reviews.github_merges import Merges, Pull
 from pipeline_steps.reviews.github_tags import TagReleases
+from pipeline_steps.reviews.github_timeline import Event, targeted_at, with_moved_refused
 from pipeline_steps.reviews.github_verdicts import Comments, Verdicts
 from pipeline_steps.reviews.remotes import ON_GITHUB, project_path, require_public
 from pipeline_steps.reviews.retargets import votes_for_target
@@ -47,8 +48,6 @@ from pipeline_steps.toolbox.errors import AccessRefused, ConfigurationError, Usa
 #: States of a review that replace what the same person said before ("About pull request reviews");
 #: a comment does not.
 _OPINIONS = ("APPROVED", "CHANGES_REQUESTED", "DISMISSED")
-#: Events after which a pull request has another target ("Issue event types").
-_RETARGETED = ("base_ref_changed", "automatic_base_change_succeeded")
 #: Scopes of a classic token, one of which each needs ("Scopes for OAuth apps").
 _SCOPES: Mapping[Purpose, set[str]] = {
     "verdict": {"repo", "public_repo", "repo:status"},
@@ -68,13 +67,6 @@ class _Opinion(msgspec.Struct):
     user: _Person | None = None
     commit_id: str | None = None
     submitted_at: datetime | None = None
-
-
-class _Event(msgspec.Struct):
-    """An entry of the timeline; commits and reviews among it have neither field."""
-
-    event: str = ""
-    created_at: datetime | None = None
 
 
 class _Permission(msgspec.Struct):
@@ -276,14 +268,13 @@ class GithubReviews:
     def votes(self, review: Review, approval: Approval) -> tuple[Vote, ...]:
         """See ReviewSystem; `approval.github` says what approves."""
         votes = self._votes(review, approval)
-        return votes_for_target(votes, review, self._targeted_at(review) if votes else "")
-
-    def _targeted_at(self, review: Review) -> str:
-        """When a pull request got its target; "" where it always had it."""
+        if not votes:
+            return ()
         path = f"/issues/{review.id}/timeline"
-        events = self._github.pages(path, _Event, right="pull_requests, read")
-        times = (each.created_at for each in events if each.event in _RETARGETED)
-        return max(map(clock.rfc3339_of, times), default="")
+        events = list(self._github.pages(path, Event, right="pull_requests, read"))
+        if approval.github == "review":
+            votes = with_moved_refused(votes, review.head, events)
+        return votes_for_target(votes, review, targeted_at(events))
 
     def _votes(self, review: Review, approval: Approval) -> tuple[Vote, ...]:
         if approval.github == "review":

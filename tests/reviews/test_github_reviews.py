@@ -251,6 +251,32 @@ def test_a_vote_names_the_commit_that_it_was_given_on(place: Place) -> None:
     assert review.revisions == (place.head, newer)
 
 
+@pytest.mark.parametrize("forced", [True, False])
+def test_an_approval_that_github_moved_to_a_commit_nobody_saw_does_not_count(
+    place: Place, forced: bool
+) -> None:
+    place.people.say(1, "bob", "APPROVED")
+    place.people.say(1, "carol", "CHANGES_REQUESTED")
+    head = place.people.rebase(1, {"charts/web/values.yaml": "other: true\n"}, forced=forced)
+    reviews = place.reviews()
+    votes = {each.account: each for each in reviews.votes(reviews.review("1"), REVIEW)}
+    assert (votes["bob"].revision, votes["bob"].word) == (head, "approve")
+    assert "GitHub moved it, approve again" in votes["bob"].reason
+    assert (votes["carol"].word, votes["carol"].reason) == ("reject", "")
+    place.people.say(1, "bob", "APPROVED")
+    votes = {each.account: each for each in reviews.votes(reviews.review("1"), REVIEW)}
+    assert votes["bob"].reason == ""
+
+
+def test_an_approval_that_stayed_at_its_commit_counts_after_a_forced_push(place: Place) -> None:
+    place.people.say(1, "bob", "APPROVED", place.head)
+    head = place.people.rebase(1, {"charts/web/values.yaml": "other: true\n"})
+    place.people.pulls[1]["reviews"][0]["commit_id"] = place.head
+    reviews = place.reviews()
+    [vote] = reviews.votes(reviews.review("1"), REVIEW)
+    assert (vote.revision, vote.reason, head != place.head) == (place.head, "", True)
+
+
 def test_reviewers_of_an_environment_are_read_from_the_runs_of_the_revision(place: Place) -> None:
     place.people.run(place.head, bob="rejected")
     place.people.run(place.head, bob="approved", carol="approved")

@@ -13,7 +13,13 @@ import pytest
 from msgspec.inspect import ListType, NoneType, StructType, UnionType, VarTupleType
 
 from pipeline_steps.repositories import github_assets, github_branch
-from pipeline_steps.reviews import github, github_merges, github_tags, github_verdicts
+from pipeline_steps.reviews import (
+    github,
+    github_merges,
+    github_tags,
+    github_timeline,
+    github_verdicts,
+)
 from tests.support.github_description import Description, description, enterprise
 
 
@@ -30,16 +36,18 @@ class Read(NamedTuple):
 REPOSITORY = "/repos/team/charts"
 READ = (
     Read(github._Opinion, "GET", f"{REPOSITORY}/pulls/1/reviews"),
-    Read(github._Event, "GET", f"{REPOSITORY}/issues/1/timeline"),
+    Read(github_timeline.Event, "GET", f"{REPOSITORY}/issues/1/timeline"),
     Read(github._Permission, "GET", f"{REPOSITORY}/collaborators/bob/permission"),
     Read(github._Run, "GET", f"{REPOSITORY}/actions/runs", "workflow_runs"),
     Read(github._Run, "GET", f"{REPOSITORY}/actions/runs/1"),
     Read(github._Deployment, "GET", f"{REPOSITORY}/actions/runs/1/approvals"),
     Read(github._Rights, "GET", REPOSITORY),
+    Read(github._Repository, "GET", REPOSITORY),
     Read(github._Reference, "GET", f"{REPOSITORY}/git/matching-refs/heads/a"),
     Read(github._Person, "GET", "/orgs/team/teams/core/members"),
     Read(github._Team, "GET", "/orgs/team/teams"),
     Read(github_merges.Pull, "GET", f"{REPOSITORY}/pulls/1"),
+    Read(github_merges.Pull, "GET", f"{REPOSITORY}/pulls"),
     Read(github_merges.Pull, "GET", f"{REPOSITORY}/commits/0a1b/pulls"),
     Read(github_merges._Merged, "PUT", f"{REPOSITORY}/pulls/1/merge"),
     Read(github_merges._Settings, "GET", REPOSITORY),
@@ -54,6 +62,7 @@ READ = (
     Read(github_verdicts._Status, "GET", f"{REPOSITORY}/commits/0a1b/statuses"),
     Read(github_verdicts._Comment, "GET", f"{REPOSITORY}/issues/1/comments"),
     Read(github_assets.Release, "GET", f"{REPOSITORY}/releases"),
+    Read(github_assets.Release, "GET", f"{REPOSITORY}/releases/latest"),
     Read(github_assets.Release, "POST", f"{REPOSITORY}/releases", status=201),
     Read(github_assets.Release, "PATCH", f"{REPOSITORY}/releases/1"),
     Read(github_assets.Asset, "POST", f"{REPOSITORY}/releases/1/assets", status=201),
@@ -66,6 +75,7 @@ GRAPHQL = {github_merges._QueueAnswer, github_merges._EnqueueAnswer}
 KNOWN = {
     # A list of pull requests has less than one of them, which the client asks where it matters.
     f"{REPOSITORY}/commits/0a1b/pulls: nobody describes /mergeable",
+    f"{REPOSITORY}/pulls: nobody describes /mergeable",
     # One schema for files that were written and for those that were removed, which have none.
     f"{REPOSITORY}/contents/index.yaml: /content may be null",
     f"{REPOSITORY}/contents/index.yaml: /content/sha may be absent",
@@ -83,7 +93,10 @@ def test_what_is_read_is_described(judge: Any) -> None:
 
 
 def test_every_type_that_is_read_is_compared() -> None:
-    modules = (github, github_merges, github_tags, github_verdicts, github_assets, github_branch)
+    modules = (
+        github, github_merges, github_tags, github_timeline, github_verdicts, github_assets,
+        github_branch,
+    )  # fmt: skip
     types = {
         kind
         for module in modules
