@@ -127,14 +127,15 @@ class Merges:
 
     def _refusal(self, answer: http.Response, review: Review) -> PipelineError:
         """The error for a merge that did not happen."""
-        if answer.status < 300:
+        request = self._request(review.id)
+        # Locked while somebody else merges it ("Merge requests API").
+        if answer.status < 300 or request.state == "locked":
             return _NotCompared(
                 "GitLab is still merging it", where=review.url, advice="run the step again"
             )
         words = error_message(answer.body)
         if answer.status == 401:
             return _refused(words, review)
-        request = self._request(review.id)
         status = request.detailed_merge_status
         if answer.status == 409:
             return Conflict(

@@ -339,6 +339,22 @@ def test_who_may_not_merge_is_told_the_right_and_not_that_the_token_is_bad(
     assert "job token" not in str(raised.value)
 
 
+def test_a_merge_that_somebody_else_has_begun_is_waited_for(place: Place) -> None:
+    request = place.project.requests[1]
+    request["state"] = "locked"
+    asked: list[Request] = []
+
+    def second(each: Request) -> None:
+        asked.extend([each] if each.method == "PUT" else [])
+        if len(asked) == 2:
+            request["state"] = "opened"
+
+    place.hub.fault = second
+    reviews = place.reviews()
+    merged = reviews.merge(reviews.review("1"), place.head, "Fix web")
+    assert place.project.git.tip("main") == merged
+
+
 def test_the_words_of_a_push_rule_are_told(place: Place) -> None:
     place.project.push_rule = "Commit message does not follow the pattern 'JIRA-'"
     reviews = place.reviews()
