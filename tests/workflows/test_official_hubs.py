@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
@@ -80,9 +81,9 @@ class OnGithub:
         self.people.git.git("update-ref", f"refs/pull/{number}/head", head)
         return number, head
 
-    def build(self, number: int, head: str, **more: object) -> WorkflowRun:
+    def build(self, number: int, head: str) -> WorkflowRun:
         """What the workflow of pull requests does for one."""
-        repo = {"full_name": NAME, "fork": False, **more}
+        repo = {"full_name": NAME, "fork": False}
         pull = {"number": number, "head": {"sha": head, "repo": repo}}
         return self.run(
             "github-pull-request.yml", "pull_request", f"refs/pull/{number}/head",
@@ -91,13 +92,18 @@ class OnGithub:
 
     def run(
         self, workflow: str, event: str, ref: str, payload: dict[str, object], *,
-        site: str = "clusters: {}\n", begun_by: str = "", **inputs: str,
+        site: str = "clusters: {}\n", begun_by: str = "", handed_over: Path | None = None,
+        **inputs: str,
     ) -> WorkflowRun:  # fmt: skip
-        """A run of a workflow; begun_by: which reviewer of `production` let it begin."""
+        """A run of a workflow; begun_by: which reviewer of `production` let it begin. handed_over:
+        the artifact of another run.
+        """
         commit = self.people.git.git("rev-parse", ref)
         number = self.people.run(commit, **({begun_by: "approved"} if begun_by else {}))
         clone = checkout(self.people.git, self.folder / f"run-{number}", ref)
         folder = clone.root.parent / "act"
+        if handed_over:
+            shutil.copytree(handed_over, folder / "artifacts/pipeline")
         actions = {
             ACTION: on_path(folder / "actions/pipeline-steps", Path(sys.executable).parent),
             **stand_ins(folder / "actions", folder / "artifacts"),
@@ -197,6 +203,43 @@ def test_a_chart_goes_from_a_pull_request_on_github_to_a_release(on_github: OnGi
 
     # 8 the member gets it
     assert pulled(on_github.folder / "published/production") == promoted
+
+
+def test_what_a_fork_hands_over_on_github_is_told_and_believed_by_nobody(
+    on_github: OnGithub,
+) -> None:
+    """Its build is played by hand, as without an engine there is no sandbox."""
+    people = on_github.people
+    older = {name.replace("names", "older"): text for name, text in CHART.items()}
+    older["charts/older/Chart.yaml"] = CHART["charts/names/Chart.yaml"].replace("names", "older")
+    people.git.commit("main", older, "Add older")
+    number, head = on_github.pushed(CHART)
+    fork = Checkout(people.git, on_github.folder, f"refs/pull/{number}/head", {})
+    fork.run("check")
+    fork.run("snapshot")
+    fork.run("integration_test")
+    fork.run("report", "--output", ".pipeline/report")
+    build = {
+        "id": 9, "event": "pull_request", "head_sha": head, "head_branch": "names",
+        "head_repository": {"full_name": "alice/charts"},
+    }  # fmt: skip
+    told = on_github.run(
+        "github-report.yml", "workflow_run", "refs/heads/main",
+        {"action": "completed", "workflow_run": build},
+        handed_over=fork.clone.root / ".pipeline",
+    )  # fmt: skip
+    assert told.code == 0, told.log
+    assert people.passing(head, "pipeline-steps") is None, "no required check takes it"
+    [run] = people.checks.values()
+    assert (run["head_sha"], run["status"]) == (head, "in_progress")
+    [comment] = people.comments.values()
+    assert "not believed" in comment["body"] and "`names`" in comment["body"]
+    # core has read it, and opens another pull request from a branch here: both have this head
+    ours = people.open("bob", "names", title="Add names, as alice proposes")
+    people.git.git("update-ref", f"refs/pull/{ours}/head", head)
+    built = on_github.build(ours, head)
+    assert built.code == 0, built.log
+    assert people.passing(head, "pipeline-steps") == "success"
 
 
 def pulled(repository: Path) -> bytes:
