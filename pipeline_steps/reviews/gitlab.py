@@ -57,11 +57,11 @@ class _Person(msgspec.Struct):
 
 
 class _Version(msgspec.Struct):
-    """A version of a merge request: what was pushed."""
+    """A version of a merge request: what was pushed; no commit while the branch is empty."""
 
     id: int
-    head_commit_sha: str
     created_at: datetime
+    head_commit_sha: str | None = None
 
 
 class _Approver(msgspec.Struct):
@@ -168,7 +168,7 @@ class GitlabReviews:
 
     def _described(self, request: MergeRequest) -> Review:
         head = request.sha or ""
-        heads = (each.head_commit_sha for each in self._versions(str(request.iid)))
+        heads = (each.head_commit_sha or head for each in self._versions(str(request.iid)))
         author = request.author.username if request.author else ""
         states: Mapping[str, State] = {"merged": "merged", "closed": "closed"}
         state = states.get(request.state, "draft" if request.draft else "open")
@@ -279,7 +279,8 @@ class GitlabReviews:
         if given is None or doubt:
             return Vote(user.username, "", "approve", clock.rfc3339_of(given), reason or doubt)
         before = [version for version in versions if version.created_at <= given]
-        revision = before[-1].head_commit_sha if before else ""
+        revision = (before[-1].head_commit_sha or "") if before else ""
+        reason = reason or ("" if revision else "there was no commit to approve then")
         return Vote(user.username, revision, "approve", clock.rfc3339_of(given), reason)
 
     def _system_notes(self, number: str) -> list[_Note]:

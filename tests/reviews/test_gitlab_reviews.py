@@ -149,6 +149,19 @@ def test_an_approval_counts_for_the_version_that_was_there_when_it_was_given(pla
         assert review.revisions == (place.head, newer)
 
 
+def test_an_approval_of_an_empty_branch_names_no_revision(place: Place) -> None:
+    project = place.project
+    empty = {"id": project.id(), "head_commit_sha": None, "created_at": project.now()}
+    project.requests[1]["versions"].append(empty)
+    project.approve(1, "bob")
+    project.pushed(1)
+    reviews = place.reviews()
+    review = reviews.review("1")
+    assert review.revisions == (place.head,)
+    (vote,) = reviews.votes(review, ANY)
+    assert (vote.revision, vote.reason) == ("", "there was no commit to approve then")
+
+
 def test_an_approval_of_which_gitlab_tells_no_time_names_no_revision(place: Place) -> None:
     place.project.approve(1, "bob")
     place.project.tells_times = False
