@@ -8,7 +8,9 @@
 
 Its holder renews it every few seconds. One that is not renewed for `DURATION` is dead; that is
 judged by the server's clock alone. It says `unfinished` from `begin` to `finish`, so that whoever
-comes after a killed holder knows that there may be something to mend.
+comes after a killed holder knows that there may be something to mend. Not by the leader election of
+the `kubernetes` package: that waits without end, judges by this machine's clock, and gives nothing
+back at its end.
 """
 
 from __future__ import annotations
