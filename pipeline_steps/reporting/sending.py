@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 
-from pipeline_steps.reporting import delivery, review_text
+from pipeline_steps.reporting import delivery, review_text, unsent
 from pipeline_steps.reporting.delivery import Addressee, Target
 from pipeline_steps.reporting.report_page import Page
 from pipeline_steps.reviews.review import ReviewSystem, Verdict
@@ -51,17 +51,17 @@ def send(
             raise target.problem
         delivered = delivery.deliver(system, addressee, verdict_of_page, queued=target.build.queued)
     except (Temporary, Unreachable):
-        if kept := delivery.keep(state.folder, system, addressee.id, verdict_of_page):
-            delivery.forget(state.folder, names - {addressee.id}, addressee.revision)
+        if kept := unsent.keep(state.folder, system, addressee.id, verdict_of_page):
+            unsent.forget(state.folder, names - {addressee.id}, addressee.revision)
             log.warning(
                 "report: kept in %s; the next report here sends it. Where CI empties the folder "
                 "between builds, run this build again",
                 kept,
             )
         raise
-    delivery.forget(state.folder, names, addressee.revision)
+    unsent.forget(state.folder, names, addressee.revision)
     delivery.log_delivery(addressee.id, delivered)
-    for review, sent in delivery.send_kept(state.folder, system, checkout.source):
+    for review, sent in unsent.send_kept(state.folder, system, checkout.source):
         delivery.log_delivery(review, sent)
     return {"delivery": delivered.outcome, "review": delivered.url}
 

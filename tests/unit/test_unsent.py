@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from pipeline_steps.config.language import GiteaReview
-from pipeline_steps.reporting import delivery
+from pipeline_steps.reporting import unsent
 from pipeline_steps.reviews.gitea import GiteaReviews
 from pipeline_steps.reviews.review import Finding, Verdict
 from pipeline_steps.sources.kinds import open_source
@@ -23,31 +23,31 @@ def verdict(number: int) -> Verdict:
 
 
 def test_only_the_newest_are_kept(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    paths = [delivery.keep(tmp_path, SYSTEM, "1", verdict(number)) for number in range(23)]
+    paths = [unsent.keep(tmp_path, SYSTEM, "1", verdict(number)) for number in range(23)]
     assert [path for path in paths if path and path.exists()] == paths[3:]
     assert caplog.text.count("is dropped") == 3
     assert all(path and path.stat().st_mode & 0o777 == 0o600 for path in paths[3:])
 
 
 def test_a_later_verdict_on_a_revision_replaces_the_kept_one(tmp_path: Path) -> None:
-    first = delivery.keep(tmp_path, SYSTEM, "1", verdict(1))
-    assert delivery.keep(tmp_path, SYSTEM, "1", verdict(1)._replace(word="negative")) == first
+    first = unsent.keep(tmp_path, SYSTEM, "1", verdict(1))
+    assert unsent.keep(tmp_path, SYSTEM, "1", verdict(1)._replace(word="negative")) == first
     assert len([*(tmp_path / "unsent").iterdir()]) == 1
-    delivery.forget(tmp_path, ["1"], verdict(1).revision)
+    unsent.forget(tmp_path, ["1"], verdict(1).revision)
     assert not [*(tmp_path / "unsent").iterdir()]
 
 
 def test_one_that_was_kept_under_the_name_that_ci_gives_is_dropped_too(tmp_path: Path) -> None:
     for name in ("17", "charts~main~17", "18"):
-        delivery.keep(tmp_path, SYSTEM, name, verdict(1))
-    delivery.forget(tmp_path, {"17", "charts~main~17"}, verdict(1).revision)
+        unsent.keep(tmp_path, SYSTEM, name, verdict(1))
+    unsent.forget(tmp_path, {"17", "charts~main~17"}, verdict(1).revision)
     assert len([*(tmp_path / "unsent").iterdir()]) == 1
 
 
 def test_what_cannot_be_sent_later_is_not_kept(tmp_path: Path) -> None:
     started = verdict(1)._replace(word="started")
-    assert delivery.keep(tmp_path, SYSTEM, "1", started) is None
-    assert delivery.keep(tmp_path, SYSTEM, "", verdict(1)) is None, "of no known review"
+    assert unsent.keep(tmp_path, SYSTEM, "1", started) is None
+    assert unsent.keep(tmp_path, SYSTEM, "", verdict(1)) is None, "of no known review"
     assert not (tmp_path / "unsent").exists()
 
 
@@ -61,7 +61,7 @@ def test_a_file_that_is_no_verdict_is_told_and_left(
     path = tmp_path / "unsent/a.json"
     path.parent.mkdir()
     path.write_text(text)
-    assert list(delivery.send_kept(tmp_path, SYSTEM, open_source(repo.root))) == []
+    assert list(unsent.send_kept(tmp_path, SYSTEM, open_source(repo.root))) == []
     assert "cannot read the kept verdict" in caplog.text and path.exists()
 
 
@@ -69,12 +69,12 @@ def test_a_kept_verdict_is_read_as_it_was(tmp_path: Path) -> None:
     repo = Repo(tmp_path / "checkout", tmp_path / "gitconfig")
     repo.put("a", "1")
     repo.commit()
-    path = delivery.keep(tmp_path, SYSTEM, "7", verdict(1))
+    path = unsent.keep(tmp_path, SYSTEM, "7", verdict(1))
     assert path
-    unsent = delivery._read(path, open_source(repo.root))
-    assert unsent and (unsent.system, unsent.review) == ("gitea", "7")
-    assert unsent.findings == (("charts/web/Chart.yaml", 3, "`raise it`"),)
-    assert (unsent.revision, unsent.url) == (verdict(1).revision, "https://c")
+    read = unsent._read(path, open_source(repo.root))
+    assert read and (read.system, read.review) == ("gitea", "7")
+    assert read.findings == (("charts/web/Chart.yaml", 3, "`raise it`"),)
+    assert (read.revision, read.url) == (verdict(1).revision, "https://c")
 
 
 @pytest.mark.parametrize("link", [True, False])
@@ -85,12 +85,12 @@ def test_a_verdict_that_the_source_tracks_is_left(
     repo = Repo(tmp_path / "checkout", tmp_path / "gitconfig")
     folder = repo.root / ".pipeline"
     if link:
-        delivery.keep(tmp_path, SYSTEM, "7", verdict(1))
+        unsent.keep(tmp_path, SYSTEM, "7", verdict(1))
         folder.mkdir(parents=True)
         (folder / "unsent").symlink_to(tmp_path / "unsent")
     else:
-        delivery.keep(folder, SYSTEM, "7", verdict(1))
+        unsent.keep(folder, SYSTEM, "7", verdict(1))
     repo.git("add", "--force", ".pipeline")
     repo.commit()
-    assert list(delivery.send_kept(folder, SYSTEM, open_source(repo.root))) == []
+    assert list(unsent.send_kept(folder, SYSTEM, open_source(repo.root))) == []
     assert "is tracked by the source" in caplog.text
