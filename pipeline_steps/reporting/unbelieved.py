@@ -24,7 +24,7 @@ from pipeline_steps.reporting.delivery import (
     report_attempt,
 )
 from pipeline_steps.reviews.kinds import open_review_system
-from pipeline_steps.reviews.review import Verdict
+from pipeline_steps.reviews.review import Delivery, Review, ReviewSystem, Verdict
 from pipeline_steps.sources.source import short_revision
 from pipeline_steps.state.record import Record
 from pipeline_steps.state.state import State
@@ -104,10 +104,19 @@ def verdict(claim: Claim, revision: str, url: str) -> Verdict:
         f"**not believed: the build of a fork {said}**{charts}\n\n"
         f"Tested: `{revision}`, on a machine without accounts. The code under test could write "
         "anything into what its build handed over, so this counts for nothing.\n\n"
-        "After reading the change, push its revision to a branch of this repository: that build "
-        "has accounts, and its verdict counts.\n"
+        "After reading the change, push its revision to a branch of this repository, and open a "
+        "pull request from that: its build has accounts, and its verdict counts.\n"
     )
     return Verdict(revision, "incomplete", f"not believed: a fork's build {said}", text, url)
+
+
+def _deliver(system: ReviewSystem, review: Review, told: Verdict) -> Delivery:
+    """Tell it, unless the fork's revision was tested here, too: its own build may end later."""
+    word = system.verdict(review, told.revision)
+    if word in ("positive", "negative"):
+        return Delivery("unchanged", review.url, f"a build of this repository says {word}")
+    addressee = Addressee(review, review.id, told.revision, told.revision)
+    return deliver(system, addressee, told, queued=False)
 
 
 def tell(
@@ -142,9 +151,7 @@ def tell(
         if review is None:
             log.info("report: no open review has the revision %s", short_revision(build.head))
             return attempt.passed({"verdict": "incomplete", "delivery": "files"})
-        told = verdict(claim, build.head, build.url or "")
-        addressee = Addressee(review, review.id, build.head, build.head)
-        delivered = deliver(system, addressee, told, queued=False)
+        delivered = _deliver(system, review, verdict(claim, build.head, build.url or ""))
         log_delivery(review.id, delivered)
         return attempt.passed(
             {"verdict": "incomplete", "delivery": delivered.outcome, "review": delivered.url}

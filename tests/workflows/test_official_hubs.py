@@ -240,6 +240,18 @@ def test_what_a_fork_hands_over_on_github_is_told_and_believed_by_nobody(
     built = on_github.build(ours, head)
     assert built.code == 0, built.log
     assert people.passing(head, "pipeline-steps") == "success"
+    # the fork's build is started again, and ends later
+    event = on_github.folder / "run-7000/act/event.json"
+    later = Checkout(people.git, on_github.folder, "main", {
+        "CI": "true", "GITHUB_ACTIONS": "true", "GITHUB_EVENT_NAME": "workflow_run",
+        "GITHUB_EVENT_PATH": str(event), "GITHUB_REF": "refs/heads/main",
+        "GITHUB_REF_NAME": "main", "GITHUB_REF_TYPE": "branch", "GITHUB_REPOSITORY": NAME,
+        "GITHUB_TOKEN": APP, "GITHUB_SERVER_URL": on_github.hub.web,
+        "GITHUB_API_URL": f"{on_github.hub.web}/api/v3",
+    })  # fmt: skip
+    said = later.run("report", "--unbelieved", str(fork.clone.root / ".pipeline"))
+    assert "the verdict is there already: a build of this repository says positive" in said
+    assert people.passing(head, "pipeline-steps") == "success"
 
 
 def pulled(repository: Path) -> bytes:
