@@ -57,7 +57,14 @@ _PLACE = re.compile(r"[\w-]+/(?!\.+$)[\w.-]+", re.ASCII)
 
 
 class _Person(msgspec.Struct):
+    """type: "User", or "Bot" for an app."""
+
     login: str
+    type: str = ""
+
+    @property
+    def is_app(self) -> bool:
+        return self.type == "Bot" or self.login.endswith("[bot]")
 
 
 class _Opinion(msgspec.Struct):
@@ -289,17 +296,19 @@ class GithubReviews:
         return self._environment_votes(review, environment)
 
     def _review_votes(self, review: Review) -> tuple[Vote, ...]:
-        newest: dict[str, _Opinion] = {}
+        newest: dict[str, tuple[_Person, _Opinion]] = {}
         for opinion in self._opinions(review.id):
             # Oldest first, so that the last of a person stays.
             if opinion.user and opinion.state in _OPINIONS:
-                newest[opinion.user.login] = opinion
-        votes = (self._vote(account, opinion) for account, opinion in sorted(newest.items()))
+                newest[opinion.user.login] = opinion.user, opinion
+        votes = (self._vote(*newest[account]) for account in sorted(newest))
         return tuple(vote for vote in votes if vote is not None)
 
-    def _vote(self, account: str, opinion: _Opinion) -> Vote | None:
+    def _vote(self, person: _Person, opinion: _Opinion) -> Vote | None:
         """None for a rejection by somebody who may not write: anybody could block a release."""
-        writes = self._may_write(account)
+        account = person.login
+        # An app's token may be in reach of the code under review, that of GitHub Actions is.
+        writes = not person.is_app and self._may_write(account)
         date = clock.rfc3339_of(opinion.submitted_at)
         revision = opinion.commit_id or ""
         if opinion.state == "CHANGES_REQUESTED":
@@ -310,7 +319,7 @@ class GithubReviews:
         return Vote(account, revision, "approve", date, reason)
 
     def _ask_may_write(self, account: str) -> bool:
-        """404: no collaborator, or an app."""
+        """404: no collaborator."""
         answer = self._github.call(
             "GET",
             f"/collaborators/{segment(account)}/permission",
@@ -333,7 +342,8 @@ class GithubReviews:
             )
             for word in approvals:
                 names = [each.name.lower() for each in word.environments]
-                if environment.lower() not in names or word.state == "pending":
+                is_asked = environment.lower() in names and word.state != "pending"
+                if not is_asked or word.user.is_app:
                     continue
                 vote = Vote(
                     word.user.login,

@@ -113,7 +113,7 @@ class PullRequests:
         """A review in GitHub's sense, of the newest commit unless told."""
         reviews: list[dict[str, Any]] = self.pulls[number]["reviews"]
         reviews.append({
-            "id": len(reviews) + 1, "user": {"login": login}, "state": state,
+            "id": len(reviews) + 1, "user": _person(login), "state": state,
             "commit_id": commit or self.head(self.pulls[number]), "submitted_at": self.now(),
         })  # fmt: skip
         return len(reviews)
@@ -152,7 +152,7 @@ class PullRequests:
         self.runs[number] = {"id": number, "head_sha": revision, "created_at": self.now()}
         self.approvals[number] = [
             {
-                "state": state, "comment": "", "user": {"login": login.replace("_", "-")},
+                "state": state, "comment": "", "user": _person(login.replace("_", "-")),
                 "environments": [{"name": "production"}],
             }
             for login, state in fields.items()
@@ -204,6 +204,10 @@ class PullRequests:
             conclusion = runs[-1]["conclusion"]
             return "success" if conclusion in ("success", "neutral", "skipped") else conclusion
         return opinions[-1] if opinions else None
+
+
+def _person(login: str) -> dict[str, str]:
+    return {"login": login, "type": "Bot" if login.endswith("[bot]") else "User"}
 
 
 def route(method: str, path: str) -> Callable[[Route], Route]:
@@ -527,9 +531,7 @@ def _timeline(
 def _permission(
     hub: Github, repository: Repository, request: Request, match: re.Match[str]
 ) -> Answer:
-    """Anybody may read a public repository; an app is no user."""
-    if match[1].endswith("[bot]"):
-        raise Refused(404, f"{match[1]} is not a user")
+    """Anybody may read a public repository."""
     permission = repository.reviews.people.get(match[1], "read")
     user = {"login": match[1]}
     return Answer(200, {"permission": permission, "role_name": permission, "user": user})
