@@ -32,9 +32,14 @@ MAX_FINDINGS = 50
 #: Charts that the command to reproduce names.
 _NAMED_CHARTS = 5
 #: A place in a file, at the beginning of a line or after a word; in parentheses where helm cannot
-#: parse a template.
+#: parse a template, or where that refuses with `required` or `fail`.
 _PLACE = re.compile(
     r"(?:^|[\s(])(?P<path>[^\s(]\S*?):(?P<line>[1-9]\d{0,6})(?::\d+)?\)?(?::\s|:?$|\s)(?P<rest>.*)"
+)
+
+#: A place in a file with values, in helm's words. Of templates helm counts the lines of what it rendered.
+_YAML_PLACE = re.compile(
+    r"(?:^|\s)(?P<path>(?!\S*templates/)\S+\.yaml): .*\byaml: line (?P<line>[1-9]\d{0,6}): (?P<rest>.*)"
 )
 
 
@@ -249,7 +254,7 @@ def _places(verdicts: Iterable[ChartVerdict]) -> Iterator[tuple[str, int, str]]:
         for reason in (*failed, verdict.notice):
             lines = reason.splitlines()
             for number, line in enumerate(lines):
-                if place := _PLACE.search(line):
+                if place := _PLACE.search(line) or _YAML_PLACE.search(line):
                     # helm writes the reason below the place, indented.
                     below = takewhile(lambda each: each[:1].isspace(), lines[number + 1 :])
                     message = "\n".join([place["rest"], *below])

@@ -597,6 +597,16 @@ MUTANTS = (
         (f"{BOUNDS}::test_what_is_not_sure_to_be_new_is_sent_once[github]",),
     ),
     Mutant(
+        "fork-over-our-verdict",
+        _in("reporting/unbelieved"),
+        'if word in ("positive", "negative"):',
+        "if False:",
+        (
+            "tests/workflows/test_official_hubs.py::"
+            "test_what_a_fork_hands_over_on_github_is_told_and_believed_by_nobody",
+        ),
+    ),
+    Mutant(
         "token-over-http",
         _in("services/rest"),
         'host.plain_http or is_loopback(parts.hostname or "")',

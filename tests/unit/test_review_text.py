@@ -183,7 +183,9 @@ def test_findings_are_places_in_files_of_the_checkout(tmp_path: Path) -> None:
         "render: charts/web/values.yaml:99999: a line of something rendered\n"
         "render: ../../etc/passwd:1: not of the checkout\n"
         "image: charts/web/values.yaml:1: sets a key\n"
-        'render: parse error at (charts/web/values.yaml:2): function "quoted" not defined'
+        'render: parse error at (charts/web/values.yaml:2): function "quoted" not defined\n'
+        "lint: charts/web/values.yaml: cannot be parsed: yaml: line 3: tabs\n"
+        "lint: charts/web/templates/deployment.yaml: cannot be parsed: yaml: line 3: of what is rendered"
     )
     failed = Requirement("check", "check", "failed", 1, reason)
     notice = "charts/web/Chart.yaml:3: version 1.2.0 is released; raise it"
@@ -193,5 +195,6 @@ def test_findings_are_places_in_files_of_the_checkout(tmp_path: Path) -> None:
         Finding("deploy/charts/web/Chart.yaml", 2, "`executing it: / nil pointer @\u200ball`"),
         Finding("deploy/charts/web/values.yaml", 1, "`sets a key`"),
         Finding("deploy/charts/web/values.yaml", 2, '`function "quoted" not defined`'),
+        Finding("deploy/charts/web/values.yaml", 3, "`tabs`"),
         Finding("deploy/charts/web/Chart.yaml", 3, "`version 1.2.0 is released; raise it`"),
     )
