@@ -92,24 +92,8 @@ def first_configuration(root: Path) -> str:
 
     Raises UsageError when there is no chart.
     """
-    folders = sorted(find_files(root, "Chart.yaml", 0))
-    if not folders:
-        raise UsageError(
-            f"there is no Chart.yaml in {root} or below",
-            advice="go to the folder that holds your charts",
-        )
-    everywhere = folders
-    patterns = [folder for folder in folders if _is_pattern(_relative(root, folder))]
-    if patterns == folders:
-        raise UsageError(
-            f"all charts here are in folders whose names are patterns, as {patterns[0]}",
-            advice="write pipeline.yaml where the charts are that you release",
-        )
-    folders, notes = one_folder_a_name(root, [one for one in folders if one not in patterns])
-    notes += [
-        f"  # {_relative(root, folder)!r} is left out, its name is a pattern for `charts`: a template?"
-        for folder in patterns
-    ]
+    everywhere = sorted(find_files(root, "Chart.yaml", 0))
+    folders, notes = _chart_folders(root, everywhere)
     named = {
         repository.rpartition("/")[2]
         for folder in folders
@@ -139,6 +123,32 @@ def first_configuration(root: Path) -> str:
         ),
     ]
     return "\n".join([*lines, *CHANNELS.splitlines()]) + "\n"
+
+
+def _chart_folders(root: Path, everywhere: list[Path]) -> tuple[list[Path], list[str]]:
+    """The folders to list, of all that have a Chart.yaml, and notes on those that are left out.
+
+    Raises UsageError when none can be listed.
+    """
+    if not everywhere:
+        raise UsageError(
+            f"there is no Chart.yaml in {root} or below",
+            advice="go to the folder that holds your charts",
+        )
+    patterns = [folder for folder in everywhere if _is_pattern(_relative(root, folder))]
+    if patterns == everywhere:
+        raise UsageError(
+            f"all charts here are in folders whose names are patterns, as {patterns[0]}",
+            advice="write pipeline.yaml where the charts are that you release",
+        )
+    folders, notes = one_folder_a_name(
+        root, [folder for folder in everywhere if folder not in patterns]
+    )
+    notes += [
+        f"  # {_relative(root, folder)!r} is left out, its name is a pattern for `charts`: a template?"
+        for folder in patterns
+    ]
+    return folders, notes
 
 
 def _images_section(
