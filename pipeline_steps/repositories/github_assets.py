@@ -70,8 +70,8 @@ class Release(msgspec.Struct, frozen=True):
 
 
 class ReleaseRequest(NamedTuple):
-    """A release to create. chart: its name. target: the branch for a missing tag. name, tgz: of the
-    archive.
+    """A release to create. chart: its name. target: the branch for a missing tag, "" where the tag is
+    there. name, tgz: of the archive.
     """
 
     chart: str
@@ -175,7 +175,8 @@ class Releases:
         """Publish a new release with its files; or return the one of a publisher who came first."""
         fields = {
             "tag_name": request.tag,
-            "target_commitish": request.target,
+            # A commit that changes workflows needs a right that the token of Actions cannot have.
+            **({"target_commitish": request.target} if request.target else {}),
             "name": _DRAFT.format(tag=request.tag),
             # A draft has no tag and no visitor: nobody sees a release without its archive.
             "draft": True,

@@ -443,6 +443,8 @@ class GithubReviews:
     def require_approval_access(self, approval: Approval) -> None:
         """See TellsAccess. Asked as `votes` asks: whether somebody may write, or for runs."""
         if approval.github == "review":
-            self._may_write(self._github.repository.partition("/")[0])
+            # Of an app nothing but its rights is known; the owner may be an organisation, no person.
+            owner = self._github.repository.partition("/")[0]
+            self._may_write(self._verdicts.account.login or owner)
         else:
             self._github.call("GET", "/actions/runs?per_page=1", right="actions, read")

@@ -72,18 +72,11 @@ class TagReleases:
             Conflict: the tag names another commit there, or the release has another chart of this
                 name.
         """
-        path = f"/git/ref/tags/{quote(tag.name)}"
-        answer = self._github.call("GET", path, allowed=(404,))
-        if answer.status == 404:
-            self._github.require_visible()
-            raise UsageError(
-                f"there is no tag {tag.name}", where=self._page, advice="push the tag first"
-            )
-        self._require_commit(tag, decode(answer, _Reference).object)
+        self._require_tag(tag)
         request = ReleaseRequest(
             chart=archive.name,
             tag=tag.name,
-            target=tag.revision,
+            target="",
             prerelease=versions.parse_strict(archive.version).pre != (),
             name=archive.file_name,
             tgz=archive.tgz,
@@ -91,10 +84,20 @@ class TagReleases:
         )
         release = self._releases.ensure_published(request)
         self._releases.sweep({tag.name})
+        # Where the tag was removed meanwhile, GitHub has made another one.
+        self._require_tag(tag)
         self._require_archive(release, archive)
         return release.html_url
 
-    def _require_commit(self, tag: Tag, tagged: _Object) -> None:
+    def _require_tag(self, tag: Tag) -> None:
+        """Raise UsageError where GitHub does not have the tag, Conflict where it is another one."""
+        answer = self._github.call("GET", f"/git/ref/tags/{quote(tag.name)}", allowed=(404,))
+        if answer.status == 404:
+            self._github.require_visible()
+            raise UsageError(
+                f"there is no tag {tag.name}", where=self._page, advice="push the tag first"
+            )
+        tagged = decode(answer, _Reference).object
         while tagged.type == "tag":
             tagged = self._github.get(f"/git/tags/{tagged.sha}", _Reference).object
         require_same_commit(tag, tagged.sha, self._page)

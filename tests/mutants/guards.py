@@ -495,6 +495,15 @@ MUTANTS = (
         (f"{REVIEWS}::test_an_approval_given_for_another_target_does_not_count[github]",),
     ),
     Mutant(
+        "approval-that-github-moved",
+        _in("reviews/github_timeline"),
+        "            if is_later and vote.revision in (event.commit_id, head):\n",
+        "            if False:\n",
+        (
+            "tests/reviews/test_github_reviews.py::test_an_approval_that_github_moved_to_a_commit_nobody_saw_does_not_count[True]",
+        ),
+    ),
+    Mutant(
         "queue-of-other-lines",
         _in("approvals/requiring"),
         "    if build.queued and _is_made_of(review, built, build.base, coverage):\n",

@@ -584,6 +584,20 @@ def test_a_pushed_tag_becomes_a_release_with_the_chart(place: Place) -> None:
     assert there.published() == {"v1": files}
 
 
+def test_a_tag_that_is_removed_meanwhile_is_told(place: Place) -> None:
+    """GitHub makes one when it publishes, at the default branch."""
+    tag = tagged(place, "v1")
+    place.people.git.commit("main", {"later": "x"})
+
+    def remove(request: Request) -> None:
+        if request.method == "PATCH":
+            place.people.git.git("tag", "--delete", "v1")
+
+    place.hub.fault = remove
+    with pytest.raises(Conflict, match="the tag v1 names"):
+        place.reviews(APP).publish_release_of(tag, packed())
+
+
 @pytest.mark.parametrize("fault", ["drop", "lose", "half"])
 def test_a_release_killed_at_any_request_is_finished_and_never_doubled(
     place: Place, fault: Fault

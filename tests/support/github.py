@@ -419,6 +419,10 @@ def _new_release(
 ) -> Answer:
     fields = hub.fields(request, {"tag_name": str}, RELEASE)
     make_latest = fields.pop("make_latest", "true")
+    app = request.headers.get("Authorization", "").removeprefix("Bearer ") == APP
+    if app and re.fullmatch("[0-9a-f]{40}", fields.get("target_commitish", "")):
+        # Of a commit that changes workflows, the tag there or not (cli/cli#9514).
+        raise Refused(403, "Resource not accessible by integration")
     fresh = {
         "target_commitish": "main",
         "name": None,
@@ -473,8 +477,9 @@ def _publishable(repository: Repository, release: Mapping[str, Any]) -> None:
     none.
     """
     target = release["target_commitish"]
-    commit = repository.refs.get(f"refs/heads/{target}", target)
     pushed = repository.reviews and repository.reviews.git
+    commit = pushed.tip(target) if pushed else repository.refs.get(f"refs/heads/{target}")
+    commit = commit or target
     if commit not in repository.commits and not (pushed and pushed.has(commit)):
         raise Refused(
             422, "Validation Failed", resource="Release", code="invalid", field="target_commitish"

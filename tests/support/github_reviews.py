@@ -531,7 +531,11 @@ def _timeline(
 def _permission(
     hub: Github, repository: Repository, request: Request, match: re.Match[str]
 ) -> Answer:
-    """Anybody may read a public repository."""
+    """Anybody may read a public repository; an organisation is no user."""
+    if match[1] == hub.name(repository).partition("/")[0]:
+        raise Refused(404, f"{match[1]} is not a user")
+    if _account(request)["login"] == "reader":
+        raise Refused(403, "Must have push access to view collaborator permission.")
     permission = repository.reviews.people.get(match[1], "read")
     user = {"login": match[1]}
     return Answer(200, {"permission": permission, "role_name": permission, "user": user})
