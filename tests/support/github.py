@@ -149,7 +149,7 @@ SERVER_ROUTES: list[tuple[str, re.Pattern[str], ServerRoute]] = []
 
 class Github:
     """The servers. fault: asked before each request to the API is answered; an Answer takes the
-    place of GitHub's.
+    place of GitHub's, and is judged as such.
 
     plus: the letter that is stored for + in names of assets. digests: does it compute those of
     assets? Every request and every answer is judged by GitHub's published descriptions, which
@@ -196,7 +196,7 @@ class Github:
                 return problem
             fault = self.fault(request)
             if isinstance(fault, Answer):
-                return fault
+                return self._completed(request, path, fault) if path else fault
             if fault == "drop":
                 return None
             try:
