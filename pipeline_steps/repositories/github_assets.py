@@ -12,7 +12,7 @@ import functools
 import logging
 import re
 from collections.abc import Container, Iterator
-from typing import NamedTuple
+from typing import Any, NamedTuple
 from urllib.parse import quote, unquote, urlencode
 
 import msgspec
@@ -173,15 +173,9 @@ class Releases:
 
     def _create(self, request: ReleaseRequest) -> Release:
         """Publish a new release with its files; or return the one of a publisher who came first."""
-        fields = {
-            "tag_name": request.tag,
-            # A commit that changes workflows needs a right that the token of Actions cannot have.
-            **({"target_commitish": request.target} if request.target else {}),
-            "name": _DRAFT.format(tag=request.tag),
-            # A draft has no tag and no visitor: nobody sees a release without its archive.
-            "draft": True,
-            "prerelease": request.prerelease,
-        }
+        # A draft has no tag and no visitor: nobody sees a release without its archive.
+        name = _DRAFT.format(tag=request.tag)
+        fields = {**_described(request), "name": name, "draft": True}
         draft = decode(
             self._github.call("POST", "/releases", body=fields, idempotent=True), Release
         )
@@ -197,7 +191,13 @@ class Releases:
 
     def _publish(self, draft: Release, request: ReleaseRequest) -> Release:
         self._upload(draft, request)
-        final = {"name": request.tag, "draft": False, "make_latest": self._make_latest(request)}
+        # All of it again: an update that does not name a draft's tag takes that from it.
+        final = {
+            **_described(request),
+            "name": request.tag,
+            "draft": False,
+            "make_latest": self._make_latest(request),
+        }
         path = f"/releases/{draft.id}"
         answer = self._github.call("PATCH", path, body=final, allowed={404, 422}, idempotent=True)
         if answer.status == 200:
@@ -279,6 +279,13 @@ class Releases:
                 and release.name == _DRAFT.format(tag=release.tag_name)
             ):
                 self._discard(release)
+
+
+def _described(request: ReleaseRequest) -> dict[str, Any]:
+    """What a draft and the release have in common."""
+    fields = {"tag_name": request.tag, "prerelease": request.prerelease}
+    # A commit that changes workflows needs a right that the token of Actions cannot have.
+    return {**fields, "target_commitish": request.target} if request.target else fields
 
 
 def _core(chart: str, name: str) -> tuple[int, ...]:

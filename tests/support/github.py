@@ -446,6 +446,8 @@ def _changed_release(
             422, "Validation Failed", resource="Release", code="invalid", field="make_latest"
         )
     release = _release(repository, int(match[1]))
+    if release["draft"]:  # seen on GitHub (tauri-apps/tauri-action#914)
+        fields = {"tag_name": f"untagged-{release['id']:020x}", **fields}
     _publishable(repository, {**release, **fields})
     release.update(fields)
     _make_latest(repository, release, make_latest)
