@@ -236,22 +236,35 @@ def test_what_a_fork_hands_over_on_github_is_told_and_believed_by_nobody(
     assert "not believed" in comment["body"] and "`names`" in comment["body"]
     # core has read it, and opens another pull request from a branch here: both have this head
     ours = people.open("bob", "names", title="Add names, as alice proposes")
-    people.git.git("update-ref", f"refs/pull/{ours}/head", head)
-    built = on_github.build(ours, head)
-    assert built.code == 0, built.log
+    ref = f"refs/pull/{ours}/head"
+    people.git.git("update-ref", ref, head)
+    pull = {"number": ours, "head": {"sha": head}}
+    build_here = job_on_github(on_github, "pull_request", ref, {"pull_request": pull})
+    assert "the verdict is set" in build_here.run("report")
     assert people.passing(head, "pipeline-steps") == "success"
     # the fork's build is started again, and ends later
-    event = on_github.folder / "run-7000/act/event.json"
-    later = Checkout(people.git, on_github.folder, "main", {
-        "CI": "true", "GITHUB_ACTIONS": "true", "GITHUB_EVENT_NAME": "workflow_run",
-        "GITHUB_EVENT_PATH": str(event), "GITHUB_REF": "refs/heads/main",
-        "GITHUB_REF_NAME": "main", "GITHUB_REF_TYPE": "branch", "GITHUB_REPOSITORY": NAME,
-        "GITHUB_TOKEN": APP, "GITHUB_SERVER_URL": on_github.hub.web,
-        "GITHUB_API_URL": f"{on_github.hub.web}/api/v3",
-    })  # fmt: skip
+    later = job_on_github(on_github, "workflow_run", "refs/heads/main", {"workflow_run": build})
     said = later.run("report", "--unbelieved", str(fork.clone.root / ".pipeline"))
     assert "the verdict is there already: a build of this repository says positive" in said
     assert people.passing(head, "pipeline-steps") == "success"
+
+
+def job_on_github(
+    on_github: OnGithub, event: str, ref: str, payload: dict[str, object]
+) -> Checkout:
+    """A checkout, and the variables that a job for an event has."""
+    file = on_github.folder / f"event-{os.urandom(4).hex()}.json"
+    file.write_text(json.dumps(payload))
+    kind, _, name = ref.removeprefix("refs/").partition("/")
+    return Checkout(on_github.people.git, on_github.folder, ref, {
+        "CI": "true", "GITHUB_ACTIONS": "true", "GITHUB_EVENT_NAME": event,
+        "GITHUB_EVENT_PATH": str(file), "GITHUB_REF": ref, "GITHUB_REF_NAME": name,
+        "GITHUB_REF_TYPE": "branch", "GITHUB_SHA": on_github.people.git.git("rev-parse", ref),
+        "GITHUB_RUN_ID": "9", "GITHUB_REPOSITORY": NAME, "GITHUB_TOKEN": APP,
+        "GITHUB_SERVER_URL": on_github.hub.web,
+        "GITHUB_API_URL": f"{on_github.hub.web}/api/v3",
+        **({"GITHUB_BASE_REF": "main"} if kind == "pull" else {}),
+    })  # fmt: skip
 
 
 def pulled(repository: Path) -> bytes:
@@ -370,7 +383,7 @@ def test_a_merge_queue_of_github_gets_approval_and_verdict_on_its_commit(
     """Behind another pull request, which the queue has in front. With `squash` its commit does not
     contain the head.
     """
-    people, hub = on_github.people, on_github.hub
+    people = on_github.people
     head = people.git.commit("names", CHART, "Add names")
     number = people.open("alice", "names", title="Add names")
     people.git.git("update-ref", f"refs/pull/{number}/head", head)
@@ -378,16 +391,9 @@ def test_a_merge_queue_of_github_gets_approval_and_verdict_on_its_commit(
     queue = f"gh-readonly-queue/main/pr-{number}-{base}"
     people.git.git("update-ref", f"refs/heads/{queue}", base)
     queued = people.git.merge(queue, head, method, "queue")
-    event = on_github.folder / "event.json"
     group = {"head_sha": queued, "base_sha": base, "base_ref": "refs/heads/main"}
-    event.write_text(json.dumps({"action": "checks_requested", "merge_group": group}))
-    ci = Checkout(people.git, on_github.folder, f"refs/heads/{queue}", {
-        "CI": "true", "GITHUB_ACTIONS": "true", "GITHUB_EVENT_NAME": "merge_group",
-        "GITHUB_EVENT_PATH": str(event), "GITHUB_REF": f"refs/heads/{queue}",
-        "GITHUB_REF_NAME": queue, "GITHUB_REF_TYPE": "branch", "GITHUB_SHA": queued,
-        "GITHUB_RUN_ID": "9", "GITHUB_REPOSITORY": NAME, "GITHUB_TOKEN": APP,
-        "GITHUB_SERVER_URL": hub.web, "GITHUB_API_URL": f"{hub.web}/api/v3",
-    })  # fmt: skip
+    event: dict[str, object] = {"action": "checks_requested", "merge_group": group}
+    ci = job_on_github(on_github, "merge_group", f"refs/heads/{queue}", event)
     for step in ("check", "snapshot", "integration_test"):
         ci.run(step)
     assert "1 more person must approve" in ci.run("approval", code=6)
