@@ -47,6 +47,7 @@ STEP = Step(
     subjects="selection",
     keywords=("plan",),
     takes_unreadable=True,
+    unselected="unbelieved",
     options=(
         Option("started", "flag", "say that the tests have begun; no verdict yet"),
         Option(

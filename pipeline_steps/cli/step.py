@@ -85,6 +85,7 @@ class Step(NamedTuple):
     takes_unreadable: its function, called for the selection, gets the names of selected charts that
         cannot be read as `unreadable`.
     whole: the option with which its function is called once, with all selected charts as `charts`.
+    unselected: the option with which it is about no chart of the checkout, and called once.
     needs_configuration: False when it works without a pipeline.yaml.
     """
 
@@ -104,6 +105,7 @@ class Step(NamedTuple):
     needs_configuration: bool = True
     takes_unreadable: bool = False
     whole: str = ""
+    unselected: str = ""
 
 
 class Outcome(NamedTuple):
@@ -197,6 +199,8 @@ def call_step(
     whole = bool(step.whole and getattr(arguments, step.whole))
     if whole:
         step = step._replace(subjects="selection", checks_all_first=False)
+    if step.unselected and getattr(arguments, step.unselected):
+        step = step._replace(subjects="none")
     options = (*step.keywords, *(option.key for option in step.options))
     keywords = {
         "config": config,
