@@ -74,7 +74,8 @@ class Statuses:
         nothing that it could be set on. Raises MachineError when GitLab does not show it then.
         """
         state = _STATES[verdict.word]
-        started = STARTED if verdict.word == "started" else ""
+        begins = verdict.summary.startswith(STARTED)
+        started = STARTED if verdict.word == "started" and not begins else ""
         # A longer URL is refused, and the verdict with it; the note has it.
         url = verdict.url if len(verdict.url) <= _LONGEST else ""
         shown = (state, f"{started}{verdict.summary}"[:_LONGEST], url)

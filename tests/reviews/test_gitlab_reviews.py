@@ -118,6 +118,13 @@ def test_a_status_joins_the_pipeline_of_its_revision_where_the_job_has_another(
     assert (status["pipeline"], status["status"]) == (own, "success")
 
 
+def test_a_status_says_once_that_tests_have_begun(place: Place) -> None:
+    reviews = place.reviews()
+    verdict = place.verdict("started")._replace(summary="started: tests have begun")
+    reviews.deliver(reviews.review("1"), verdict)
+    assert [each["description"] for each in place.project.statuses] == [verdict.summary]
+
+
 def test_a_long_address_of_the_build_is_left_out_of_the_status(place: Place) -> None:
     reviews = place.reviews()
     review = reviews.review("1")
