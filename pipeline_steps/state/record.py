@@ -235,9 +235,18 @@ def _refuse_non_canonical(value: object) -> None:
 
 def _redacted(value: Any) -> Any:
     if isinstance(value, str):
-        return redact(value)
+        return _unicode(redact(value))
     if isinstance(value, Mapping):
-        return {key: _redacted(item) for key, item in value.items()}
+        return {_unicode(key): _redacted(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
         return [_redacted(item) for item in value]
     return value
+
+
+def _unicode(text: str) -> str:
+    r"""`text` with the bytes of file names that are not UTF-8 (PEP 383) escaped: JSON has none.
+
+    >>> _unicode("na\udcffme")
+    'na\\udcffme'
+    """
+    return text.encode(errors="backslashreplace").decode()

@@ -71,6 +71,16 @@ def test_an_edited_record_is_named_by_file_line_and_record(tmp_path: Path) -> No
         State(state.path).records()
 
 
+def test_the_reason_of_a_chart_in_a_folder_whose_name_is_not_utf_8_is_recorded(
+    tmp_path: Path,
+) -> None:
+    state = State(tmp_path / "state.jsonl")
+    state.add(fields(reason="charts/na\udcffme: x", parameters={"na\udcff": ["\udcff"]}))
+    (recorded,) = State(state.path).records()
+    assert recorded.reason == r"charts/na\udcffme: x"
+    assert recorded.parameters == {r"na\udcff": [r"\udcff"]}
+
+
 @pytest.mark.parametrize(
     "line", [b"not json", b'{"a":1}', b"[]", b'{"schema":1,"id":3}', b"\xff\xfe"]
 )
