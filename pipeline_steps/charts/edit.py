@@ -25,6 +25,8 @@ _UNPRINTABLE = r"[^\x20-\x7e\xa0-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]|[\u20
 _BLOCK = re.compile(
     r"(?P<header>[|>][+-]?[ \t]*(?:#[^\r\n]*)?(?:\r\n|\r|\n))(?P<blank>\s*?)(?P<indent>[ ]+)(?=\S)"
 )
+#: Blanks and the line ends of YAML 1.1 (5.4): those behind a block scalar also end its line.
+_BLANKS = " \t\r\n\x85\u2028\u2029"
 _INDEX = re.compile(r"(?<!\\)\[(\d+)\]")
 
 
@@ -239,7 +241,7 @@ def _place(
         return _Place(
             node,
             node.start,
-            node.start + len(text[node.start : node.end].rstrip(" \t\r\n")),
+            node.start + len(text[node.start : node.end].rstrip(_BLANKS)),
             flow,
             False,
         )

@@ -160,6 +160,14 @@ def test_no_break_space_belongs_to_the_value() -> None:
     assert edit.undo(files, changes) == {"v": original}
 
 
+@pytest.mark.parametrize("line_end", ["\n", "\x85", "\u2028", "\u2029"])
+def test_the_line_end_behind_a_block_scalar_stays(line_end: str) -> None:
+    original = f"a:\n- |2+\n{line_end}...\n".encode()
+    files, changes = edit.apply({"v": original}, {"v": {"a[0]": ""}})
+    assert files["v"] == f'a:\n- ""\n{line_end}...\n'.encode()
+    assert edit.undo(files, changes) == {"v": original}
+
+
 text = st.text(
     st.characters(exclude_categories=["Cs"], exclude_characters="\x00\ufeff"), max_size=12
 )
