@@ -305,7 +305,7 @@ class _Stages:
                 return
             name = self._with_empty(written, instruction, error)
         except Unreadable as error:
-            raise self._error(instruction, f"cannot read the image {written}: {error}") from error
+            raise self._unreadable(written, instruction, error) from error
         # FROM knows stages by their names only; COPY --from also by their numbers.
         is_stage = self._has_stage(name.lower()) and not (
             instruction.word == "FROM" and name.isdigit()
@@ -328,17 +328,26 @@ class _Stages:
 
     def _with_empty(self, written: str, instruction: Instruction, error: Unset) -> str:
         """The name with nothing for what has no value, as BuildKit builds it with a warning."""
-        with contextlib.suppress(ConfigurationError, Unset):
+        try:
             name = shell_words.expand(
                 written, self._globals, self._escape, unset="", unknown=self._of_platform
             )
             if not _PLATFORM.search(written) and Reference.familiar(name):
                 return name
+        except (ConfigurationError, Unset):
+            pass
+        except Unreadable as unreadable:  # behind what has no value
+            raise self._unreadable(written, instruction, unreadable) from unreadable
         raise self._error(
             instruction,
             f"the image {written} has no value: {error}",
             "give its ARG a default, or args in pipeline.yaml",
         ) from error
+
+    def _unreadable(
+        self, written: str, instruction: Instruction, error: Unreadable
+    ) -> ConfigurationError:
+        return self._error(instruction, f"cannot read the image {written}: {error}")
 
     def _is_platform_stage(self, name: str) -> bool:
         """Is it a stage chosen by the platform that BuildKit builds for, like base-$TARGETARCH?"""

@@ -99,6 +99,8 @@ def test_the_recorded_digest_is_what_is_built() -> None:
         ('FROM "r.example.com/a:1', ":1", "no closing"),
         ("FROM r.example.com/a:${V", ":1", "no end"),
         ("ARG V=1\nFROM r.example.com/a:${V^^}", ":2", "expansion that is unknown"),
+        ("# syntax=$BUILDPLATFORM/a:${}", ":1", "without the name of a variable"),
+        ("FROM $BUILDPLATFORM/a:${V^^}", ":1", "expansion that is unknown"),
         ("FROM r.example.com/a:${V:?missing}", ":1", "V: missing"),
         ("\nFROM Bad/NAME:1", ":2", "not an image"),
     ],
