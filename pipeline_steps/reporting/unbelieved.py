@@ -110,13 +110,15 @@ def verdict(claim: Claim, revision: str, url: str) -> Verdict:
     return Verdict(revision, "incomplete", f"not believed: a fork's build {said}", text, url)
 
 
-def _deliver(system: ReviewSystem, review: Review, told: Verdict) -> Delivery:
-    """Tell it, unless the fork's revision was tested here, too: its own build may end later."""
-    word = system.verdict(review, told.revision)
+def _deliver(system: ReviewSystem, review: Review, claimed: Verdict) -> Delivery:
+    """Deliver what a fork claims, unless its revision was tested here, too: the fork's build may end
+    later.
+    """
+    word = system.verdict(review, claimed.revision)
     if word in ("positive", "negative"):
         return Delivery("unchanged", review.url, f"a build of this repository says {word}")
-    addressee = Addressee(review, review.id, told.revision, told.revision)
-    return deliver(system, addressee, told, queued=False)
+    addressee = Addressee(review, review.id, claimed.revision, claimed.revision)
+    return deliver(system, addressee, claimed, queued=False)
 
 
 def tell(

@@ -175,7 +175,7 @@ class Releases:
         """Publish a new release with its files; or return the one of a publisher who came first."""
         # A draft has no tag and no visitor: nobody sees a release without its archive.
         name = _DRAFT.format(tag=request.tag)
-        fields = {**_described(request), "name": name, "draft": True}
+        fields = {**_release_fields(request), "name": name, "draft": True}
         draft = decode(
             self._github.call("POST", "/releases", body=fields, idempotent=True), Release
         )
@@ -193,7 +193,7 @@ class Releases:
         self._upload(draft, request)
         # All of it again: an update that does not name a draft's tag takes that from it.
         final = {
-            **_described(request),
+            **_release_fields(request),
             "name": request.tag,
             "draft": False,
             "make_latest": self._make_latest(request),
@@ -217,8 +217,8 @@ class Releases:
         answer = self._github.call("GET", "/releases/latest", allowed={404})
         if answer.status == 404:
             return "legacy"
-        chart, own = request.chart, _core(request.chart, request.name)
-        latest = [_core(chart, asset.name) for asset in decode(answer, Release).assets]
+        chart, own = request.chart, _version_core(request.chart, request.name)
+        latest = [_version_core(chart, asset.name) for asset in decode(answer, Release).assets]
         return "false" if any(core > own for core in latest) else "legacy"
 
     def _discard(self, draft: Release) -> None:
@@ -281,21 +281,21 @@ class Releases:
                 self._discard(release)
 
 
-def _described(request: ReleaseRequest) -> dict[str, Any]:
+def _release_fields(request: ReleaseRequest) -> dict[str, Any]:
     """What a draft and the release have in common."""
     fields = {"tag_name": request.tag, "prerelease": request.prerelease}
     # A commit that changes workflows needs a right that the token of Actions cannot have.
     return {**fields, "target_commitish": request.target} if request.target else fields
 
 
-def _core(chart: str, name: str) -> tuple[int, ...]:
+def _version_core(chart: str, name: str) -> tuple[int, ...]:
     """Major, minor and patch of the version that an archive of a chart is called after, which is all
     that GitHub leaves of some names; () for another file.
 
-    >>> _core("hello", "hello-1.12.0+b.tgz"), _core("hello", "hello-world-1.12.0.tgz")
+    >>> _version_core("hello", "hello-1.12.0+b.tgz"), _version_core("hello", "hello-world-1.12.0.tgz")
     ((1, 12, 0), ())
     """
-    found = re.match(
+    match = re.match(
         rf"{re.escape(chart)}-(\d{{1,18}})\.(\d{{1,18}})\.(\d{{1,18}})\b", name, re.ASCII
     )
-    return tuple(map(int, found.groups())) if found else ()
+    return tuple(map(int, match.groups())) if match else ()

@@ -24,7 +24,7 @@ _COMPARING = ("checking", "unchecked", "preparing", "approvals_syncing", "mergea
 COMPARED_WITHIN = 20.0
 _RIGHT = "the scope api, its account the right to merge into the target"
 #: Of a merge request on a train that is not merged yet ("Merge trains API").
-_RIDING = ("idle", "fresh", "stale", "merging", "skip_merged")
+_ON_TRAIN = ("idle", "fresh", "stale", "merging", "skip_merged")
 
 
 class _Person(msgspec.Struct):
@@ -135,7 +135,7 @@ class Merges:
             )
         words = error_message(answer.body)
         if answer.status == 401:
-            return _refused(words, review)
+            return _merge_refusal(words, review)
         status = request.detailed_merge_status
         if answer.status == 409:
             return Conflict(
@@ -171,8 +171,8 @@ class Merges:
         )
         words = error_message(answer.body) if answer.status >= 400 else ""
         if answer.status in (401, 403):
-            return _refused(words, review)
-        if answer.status >= 400 and not self._rides(path):
+            return _merge_refusal(words, review)
+        if answer.status >= 400 and not self._is_on_train(path):
             self._merged(review, revision)  # raises Conflict when the head has moved
             request = self._request(review.id)
             if request.merge_when_pipeline_succeeds:
@@ -193,12 +193,12 @@ class Merges:
             advice="run merge again when the train has merged it",
         )
 
-    def _rides(self, path: str) -> bool:
+    def _is_on_train(self, path: str) -> bool:
         answer = self._gitlab.call("GET", path, allowed=(404,), right=_RIGHT)
-        return answer.status != 404 and decode(answer, _Ride).status in _RIDING
+        return answer.status != 404 and decode(answer, _TrainCar).status in _ON_TRAIN
 
 
-def _refused(words: str, review: Review) -> AccessRefused:
+def _merge_refusal(words: str, review: Review) -> AccessRefused:
     """The error for an account that may not merge: GitLab answers 401, though the token is good
     ("Merge a merge request").
     """
@@ -209,7 +209,7 @@ def _refused(words: str, review: Review) -> AccessRefused:
     )
 
 
-class _Ride(msgspec.Struct):
+class _TrainCar(msgspec.Struct):
     status: str = ""
 
 

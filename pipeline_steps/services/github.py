@@ -80,7 +80,7 @@ def temporary_error(answer: http.Response) -> Temporary | None:
         return None
     if answer.status in (403, 429):
         wait = _seconds_to_wait(answer.headers)
-        return rest.Limited(error.what, where=error.where, retry_after=wait)
+        return rest.RateLimited(error.what, where=error.where, retry_after=wait)
     pause = http.retry_after(answer.headers)
     return Temporary(error.what, where=error.where, retry_after=pause)
 
@@ -224,7 +224,7 @@ class Github(rest.Client):
             return answer, content
 
         # GraphQL tells of a limit with the status 200.
-        answer, content = retry.call(ask, budget=self.budget, on=(rest.Limited,))
+        answer, content = retry.call(ask, budget=self.budget, on=(rest.RateLimited,))
         try:
             return msgspec.convert(content.data, kind)
         except msgspec.ValidationError as error:
@@ -288,7 +288,7 @@ def _graphql_error(answer: http.Response, errors: Collection[_GraphqlError]) -> 
     where = http.safe_url(answer.url)
     types = {error.type for error in errors}
     if types & _LIMITED or "rate limit" in words:
-        return rest.Limited(problem, where=where, retry_after=_seconds_to_wait(answer.headers))
+        return rest.RateLimited(problem, where=where, retry_after=_seconds_to_wait(answer.headers))
     if words.startswith("Something went wrong"):
         return Temporary(problem, where=where)
     if "FORBIDDEN" in types:

@@ -70,7 +70,7 @@ def temporary_error(answer: http.Response) -> Temporary | None:
         return Temporary(error.what, where=error.where, retry_after=pause)
     if pause is None:
         pause = rest.seconds_until_reset(answer.headers, "ratelimit-reset")
-    return rest.Limited(error.what, where=error.where, retry_after=pause)
+    return rest.RateLimited(error.what, where=error.where, retry_after=pause)
 
 
 class Gitlab(rest.Client):

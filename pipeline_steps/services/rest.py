@@ -40,7 +40,7 @@ _NEXT = re.compile(r'<([^>]*)>\s*;[^,]*rel="next"')
 _TOKEN = re.compile(r"[\x21-\x7e]+")
 
 
-class Limited(Temporary):
+class RateLimited(Temporary):
     """A rate limit: what it refuses was not done, and may be sent again whatever it is."""
 
 
@@ -190,7 +190,7 @@ class Client:
             budget=self.budget,
             idempotent=idempotent,
         )
-        return retry.call(request, budget=self.budget, on=(Limited,))
+        return retry.call(request, budget=self.budget, on=(RateLimited,))
 
 
 def hidden(error: PipelineError, token_advice: str) -> AccessRefused:
