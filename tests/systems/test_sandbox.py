@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pytest
+from msgspec.structs import replace
 
 from pipeline_steps.config.config_file import load
 from pipeline_steps.sandbox import ledger, processes, sandbox
@@ -131,16 +132,19 @@ def test_reused_pid_is_not_our_process(folder: Path) -> None:
 
 
 def test_a_taken_port_is_given_up_for_another(folder: Path) -> None:
+    """The ledger is given the other program's port: one that binds the registry's own port after
+    its end would race with every other program of the machine.
+    """
     sandbox.up(folder, UpRequest(maker="none"))
-    before = ledger.read(folder)
-    processes.end(folder, before, "registry")
-    with socket.socket() as thief:
-        thief.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        thief.bind(("127.0.0.1", before.ports["registry"]))
-        thief.listen()
+    ended = processes.end(folder, ledger.read(folder), "registry")
+    with socket.socket() as other_program:
+        other_program.bind(("127.0.0.1", 0))
+        other_program.listen()
+        taken = other_program.getsockname()[1]
+        ledger.write(folder, replace(ended, ports={**ended.ports, "registry": taken}))
         sandbox.up(folder, UpRequest(maker="none"))
     after = ledger.read(folder)
-    assert after.ports["registry"] != before.ports["registry"]
+    assert after.ports["registry"] != taken
     assert f"127.0.0.1:{after.ports['registry']}/snapshot" in (folder / "overlay.yaml").read_text()
 
 
