@@ -7,11 +7,13 @@ former, networks in NO_PROXY. Beyond Go, ALL_PROXY counts where the scheme has n
 from __future__ import annotations
 
 import ipaddress
+import re
 from collections.abc import Mapping
 from urllib.parse import urlsplit
 
 _PORTS = {"http": "80", "https": "443"}
 _Address = ipaddress.IPv4Address | ipaddress.IPv6Address
+_Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 
 def proxy_for(url: str, environ: Mapping[str, str]) -> str | None:
@@ -57,30 +59,50 @@ def _is_direct(host: str, port: str, no_proxy: str) -> bool:
 
 def _matches(entry: str, host: str, address: _Address | None, port: str) -> bool:
     """Does an entry of NO_PROXY name the host: "*", a network, an address or a domain, the last two
-    with or without a port?
+    with or without a port? A domain never names an address.
     """
     if entry == "*":
         return True
-    if "/" in entry:
-        try:
-            return address is not None and address in ipaddress.ip_network(entry, strict=False)
-        except ValueError:
-            pass  # a domain for Go, which no host can have
+    if network := _network(entry):
+        return address is not None and address in network
     name, asked_port = _split(entry)
     if not name or asked_port not in ("", port):
         return False
-    if listed := _address(name):
+    if (listed := _address(name)) or address:
         return listed == address
-    name = name.removeprefix("*")
+    name = _in_ascii(name[1:] if name.startswith("*.") else name)
     return host.endswith(name if name.startswith(".") else f".{name}") or host == name
 
 
+def _network(entry: str) -> _Network | None:
+    """The network that an entry is, by the number of its bits: Go knows no masks like 255.0.0.0."""
+    bits = entry.partition("/")[2]
+    if not re.fullmatch(r"[0-9]{1,3}", bits):
+        return None
+    try:
+        network = ipaddress.ip_network(entry, strict=False)
+        mapped = getattr(network.network_address, "ipv4_mapped", None)
+        return ipaddress.ip_network(f"{mapped}/{int(bits) - 96}") if mapped else network
+    except ValueError:
+        return None  # a domain for Go, which no host can have
+
+
 def _split(entry: str) -> tuple[str, str]:
-    """Host and port of an entry; "" for no port. An IPv6 address with a port is in brackets."""
+    """Host and port of an entry; "" for no port. An IPv6 address with a port is in brackets, and
+    only that.
+    """
     name, separator, port = entry.rpartition(":")
-    if separator and (":" not in name or name.startswith("[")) and not port.endswith("]"):
-        return name.strip("[]"), port
-    return entry.strip("[]"), ""
+    if separator and name.startswith("[") and name.endswith("]"):
+        return name[1:-1], port
+    return (name, port) if separator and ":" not in name else (entry, "")
+
+
+def _in_ascii(name: str) -> str:
+    """A domain as URLs have it, with its letters beyond ASCII in punycode."""
+    try:
+        return ".".join(label.encode("idna").decode() for label in name.split("."))
+    except UnicodeError:
+        return name
 
 
 def _address(text: str) -> _Address | None:

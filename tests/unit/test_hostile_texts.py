@@ -432,7 +432,8 @@ def test_a_secret_that_is_not_utf8_is_masked() -> None:
 
 NO_PROXY = (
     "intern.example, .dotted.example,*.starred.example,ported.example:8080,10.0.0.0/8 ,"
-    "192.168.1.1,192.168.1.2:81,[fd00::1]:82,fd00::/16,:83,"
+    "192.168.1.1,192.168.1.2:81,[fd00::1]:82,fd00::/16,:83,*stuck.example,7.8.9,[fd02::1],"
+    "172.16.0.0/255.240.0.0,::ffff:172.20.0.0/112,münchen.example,.zürich.example"
 )
 
 
@@ -463,6 +464,15 @@ NO_PROXY = (
         ("http://[fd01::1]:82/", False),
         ("http://[::ffff:10.0.0.1]/", True),
         ("http://other.example:83/", False),
+        ("http://stuck.example/", False),
+        ("http://a.stuck.example/", False),
+        ("http://6.7.8.9/", False),
+        ("http://[fd02::1]/", False),
+        ("http://172.17.0.1/", False),
+        ("http://172.20.0.1/", True),
+        ("http://xn--mnchen-3ya.example/", True),
+        ("http://a.xn--zrich-kva.example/", True),
+        ("http://xn--zrich-kva.example/", False),
     ],
 )
 def test_no_proxy_is_read_as_go_reads_it(url: str, direct: bool) -> None:
