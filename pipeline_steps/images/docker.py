@@ -14,6 +14,7 @@ import tempfile
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 from pipeline_steps.auth.credentials import login_for
 from pipeline_steps.auth.reference import Reference
@@ -26,9 +27,11 @@ from pipeline_steps.toolbox import scratch
 from pipeline_steps.toolbox.clock import Deadline
 from pipeline_steps.toolbox.errors import MachineError, PipelineError, Temporary, ToolMissing
 from pipeline_steps.toolbox.late_imports import LATE_IMPORT
+from pipeline_steps.toolbox.proxy import proxy_for
 
 if TYPE_CHECKING:
     import docker
+    import requests
 
 log = logging.getLogger(__name__)
 
@@ -222,7 +225,7 @@ def engine(*, seconds: int = 60) -> Iterator[docker.DockerClient]:
     _check_socket()
     client = None
     try:
-        client = docker.from_env(timeout=seconds)
+        client = _client(seconds)
         yield client
     except docker.errors.APIError as error:
         raise _api_error(error) from error
@@ -237,6 +240,26 @@ def engine(*, seconds: int = 60) -> Iterator[docker.DockerClient]:
     finally:
         if client is not None:
             client.close()
+
+
+def _client(seconds: int) -> docker.DockerClient:
+    """The SDK's client with the proxies of docker's own programs: none for this machine, and
+    NO_PROXY as Go reads it.
+    """
+    import docker
+
+    class Engine(docker.APIClient):
+        def send(self, request: requests.PreparedRequest, **options: Any) -> requests.Response:
+            url = str(request.url)
+            proxy = proxy_for(url, os.environ)
+            options["proxies"] = {urlsplit(url).scheme: proxy} if proxy else {}
+            return super().send(request, **options)
+
+    class Client(docker.DockerClient):
+        def __init__(self, **options: Any) -> None:
+            self.api = Engine(**options)
+
+    return Client.from_env(timeout=seconds)
 
 
 def _engine_address() -> str:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
+import json
 import os
 import shutil
 import socket
@@ -13,12 +15,13 @@ import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import docker
 import pytest
 
 from pipeline_steps.build_image import build_image
 from pipeline_steps.images import builders
 from pipeline_steps.images.builder import BuildRequest, BuildResult
-from pipeline_steps.images.docker import Docker
+from pipeline_steps.images.docker import Docker, engine_version
 from pipeline_steps.oci.completeness import missing_digests
 from pipeline_steps.oci.registry import Registry, connect
 from pipeline_steps.toolbox.errors import (
@@ -34,6 +37,7 @@ from pipeline_steps.toolbox.files import sha256
 from tests.support import images, machine
 from tests.support.images import checkout, opened, single_record, write
 from tests.support.registries import Running
+from tests.support.scripted import Answer, Request, scripted
 
 ROOT = str(Path(__file__).resolve().parents[2])
 
@@ -370,6 +374,28 @@ def test_no_engine_says_where_and_what_to_do(
     assert [
         record.result for record in state.find(step="build_image", result="infrastructure")
     ] == ["infrastructure"]
+
+
+def test_an_engine_of_this_machine_is_never_asked_through_a_proxy(
+    docker_engine: machine.Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As docker's own programs; the SDK's HTTP library would ask the proxy for localhost, too."""
+
+    def answer(_request: Request) -> Answer:
+        with contextlib.closing(docker.APIClient(docker_engine.host)) as real:
+            return 200, {}, json.dumps(real.version(api_version=False)).encode()
+
+    for name in ("NO_PROXY", "no_proxy"):
+        monkeypatch.delenv(name, raising=False)
+    with scripted(answer) as server, scripted(answer) as proxy:
+        monkeypatch.setenv("http_proxy", f"http://{proxy.host}")
+        monkeypatch.setenv("DOCKER_HOST", f"tcp://{server.host}")
+        assert engine_version() and server.requests and not proxy.requests
+        monkeypatch.setenv("DOCKER_HOST", "tcp://engine.invalid:2375")
+        assert engine_version() and proxy.requests
+        monkeypatch.setenv("NO_PROXY", "*.invalid:2375")
+        with pytest.raises(MachineError, match="no docker engine answers"):
+            engine_version()
 
 
 def test_a_closed_socket_says_who_may_use_it() -> None:
