@@ -84,13 +84,12 @@ def environment(extra: Mapping[str, str] | None = None) -> dict[str, str]:
 
 
 def _no_proxy(variables: Mapping[str, str]) -> dict[str, str]:
-    """NO_PROXY with this machine, for which git and brz would ask a proxy, unlike Go's programs.
+    """NO_PROXY with this machine, for which git and brz would ask a proxy, unlike Go's programs; git
+    also one that its configuration names (http.proxy).
 
     >>> _no_proxy({"http_proxy": "proxy:3128", "NO_PROXY": "a.example"})
     {'NO_PROXY': 'a.example,localhost,127.0.0.1,::1'}
     """
-    if not any(name.lower().endswith("_proxy") for name in variables):
-        return {}
     # Of both spellings each program prefers one: what is not set must not hide the other.
     names = [name for name in ("NO_PROXY", "no_proxy") if name in variables]
     listed = {name: variables.get(name, "") for name in names or ("NO_PROXY", "no_proxy")}

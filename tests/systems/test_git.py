@@ -719,6 +719,12 @@ def test_this_machine_is_never_asked_through_a_proxy(
         for name, value in {"http_proxy": f"http://{proxy.host}", **no_proxy}.items():
             monkeypatch.setenv(name, value)
         git_program.call(repo.root, "ls-remote", f"http://{server.host}/a.git", remote=True)
+        assert server.requests and not proxy.requests
+        for name in ("http_proxy", *no_proxy):
+            monkeypatch.delenv(name)
+        server.requests.clear()
+        repo.git("config", "--global", "http.proxy", f"http://{proxy.host}")
+        git_program.call(repo.root, "ls-remote", f"http://{server.host}/a.git", remote=True)
     assert server.requests and not proxy.requests
 
 
