@@ -23,8 +23,14 @@ for _name in list(os.environ):
         del os.environ[_name]
 
 # The lanes of every change try the same examples each time, so that a change is not refused for what
-# was wrong before it; the full size draws new ones.
-hypothesis.settings.register_profile("lane", derandomize=True)
+# was wrong before it; the full size draws new ones. Neither judges how long an example takes: on a
+# machine where three lanes run on two cores, that says nothing of the code.
+hypothesis.settings.register_profile(
+    "lane",
+    derandomize=True,
+    deadline=None,
+    suppress_health_check=[hypothesis.HealthCheck.too_slow],
+)
 hypothesis.settings.register_profile("full", max_examples=EXAMPLES, deadline=None)
 hypothesis.settings.load_profile("full" if FULL else "lane")
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import fcntl
+import functools
 import json
 import os
 import random
@@ -161,21 +162,40 @@ def installed_at_once(target: Path) -> Iterator[Path]:
         shutil.rmtree(aside, ignore_errors=True)
 
 
+_reserved: set[int] = set()
+
+
 def free_ports(count: int) -> list[int]:
-    """Ports nobody listens on now, all different.
+    """Ports nobody listens on now, and that no other call gets while this process lives: whoever
+    takes one binds it later, may end and come back, or wants nobody there.
 
     Below 30000: from there Kubernetes takes ports for services, and the system ports for outgoing
     connections.
     """
     ports: list[int] = []
-    # Never the same ones in two processes, whatever seeds their `random`.
+    reservations = _reservations()
+    # Not in the order of others, whatever seeds their `random`.
     for port in random.SystemRandom().sample(range(20000, 30000), 1000):
         with socket.socket() as probe, contextlib.suppress(OSError):
             probe.bind(("", port))
-            ports.append(port)
+            if port not in _reserved:
+                # Of this process: a fork has none, and it ends with the process.
+                fcntl.lockf(reservations, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, port)
+                _reserved.add(port)
+                ports.append(port)
         if len(ports) == count:
             return ports
     raise Cannot(f"no {count} free ports between 20000 and 30000")
+
+
+@functools.cache
+def _reservations() -> int:
+    """A file of this account, open: byte N is locked by the process that `free_ports` gave port N."""
+    root = os.geteuid() == 0
+    folder = Path("/run/pipeline-steps" if root else tempfile.gettempdir())
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / ("ports.lock" if root else f"pipeline-steps-ports-{os.geteuid()}.lock")
+    return os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
 
 
 def wait_until(

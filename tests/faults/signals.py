@@ -177,11 +177,21 @@ def _lasts(world: World, step: Step) -> float:
 
 
 def _left(world: World) -> list[str]:
-    """Command lines of processes that the step started and that have not ended a moment after it."""
+    """Command lines of processes that the step started and that live on a moment after it."""
     deadline = time.monotonic() + 0.2
     while _marked(world) and time.monotonic() < deadline:
         time.sleep(0.02)
-    return [_words(pid) for pid in _marked(world)]
+    return [_words(pid) for pid in _marked(world) if not _killed(pid)]
+
+
+def _killed(pid: int) -> bool:
+    """Whether a process got SIGKILL, and only waits for a core to end on."""
+    pending = 0
+    with contextlib.suppress(OSError):
+        for line in Path(f"/proc/{pid}/status").read_text().splitlines():
+            if line.startswith(("SigPnd:", "ShdPnd:")):
+                pending |= int(line.split()[1], 16)
+    return bool(pending & 1 << signal.SIGKILL - 1)
 
 
 def _marked(world: World) -> list[int]:

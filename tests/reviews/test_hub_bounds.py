@@ -79,7 +79,7 @@ def test_a_limit_is_waited_for_by_the_clock_of_the_server(hub: Hub, limit: str) 
         start = time.monotonic()
         # Also for what is sent once only: a limit did nothing of it.
         assert hub.client(server.host, 10).call("POST", "/x", body={}).body == GOOD[2]
-        assert 0.9 < time.monotonic() - start < 5
+        assert 0.9 < time.monotonic() - start < 10
         assert len(server.requests) == 2
     with scripted(lambda _: hub.limits[limit]) as server:
         with pytest.raises(Temporary) as raised:

@@ -450,14 +450,31 @@ def test_login_is_in_no_argument_and_no_file(
         )
     }
     repository = GitPagesRepository(f"git+https://{server.host}/pages.git#charts", hosts)
-    stop = threading.Event()
+    stop, looked = threading.Event(), tmp_path / "looked"
+
+    def look() -> list[bytes]:
+        lines = []
+        for line in command_lines(stop):
+            if b"git" in line:
+                lines.append(line)
+            if b"remote-https" in line:
+                looked.touch()
+        return lines
+
+    hook = server.ca_file.parents[1] / "pages.git/hooks/pre-receive"
+    hook.parent.mkdir(exist_ok=True)
+    hook.write_text(f"#!/bin/sh\nwhile [ ! -e '{looked}' ]; do sleep 0.02; done\n")
+    hook.chmod(0o755)
     with ThreadPoolExecutor(1) as pool, caplog.at_level("DEBUG"):
-        seen = pool.submit(lambda: [line for line in command_lines(stop) if b"git" in line])
-        published = repository.publish(packed())
-        stop.set()
+        seen = pool.submit(look)
+        try:
+            published = repository.publish(packed())
+        finally:
+            stop.set()
+            hook.unlink()
     assert repository.find("hello", "1.0.0") == published
     lines = b"\n".join(seen.result())
-    assert b"remote-https" in lines, "the look was quick enough"
+    assert b"remote-https" in lines, "the server waited for the look"
     assert PASSWORD.encode() not in lines
     assert PASSWORD not in caplog.text + (repository._branch._root / "config").read_text()
     assert not (tmp_path / "store").exists()

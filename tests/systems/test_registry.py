@@ -183,7 +183,7 @@ class TestManifestsAndBlobs:
             connect(Reference(f"127.0.0.1:{free_port()}", "x"), {}).head("x", "1")
         with pytest.raises(Unreachable, match="host of the server is unknown"):
             connect(Reference("no-such-host.invalid", "x"), {}).head("x", "1")
-        assert time.monotonic() - began < 5
+        assert time.monotonic() - began < 30, "nothing is tried again"
 
 
 class TestCopy:

@@ -21,6 +21,7 @@ from pipeline_steps.sandbox import ledger, processes, sandbox
 from pipeline_steps.sandbox.sandbox import UpRequest
 from pipeline_steps.toolbox import daemon
 from tests.support import machine
+from tools.machine import free_ports
 
 
 class Ran(NamedTuple):
@@ -91,8 +92,13 @@ def test_records_of_the_sandbox_lie_in_its_own_store(folder: Path, tmp_path: Pat
 
 
 def test_up_mends_what_a_killed_run_left(folder: Path) -> None:
+    # Of ports that the system gives to others, too, one may be taken before it is used again.
+    registry, web = free_ports(2)
+    folder.mkdir(parents=True)
+    ledger.write(folder, ledger.Ledger(ports={"registry": registry, "web": web}))
     sandbox.up(folder, UpRequest(maker="none"))
     before = ledger.read(folder)
+    assert before.ports == {"registry": registry, "web": web}
     os.kill(before.daemons["registry"].pid, signal.SIGKILL)
     assert cli(folder, "status").code == 7
     assert sandbox.overlay(folder) is None

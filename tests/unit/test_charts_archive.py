@@ -154,7 +154,7 @@ def test_packing_is_fast(tmp_path: Path) -> None:
     files = {**FILES, **{f"templates/{n}.yaml": os.urandom(1000).hex().encode() for n in range(30)}}
     times = []
     for _ in range(10):
-        start = time.perf_counter()
+        start = time.process_time()  # not that of other lanes on the same cores
         archive.pack(files)
-        times.append(time.perf_counter() - start)
+        times.append(time.process_time() - start)
     assert min(times) < 0.0067

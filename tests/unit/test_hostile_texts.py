@@ -294,14 +294,14 @@ def test_output_fits_a_locale_without_the_characters(monkeypatch: pytest.MonkeyP
 @pytest.mark.parametrize("stars", ["a*" * 30, "a*" * 300, "?*" * 30])
 def test_many_wildcards_take_linear_time(stars: str) -> None:
     path = "a" * 4000
-    began = time.monotonic()
+    began = time.process_time()
     for pattern in (stars + "b", f"x/{stars}b", f"{stars}/b"):
         assert not helmignore.parse(pattern.encode(), ".helmignore").left_out(path)
         rules = dockerignore.parse(pattern.encode(), ".dockerignore")
         assert list(dockerignore.not_ignored([path], rules)) == [path]
     rules = dockerignore.parse(b"**/a" * 100 + b"/b", ".dockerignore")
     assert list(dockerignore.not_ignored(["a/" * 1100 + "c"], rules))
-    assert time.monotonic() - began < 5
+    assert time.process_time() - began < 5
 
 
 PIECES = st.sampled_from(["a", "b", "/", "[^/]", "[^a]", IN_NAME, FOLDERS, ANY])
@@ -421,9 +421,9 @@ def test_no_part_of_a_secret_is_left_where_a_message_ends(
 
 
 def test_a_long_text_without_a_secret_is_searched_in_time() -> None:
-    began = time.monotonic()
+    began = time.process_time()
     redact.redact("?=" + "token" * 100_000 + "&" * 100_000)
-    assert time.monotonic() - began < 2
+    assert time.process_time() - began < 2
 
 
 def test_a_secret_that_is_not_utf8_is_masked() -> None:

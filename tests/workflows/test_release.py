@@ -23,6 +23,7 @@ from pipeline_steps.oci.registry import Registry
 from pipeline_steps.repositories.kinds import open_repository
 from pipeline_steps.state.attempt import record_attempt
 from pipeline_steps.state.state import State
+from pipeline_steps.toolbox import files
 from pipeline_steps.workspace.checkout import Checkout
 from tests.support.helms import helm
 from tests.support.images import push_base
@@ -290,13 +291,15 @@ def test_a_cancelled_release_does_not_block_the_next(line: Line) -> None:
     line.tested()
     line.ok("tag_release", "--local", "--chart", "common")
     command = [sys.executable, "-m", "pipeline_steps", "promote", "--tag", "common-1.0.0"]
-    cancelled = subprocess.Popen(
-        command, cwd=line.repo.root, env=line.environment(), stderr=subprocess.DEVNULL
-    )
-    while not any(record["result"] == "started" for record in line.records("promote")):
-        assert cancelled.poll() is None, "it was not quick enough to be cancelled"
-    cancelled.kill()
-    assert cancelled.wait() == -signal.SIGKILL
+    # It waits for the lock of another publisher, or it might be done before it is cancelled.
+    with files.locked(line.folder / "charts/.lock"):
+        cancelled = subprocess.Popen(
+            command, cwd=line.repo.root, env=line.environment(), stderr=subprocess.DEVNULL
+        )
+        while not any(record["result"] == "started" for record in line.records("promote")):
+            assert cancelled.poll() is None, "it ended before it was cancelled"
+        cancelled.kill()
+        assert cancelled.wait() == -signal.SIGKILL
 
     line.repo.put("charts/common/Chart.yaml", CHART.format(version="1.0.1"))
     line.repo.commit()

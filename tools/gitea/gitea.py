@@ -197,7 +197,8 @@ def remove_abandoned() -> None:
     """Remove folders of servers whose starter was killed."""
     for folder in Path(tempfile.gettempdir()).glob(f"{PREFIX}*"):
         with contextlib.suppress(OSError):
-            if not processes.alive((folder / OWNER).read_text()):
+            owner = (folder / OWNER).read_text()
+            if owner and not processes.alive(owner):  # empty: of one that starts now
                 shutil.rmtree(folder)
 
 
