@@ -136,13 +136,13 @@ def stopped_while_building(
             cwd=folder, stderr=stderr, env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])},
         )  # fmt: skip
         try:
-            end = time.monotonic() + 30
+            end = time.monotonic() + 120
             while sign not in _so_far(stderr):
                 assert process.poll() is None and time.monotonic() < end, _so_far(stderr)
                 time.sleep(0.02)
             began = time.monotonic()
             process.send_signal(number)
-            code = process.wait(10)
+            code = process.wait(60)
             return code, time.monotonic() - began, _so_far(stderr)
         finally:
             process.kill()

@@ -59,7 +59,7 @@ def start(where: apart.Apart, folder: Path, kubectl: str) -> None:
     (folder / "pod.yaml").write_text(POD)
     assert where.run(kubectl, "apply", "-f", f"{folder}/pod.yaml", **environment).returncode == 0
     ready = where.run(
-        kubectl, "wait", "--for=condition=Ready", "pod/sleeper", "--timeout=30s", **environment
+        kubectl, "wait", "--for=condition=Ready", "pod/sleeper", "--timeout=120s", **environment
     )
     assert ready.returncode == 0, ready.stderr
 
@@ -89,7 +89,9 @@ def test_a_pod_pulls_its_image_and_reaches_a_service_by_name(
             space,
             *words,
         ]
-        completed = subprocess.run(command, input=stdin, capture_output=True, text=True, timeout=60)
+        completed = subprocess.run(
+            command, input=stdin, capture_output=True, text=True, timeout=180
+        )
         assert completed.returncode == 0, completed.stderr
         return completed.stdout
 
@@ -103,12 +105,12 @@ def test_a_pod_pulls_its_image_and_reaches_a_service_by_name(
         cluster("create", "namespace", space)
         try:
             cluster("apply", "-f", "-", stdin=WEB.replace("IMAGE", image))
-            cluster("wait", "--for=condition=Ready", "pod/web", "--timeout=30s")
+            cluster("wait", "--for=condition=Ready", "pod/web", "--timeout=120s")
             cluster(
                 "apply", "-f", "-", stdin=ASKING.replace("IMAGE", image).replace("SPACE", space)
             )
             cluster(
-                "wait", "--for=jsonpath={.status.phase}=Succeeded", "pod/asking", "--timeout=30s"
+                "wait", "--for=jsonpath={.status.phase}=Succeeded", "pod/asking", "--timeout=120s"
             )
             assert "COPY busybox" in cluster("logs", "asking")
         finally:
