@@ -53,9 +53,10 @@ class _Forms(set[str]):
 
 _forms, _base64_forms, _forms_of_lines = _Forms(), _Forms(), _Forms()
 #: A name alone is no secret for ssh, where records must keep it (git+ssh://git@host/…); for others
-#: it may be a token.
+#: it may be a token. Of the scheme its last character is enough: from each letter of a long word to
+#: its end would take minutes.
 _userinfo = re.compile(
-    r"(?P<scheme>[a-zA-Z][a-zA-Z0-9+.-]*://)(?:(?<!ssh://)[^/\s@'\"]+|[^/\s@:'\"]*:[^/\s@'\"]*)@"
+    r"(?P<scheme>[a-zA-Z0-9+.-]://)(?:(?<!ssh://)[^/\s@'\"]+|[^/\s@:'\"]*:[^/\s@'\"]*)@"
 )
 
 #: A parameter of a URL whose name says that it is a secret (GitLab's private_token, signatures of
