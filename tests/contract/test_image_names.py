@@ -17,6 +17,7 @@ from pipeline_steps.auth.reference import Reference
 from pipeline_steps.images.existing import tag_image
 from pipeline_steps.oci.claim import put_tag_once
 from pipeline_steps.oci.completeness import missing_digests
+from pipeline_steps.oci.manifest import Descriptor
 from pipeline_steps.oci.registry import Registry
 from pipeline_steps.toolbox.errors import MachineError
 from tests.support.images import push_base
@@ -88,6 +89,18 @@ def test_of_many_that_name_at_once_one_gets_the_tag(
         assert (name.tag == target.tag) is (digest == tagged.digest), "all others stand beside"
 
 
+class Asking(Registry):
+    """A registry's client that remembers of which names it asked what they are."""
+
+    def __init__(self, host: str) -> None:
+        super().__init__(host, plain_http=True)
+        self.asked: list[str] = []
+
+    def head(self, path: str, name: str) -> Descriptor | None:
+        self.asked.append(name)
+        return super().head(path, name)
+
+
 def test_a_publisher_that_comes_late_waits_for_the_first(running: Running) -> None:
     """Its content would be first by name, and the first one has looked round already."""
     here = Registry(running.host, plain_http=True)
@@ -100,8 +113,11 @@ def test_a_publisher_that_comes_late_waits_for_the_first(running: Running) -> No
     )
     with ThreadPoolExecutor(1) as pool:
         target = Reference(running.host, PATH, "k-0123456789ab")
-        named = pool.submit(tag_image, here, target, late)
-        time.sleep(0.5)
+        publisher = Asking(running.host)
+        named = pool.submit(tag_image, publisher, target, late)
+        # Once before its claim, once before it looks whether it is the first, and again.
+        while not named.done() and publisher.asked.count(str(target.tag)) < 3:
+            time.sleep(0.02)
         assert not named.done() and here.head(PATH, str(target.tag)) is None
         here.put_manifest(PATH, str(target.tag), manifest.body, manifest.media_type)
         assert named.result(30).tag == f"{target.tag}-{late[7:15]}"

@@ -97,17 +97,23 @@ def test_staged_unstaged_deleted_and_ignored_changes_are_told_apart(repo: Repo) 
     assert tree.read(["link", "unstaged.txt"]) == {"link": b"a.txt", "unstaged.txt": b"y"}
 
 
-def _wait_for_a_new_second() -> None:
-    time.sleep(1 - time.time() % 1)
+def _put_in_one_second(repo: Repo, path: str, text: str) -> None:
+    """Write a file that was modified in the same second as all others of this function."""
+    repo.put(path, text)
+    _date(repo.root / path)
+
+
+def _date(path: Path) -> None:
+    os.utime(path, (1767225600, 1767225600))
 
 
 @pytest.mark.parametrize("split", ["false", "true"], ids=["one index", "a split index"])
 def test_hidden_edits_are_changes(repo: Repo, split: str) -> None:
     """Also those of the same size in the second in which git wrote its index."""
-    _wait_for_a_new_second()
+    repo.git("config", "core.trustCTime", "false")  # that time cannot be set
     names = ["assumed.txt", "skipped.txt", "both.txt", "new\nline"]
     for name in [*names, "dropped.txt", "executable.sh", "same.txt"]:
-        repo.put(name, "stored\n")
+        _put_in_one_second(repo, name, "stored\n")
     repo.commit()
     repo.git("config", "core.splitIndex", split)
     for name in [
@@ -122,12 +128,12 @@ def test_hidden_edits_are_changes(repo: Repo, split: str) -> None:
     for name in ["skipped.txt", "both.txt"]:
         repo.git("update-index", "--skip-worktree", name)
     for name in names:
-        repo.put(name, "edited\n")
+        _put_in_one_second(repo, name, "edited\n")
     (repo.root / "dropped.txt").unlink()
     (repo.root / "executable.sh").chmod(0o755)
     assert repo.git("status", "--porcelain") == "", "git itself shows none of them"
+    _date(repo.root / ".git/index")
     before = listing(repo.root)
-    _wait_for_a_new_second()
     tree = Git(repo.root).tree(None, "")
     assert tree.modified == tuple(sorted([*names, "dropped.txt", "executable.sh"]))
     assert set(tree.read(names).values()) == {b"edited\n"}

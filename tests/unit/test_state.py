@@ -9,6 +9,7 @@ import multiprocessing
 import subprocess
 import sys
 import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -175,6 +176,13 @@ def test_parallel_writers_lose_nothing(tmp_path: Path) -> None:
     assert {r.key for r in State(path).records()} == {f"k{number}" for number in range(24)}
 
 
+def _is_waited_for(path: Path) -> bool:
+    """Whether somebody waits for the lock of a file, as the kernel lists it (proc(5))."""
+    inode = f":{path.stat().st_ino} "
+    locks = Path("/proc/locks").read_text().splitlines()
+    return any("->" in line and inode in line for line in locks)
+
+
 def test_a_writer_waits_for_the_lock_of_another(tmp_path: Path) -> None:
     path = tmp_path / "state.jsonl"
     _append(path, 1)
@@ -183,7 +191,8 @@ def test_a_writer_waits_for_the_lock_of_another(tmp_path: Path) -> None:
     with path.open("rb") as other:
         fcntl.flock(other, fcntl.LOCK_EX)
         writer.start()
-        writer.join(0.5)
+        while writer.is_alive() and not _is_waited_for(path):
+            time.sleep(0.01)
         assert writer.is_alive() and path.read_bytes() == before
     writer.join()
     assert {record.key for record in State(path).records()} == {"k1", "k2"}
