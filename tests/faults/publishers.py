@@ -34,7 +34,7 @@ ROUNDS = 2
 READS, READS_FULL = 1_000, 10_000
 #: A lock is stuck when nobody can publish for longer than this many seconds and a few tries; who
 #: comes second by rule pauses less.
-STUCK = 1.0
+STUCK = 3.0
 #: Seconds between two reads.
 PAUSE = 0.002
 #: Seconds in which all publishers must have started.

@@ -44,7 +44,7 @@ class Apart:
             env={**os.environ, **environment},
             capture_output=True,
             text=True,
-            timeout=300,
+            timeout=600,
         )
 
     def traces(self) -> dict[str, list[str]]:

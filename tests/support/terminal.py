@@ -45,7 +45,7 @@ def _take_terminal() -> None:
 
 def on_terminal(
     command: Sequence[str | Path], cwd: Path, environment: Mapping[str, str], *, answer: str = "", columns: int = 100,
-    seconds: float = 120,
+    seconds: float = 600,
 ) -> Shown:  # fmt: skip
     """Run a command whose stdin, stdout and stderr are a terminal. answer: typed when it asks with
     "[Y/n] ".

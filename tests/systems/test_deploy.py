@@ -307,7 +307,7 @@ def test_whoever_comes_second_waits_or_is_told_who_is_at_work(
         assert first.stderr is not None
         assert any("waiting for alice@laptop/1" in line for line in first.stderr)
         assert first.poll() is None
-    _, talk = first.communicate(timeout=120)
+    _, talk = first.communicate(timeout=600)
     assert first.returncode == 0, talk
 
 
@@ -321,7 +321,7 @@ def test_a_dead_deployer_is_taken_over_from(project: Project, api: Api) -> None:
     child.kill()
     child.communicate()
     # The kernel ends helm with the process that started it, but not before that has been waited for.
-    wait_for(lambda: not helms_in(project.target.namespace), seconds=10)
+    wait_for(lambda: not helms_in(project.target.namespace))
     assert lease.holder(api, project.target.namespace, "pipeline-steps-web")
     project.chart()
     record = project.record()

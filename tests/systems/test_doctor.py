@@ -35,7 +35,7 @@ def doctor(folder: Path, *words: str, **environment: str) -> Ran:
     path = f"{helms.helm(4).parent}:{os.environ['PATH']}"
     completed = subprocess.run(
         [sys.executable, "-m", "pipeline_steps", "doctor", *words], cwd=folder, capture_output=True, text=True,
-        env={**os.environ, "PATH": path, **environment}, timeout=120,
+        env={**os.environ, "PATH": path, **environment}, timeout=600,
     )  # fmt: skip
     lines = [line.split(maxsplit=1) for line in completed.stdout.splitlines()]
     answers = {}

@@ -27,7 +27,7 @@ def run(*words: str, cache: Path) -> subprocess.Popen[str]:
 
 def test_two_runs_at_once_fetch_a_program_once(tmp_path: Path) -> None:
     runs = [run("get", "helm3", cache=tmp_path) for _ in range(2)]
-    outputs = [process.communicate(timeout=180) for process in runs]
+    outputs = [process.communicate(timeout=600) for process in runs]
     folder = tmp_path / "pipeline-steps/programs/helm3-3.19.0"
     assert [(process.returncode, out) for process, (out, _) in zip(runs, outputs, strict=True)] == [
         (0, f"{folder}\n")
@@ -151,7 +151,7 @@ def test_unknown_words_are_misuse(tmp_path: Path) -> None:
         (("packages", "tea"), "no purpose tea"),
     ):
         completed = run(*words, cache=tmp_path)
-        _, error = completed.communicate(timeout=30)
+        _, error = completed.communicate(timeout=600)
         assert completed.returncode == 2
         assert said in error
 

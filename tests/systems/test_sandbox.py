@@ -33,7 +33,7 @@ class Ran(NamedTuple):
 def cli(folder: Path, *words: str, **environment: str) -> Ran:
     command = [sys.executable, "-m", "pipeline_steps", "sandbox", *words, "--folder", str(folder)]
     completed = subprocess.run(
-        command, capture_output=True, text=True, env={**os.environ, **environment}, timeout=120
+        command, capture_output=True, text=True, env={**os.environ, **environment}, timeout=600
     )
     return Ran(completed.returncode, completed.stdout, completed.stderr)
 

@@ -1,6 +1,7 @@
 """Processes, files, redaction: what steps rely on when things go wrong."""
 
 import base64
+import contextlib
 import errno
 import os
 import subprocess
@@ -24,6 +25,15 @@ def test_missing_program_is_named_with_advice() -> None:
         process.run(["no-such-program"], advice="install it with apt")
 
 
+def assert_gone(pid: str) -> None:
+    """Within two seconds; a zombie is gone. One may also end between two looks."""
+    deadline = time.monotonic() + 2
+    with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+        while "State:\tZ" not in Path(f"/proc/{pid}/status").read_text():
+            assert time.monotonic() < deadline, "the child lives on"
+            time.sleep(0.02)
+
+
 def test_a_hung_program_and_its_children_are_ended() -> None:
     before = time.monotonic()
     done = process.run(
@@ -31,14 +41,7 @@ def test_a_hung_program_and_its_children_are_ended() -> None:
     )
 
     assert done.code is None and time.monotonic() - before < 4
-    child = int(done.stdout.split()[0])
-    deadline = time.monotonic() + 2
-    while (
-        Path(f"/proc/{child}").exists()
-        and "zombie" not in Path(f"/proc/{child}/status").read_text()
-    ):
-        assert time.monotonic() < deadline, "the child lives on"
-        time.sleep(0.02)
+    assert_gone(done.stdout.split()[0].decode())
 
 
 def test_children_see_only_what_ci_passes_credentials_with(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -214,13 +217,9 @@ def test_a_signal_ends_the_step_within_four_seconds_and_its_children(
         time.sleep(0.01)
     before = time.monotonic()
     step.send_signal(number)
-    _, talk = step.communicate(timeout=10)
+    _, talk = step.communicate(timeout=60)
 
     assert step.returncode == 128 + number, talk
     assert time.monotonic() - before < 4
     assert f"stopped by signal {number}" in talk
-    child = Path("/proc") / (tmp_path / "pid").read_text().strip()
-    deadline = time.monotonic() + 2
-    while child.exists() and "State:\tZ" not in (child / "status").read_text():
-        assert time.monotonic() < deadline, "the child lives on"
-        time.sleep(0.02)
+    assert_gone((tmp_path / "pid").read_text().strip())

@@ -202,7 +202,7 @@ def test_a_signal_ends_workers_with_their_step(tmp_path: Path, number: signal.Si
     child = started(tmp_path)
     began = time.monotonic()
     child.send_signal(number)
-    told = child.communicate(timeout=20)[1]
+    told = child.communicate(timeout=60)[1]
     assert (child.returncode, told) == (128 + number, f"stopped by signal {number.value}\n")
     assert time.monotonic() - began < 4 and gone(tmp_path)
 
@@ -211,7 +211,7 @@ def test_a_signal_ends_workers_with_their_step(tmp_path: Path, number: signal.Si
 def test_workers_end_with_a_killed_step(tmp_path: Path) -> None:
     child = started(tmp_path)
     child.kill()
-    child.communicate(timeout=20)
+    child.communicate(timeout=60)
     assert gone(tmp_path)
 
 
@@ -223,7 +223,7 @@ def test_a_signal_to_workers_first_is_no_fault_of_the_machine(tmp_path: Path) ->
     time.sleep(0.1)
     child.terminate()
     assert (
-        "stopped by signal 15" in child.communicate(timeout=20)[1]
+        "stopped by signal 15" in child.communicate(timeout=60)[1]
         and child.returncode == 128 + signal.SIGTERM
     )
 

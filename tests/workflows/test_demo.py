@@ -54,7 +54,7 @@ class Line(NamedTuple):
         before = len(self.records())
         completed = subprocess.run(
             [sys.executable, "-m", "pipeline_steps", *words], cwd=self.checkout, env=self.environment,
-            capture_output=True, text=True, timeout=180,
+            capture_output=True, text=True, timeout=600,
         )  # fmt: skip
         return Ran(
             completed.returncode, completed.stdout + completed.stderr, self.records()[before:]
@@ -67,7 +67,7 @@ class Line(NamedTuple):
         done = subprocess.run(
             ["sh", "-c", script], cwd=self.checkout,
             env={**self.environment, "PATH": path, **variables},
-            capture_output=True, text=True, timeout=240,
+            capture_output=True, text=True, timeout=600,
         )  # fmt: skip
         return Ran(done.returncode, done.stdout + done.stderr, self.records()[before:])
 
@@ -136,7 +136,7 @@ def environment(
             env=variables,
             capture_output=True,
             text=True,
-            timeout=120,
+            timeout=600,
         )
         assert up.returncode == 0, up.stderr
         with machine.kubernetes_node(proof.registry(Path(up.stdout.strip()))):

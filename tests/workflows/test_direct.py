@@ -97,7 +97,7 @@ def run(line: str, root: Path, environment: dict[str, str]) -> subprocess.Comple
         env={"PATH": programs, "HOME": str(root.parent), **environment},
         capture_output=True,
         text=True,
-        timeout=300,
+        timeout=600,
     )
 
 

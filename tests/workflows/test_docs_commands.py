@@ -89,7 +89,7 @@ class World(NamedTuple):
             line = line.replace(written, real)
         return subprocess.run(
             ["sh", "-c", line],
-            cwd=self.checkout, env=self.environment, capture_output=True, text=True, timeout=120,
+            cwd=self.checkout, env=self.environment, capture_output=True, text=True, timeout=600,
         )  # fmt: skip
 
     def ok(self, line: str) -> str:

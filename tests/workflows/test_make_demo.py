@@ -78,7 +78,7 @@ class Clone:
     def make(self, target: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
             ["make", target, f"PYTHON={sys.executable}"], cwd=self.root, env=self.variables,
-            stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=240,
+            stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=600,
         )  # fmt: skip
 
     def records(self) -> list[dict[str, object]]:

@@ -47,7 +47,7 @@ class Public(NamedTuple):
             },
             capture_output=True,
             text=True,
-            timeout=300,
+            timeout=600,
         )
         said = ran.stdout + ran.stderr
         assert ran.returncode == code, f"{line}: {ran.returncode}\n{said}"

@@ -44,7 +44,7 @@ class Person(NamedTuple):
     def run(self, *words: str, below: str = "", **variables: str) -> Ran:
         done = subprocess.run(
             [self.program, *words], cwd=self.repo.root / below, env={**self.environment, **variables},
-            capture_output=True, text=True, timeout=240,
+            capture_output=True, text=True, timeout=600,
         )  # fmt: skip
         return Ran(done.returncode, done.stdout + done.stderr)
 

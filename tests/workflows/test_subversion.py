@@ -68,7 +68,7 @@ def test_the_how_to_does_what_it_says(tmp_path: Path) -> None:
                 env=environment,
                 capture_output=True,
                 text=True,
-                timeout=120,
+                timeout=600,
             )
             assert done.returncode == code, f"{line}\n{done.stdout}{done.stderr}"
             return done.stdout + done.stderr
