@@ -18,7 +18,7 @@ from pipeline_steps.toolbox.errors import AccessRefused, MachineError
 from pipeline_steps.toolbox.proxy import is_loopback
 from pipeline_steps.toolbox.redact import beginning, register
 
-_PARAMETER = re.compile(r'([A-Za-z_]+)=(?:"((?:[^"\\]|\\.)*)"|([^\s,]+))')
+_PARAMETER = re.compile(r'(?<![A-Za-z_])([A-Za-z_]+)=(?:"((?:[^"\\]|\\.)*)"|([^\s,]+))')
 CLIENT = "pipeline-steps"
 #: Bytes of a token server's answer.
 CAP = 2**20

@@ -23,8 +23,9 @@ from pipeline_steps.toolbox.yaml_reader import Alias, Node
 
 _LABELS = frozenset({"helm.sh/chart", "app.kubernetes.io/version"})
 _HASH = re.compile(r"[0-9a-f]{32,128}")
+#: From the beginning of a name only: from each letter of a value in base64 it would take hours.
 _IMAGE = re.compile(
-    r"(?:[\w.-]+(?::\d+)?/)?(?:[\w.-]+/)*([\w.-]+)(?::[\w.-]+)?@(sha256:[0-9a-f]{64})"
+    r"(?<![\w.-])(?:[\w.-]+(?::\d+)?/)?(?:[\w.-]+/)*([\w.-]+)(?::[\w.-]+)?@(sha256:[0-9a-f]{64})"
 )
 #: Nodes of one document, aliases followed; more of them are compared as text.
 _MOST = 100_000

@@ -18,6 +18,9 @@ _PART = (
     r"(?:-([0-9A-Za-z.-]+))?(?:\+[0-9A-Za-z.-]+)?"
 )
 _CONSTRAINT = re.compile(rf"\s*(=|==|!=|>|<|>=|=>|<=|=<|~|~>|\^)?\s*{_PART}\s*,?")
+#: Characters of one alternative: what is longer is no range that a person wrote, and its patterns
+#: would be tried at each of them.
+_LONGEST = 1000
 _HYPHEN = re.compile(rf"({_PART})\s+-\s+({_PART})")
 
 
@@ -45,6 +48,8 @@ def is_in_range(version: Version, text: str, where: str = "") -> bool:
 
 def _constraints(text: str, where: str) -> tuple[list[Callable[[Version], bool]], bool]:
     """The conditions that must all hold, and whether they name a pre-release."""
+    if len(text) > _LONGEST:
+        raise _no_range(text, where)
     # "1.0 - 1.4" means >=1.0 <=1.4; no text at all means any version.
     rest = _HYPHEN.sub(lambda match: f">={match[1]} <={match[6]}", text.strip()) or "*"
     checks: list[Callable[[Version], bool]] = []
@@ -52,15 +57,19 @@ def _constraints(text: str, where: str) -> tuple[list[Callable[[Version], bool]]
     while rest.strip():
         match = _CONSTRAINT.match(rest)
         if not match:
-            raise ConfigurationError(
-                f"{text!r} is not a version or range",
-                where=where,
-                advice="write for example ^1.2.0",
-            )
+            raise _no_range(text, where)
         names_prerelease = names_prerelease or match[5] is not None
         checks.append(_check(match[1] or "", [match[2], match[3], match[4]], match[5]))
         rest = rest[match.end() :]
     return checks, names_prerelease
+
+
+def _no_range(text: str, where: str) -> ConfigurationError:
+    return ConfigurationError(
+        f"{text[:_LONGEST]!r} is not a version or range",
+        where=where,
+        advice="write for example ^1.2.0",
+    )
 
 
 def _check(sign: str, numbers: list[str | None], pre: str | None) -> Callable[[Version], bool]:

@@ -21,10 +21,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pipeline_steps.auth import token
 from pipeline_steps.auth.credentials import Login
 from pipeline_steps.auth.hosts import Host
 from pipeline_steps.auth.reference import Reference
+from pipeline_steps.charts import diff, ranges
 from pipeline_steps.charts import ignore as helmignore
+from pipeline_steps.charts.version import Version
 from pipeline_steps.cli import boundary
 from pipeline_steps.clusters import crds
 from pipeline_steps.deployments.changes import hide_secrets
@@ -425,6 +428,26 @@ def test_a_long_text_without_a_secret_is_searched_in_time() -> None:
     redact.redact("?=" + "token" * 100_000 + "&" * 100_000)
     redact.redact("a" * 500_000 + "@")
     assert time.process_time() - began < 2
+
+
+@pytest.mark.parametrize("text", [f">={DIGITS}", f">1{' ' * 40_000}!", "1-1" * 20_000])
+def test_a_range_that_nobody_wrote_is_an_error_of_ours(text: str) -> None:
+    began = time.process_time()
+    with pytest.raises(ConfigurationError, match=r"^a/Chart\.yaml: .* is not a version or range"):
+        ranges.is_in_range(Version(1, 0, 0), text, "a/Chart.yaml")
+    assert time.process_time() - began < 2
+
+
+def test_long_words_of_a_rendering_and_a_registry_are_searched_in_time() -> None:
+    began = time.process_time()
+    word = "QUFB" * 100_000
+    rendered = f"---\n# Source: a/templates/a.yaml\nkind: ConfigMap\ndata: {word}\n"
+    [found] = diff.differences(
+        diff.Side(rendered, rendered), diff.Side(f"{rendered}b: c\n", f"{rendered}b: c\n")
+    )
+    assert "+b: c" in found.text
+    assert token.Challenge.parse(f"Bearer {word},realm=https://a.example").realm
+    assert time.process_time() - began < 3
 
 
 def test_a_secret_that_is_not_utf8_is_masked() -> None:
