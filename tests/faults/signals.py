@@ -53,8 +53,7 @@ def at_random(worlds: Sequence[World], settings: Settings) -> list[Figure]:
     def run(worker: int, point: tuple[Step, signal.Signals, float]) -> str:
         step, kind, after = point
         world = worlds[worker]
-        world.back(step)
-        ended = signalled(world, step, kind, after, {})
+        ended = _ended(world, step, kind, after, {})
         slowest[0] = max(slowest[0], ended.seconds)
         wrong = judged(ended, kind, may_be_done=True) or unrecorded(world) or world.again(step)
         return f"{step.name}, {kind.name} after {after:.3f} s: {wrong}" if wrong else ""
@@ -82,16 +81,14 @@ def _deaf(worlds: Sequence[World], settings: Settings) -> Figure:
     def run(worker: int, point: tuple[Step, signal.Signals]) -> str:
         step, kind = point
         world = worlds[worker]
-        world.back(step)
         folder = world.root.parent / "deaf"
         folder.mkdir(exist_ok=True)
         waits = folder / "waits"
-        waits.unlink(missing_ok=True)
         helm = f"{world.code}/helm{world.helm_major}/helm"
         (folder / "helm").write_text(DEAF.format(helm=helm, waits=waits))
         (folder / "helm").chmod(0o755)
         more = {"PATH": f"{folder}:{world.environment(step)['PATH']}"}
-        ended = signalled(world, step, kind, 0.1, more, waits)
+        ended = _ended(world, step, kind, 0.1, more, waits)
         slowest[0] = max(slowest[0], ended.seconds)
         wrong = judged(ended, kind, may_be_done=False) or unrecorded(world) or world.again(step)
         return f"{step.name}, {kind.name} while helm is deaf: {wrong}" if wrong else ""
@@ -99,6 +96,27 @@ def _deaf(worlds: Sequence[World], settings: Settings) -> Figure:
     wrong = spread(points, settings.workers, run)
     what = "the same while helm ignores all signals"
     return counted("T10", what, points, wrong, f"slowest end {slowest[0]:.2f} s")
+
+
+def _ended(
+    world: World,
+    step: Step,
+    kind: signal.Signals,
+    after: float,
+    more: Mapping[str, str],
+    waits: Path | None = None,
+) -> Ended:
+    """How the step ends, see `signalled`. One that took too long is tried again: a step that is
+    slow at some moment is so each time, a machine that stalls is not.
+    """
+    for _ in range(2):
+        world.back(step)
+        if waits:
+            waits.unlink(missing_ok=True)
+        ended = signalled(world, step, kind, after, more, waits)
+        if ended.seconds <= LIMIT:
+            break
+    return ended
 
 
 def signalled(
@@ -154,7 +172,9 @@ def judged(ended: Ended, kind: signal.Signals, *, may_be_done: bool) -> str:
         return f"took {ended.seconds:.2f} s"
     if ended.left:
         return f"children left: {ended.left}"
-    return "a bug report" if "This is a bug" in ended.talk or "Logging error" in ended.talk else ""
+    if "This is a bug" in ended.talk or "Logging error" in ended.talk:
+        return f"a bug report: {ended.talk[-2000:]}"
+    return ""
 
 
 def unrecorded(world: World) -> str:
