@@ -28,12 +28,14 @@ ENVIRONMENT = {
     "GIT_NO_REPLACE_OBJECTS": "1",
 }
 #: What the user's own configuration may say otherwise, and no answer may depend on: ignored files
-#: are those of the project, no daemon says what changed, mixed line ends are no failure, and a copy
-#: of the index is written whole. How the checkout was written (core.autocrlf, core.eol) stays: it
+#: are those of the project, no daemon says what changed, mixed line ends are no failure, a copy of
+#: the index is written whole, messages are UTF-8, and a bare repository, which whoever calls names,
+#: is read. How the checkout was written (core.autocrlf, core.eol) stays: it
 #: says what `git add` would store.
 SETTINGS = (
     "-c", "core.excludesFile=", "-c", "core.fsmonitor=", "-c", "core.safecrlf=false",
-    "-c", "core.splitIndex=false",
+    "-c", "core.splitIndex=false", "-c", "i18n.commitEncoding=UTF-8",
+    "-c", "i18n.logOutputEncoding=UTF-8", "-c", "safe.bareRepository=all",
 )  # fmt: skip
 #: Settings that a CI gives to git in its environment, such as safe.directory and logins: for git
 #: only, no other program sees them.

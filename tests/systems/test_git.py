@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from pipeline_steps.sources import git_program
-from pipeline_steps.sources.git import Git
+from pipeline_steps.sources.git import Git, mirror
 from pipeline_steps.sources.kinds import open_source
 from pipeline_steps.sources.source import Tag
 from pipeline_steps.toolbox import clock, files
@@ -667,6 +667,7 @@ def answers(root: Path, first: str) -> dict[str, object]:
         "position": Git(root).position(Git(root).revision()),
         "tags": Git(root).tags(),
         "branch": Git(root).branch(),
+        "subjects": Git(root).subjects([Git(root).revision()]),
     }
 
 
@@ -677,7 +678,7 @@ def test_the_users_configuration_changes_no_answer(repo: Repo, tmp_path: Path) -
     repo.put("ü.txt", "umlaut\n")
     repo.put("line.txt", "one\r\ntwo\n")
     repo.git("add", "-A")
-    repo.git("-c", f"gpg.program={gpg}", "commit", "-q", "-S", "-m", "signed")
+    repo.git("-c", f"gpg.program={gpg}", "commit", "-q", "-S", "-m", "signed: ü")
     repo.git("tag", "-a", "-m", "release", "v1")
     repo.put("line.txt", "three\r\nfour\n")
     repo.put("new.txt", "new\n")
@@ -698,9 +699,17 @@ def test_the_users_configuration_changes_no_answer(repo: Repo, tmp_path: Path) -
             "splitIndex = true\n"
             f"[diff]\norderFile = {tmp_path}/order\nnoprefix = true\nrenames = copies\n"
             "ignoreSubmodules = all\nexternal = false\n[color]\nui = always\n"
+            "[i18n]\ncommitEncoding = ISO-8859-1\nlogOutputEncoding = ISO-8859-1\n"
+            "[safe]\nbareRepository = explicit\n"
             "[column]\nui = always\n[tag]\nsort = -refname\n[push]\nfollowTags = true\n"
         )
     assert answers(repo.root, first) == expected
+    copied = mirror(str(repo.root), tmp_path / "cache", {})
+    merge = git_program.output(repo.root, "commit-tree", "HEAD^{tree}", stdin="ü".encode())
+    assert b"\nencoding " not in git_program.output(
+        repo.root, "cat-file", "commit", merge[:40].decode()
+    )
+    assert copied.tags() == expected["tags"] and copied.tree("v1", "").entries()
     repo.git("replace", first, repo.git("rev-parse", "HEAD"))
     assert answers(repo.root, first) == expected
 
