@@ -68,6 +68,13 @@ MUTANTS = (
         (f"{GUARDS}::test_an_acknowledged_manifest_that_is_not_there_is_an_error",),
     ),
     Mutant(
+        "manifest-of-another-writer",
+        _in("oci/registry"),
+        "        if stored.digest != digest:\n",
+        "        if False:\n",
+        (f"{GUARDS}::test_an_acknowledged_manifest_that_is_not_there_is_an_error[another one]",),
+    ),
+    Mutant(
         "blob-after-push",
         _in("oci/registry"),
         "        retry.call(once, budget=self._budget)\n        if not self.has_blob(path, digest):\n",
@@ -119,6 +126,29 @@ MUTANTS = (
         "            if self.index() != data or any(\n",
         "            if False and any(\n",
         (f"{GUARDS}::test_a_folder_that_keeps_other_bytes_than_written_is_an_error",),
+    ),
+    Mutant(
+        "pages-index-read-back",
+        _in("repositories/git_pages"),
+        "                if current_index.find(published.name, published.version) is None\n",
+        "                if False\n",
+        (f"{GUARDS}::test_a_commit_that_a_server_takes_back_is_not_published[the index]",),
+    ),
+    Mutant(
+        "folder-archive-read-back",
+        _in("repositories/directory"),
+        "files.read_if_present(new_chart.path) != new_chart.tgz for",
+        "False for",
+        (
+            f"{GUARDS}::test_a_folder_that_keeps_other_bytes_than_written_is_an_error[hello-1.0.0.tgz]",
+        ),
+    ),
+    Mutant(
+        "tested-without-snapshot",
+        _in("testing/scenario_runs"),
+        "            if any(map(is_in_channel, snapshot_records.used_snapshots(record, state))):\n",
+        "            if True:\n",
+        (f"{RELEASE}::test_a_snapshot_whose_archive_was_lost_is_given_back",),
     ),
     Mutant(
         "done-without-production-image",

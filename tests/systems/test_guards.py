@@ -33,7 +33,7 @@ from pipeline_steps.state.record import Record
 from pipeline_steps.state.state import State
 from pipeline_steps.testing import scenario
 from pipeline_steps.toolbox import files
-from pipeline_steps.toolbox.errors import Conflict, EvidenceError, MachineError
+from pipeline_steps.toolbox.errors import Conflict, EvidenceError, MachineError, PipelineError
 from pipeline_steps.toolbox.files import sha256
 from pipeline_steps.workspace.checkout import open_checkout
 from tests.support.charts import packed, signed
@@ -68,15 +68,25 @@ def test_a_failed_fsync_of_the_state_is_an_error_and_its_line_is_cut_off(
     assert (tmp_path / "state.jsonl").read_bytes() == b"first\n"
 
 
-def test_an_acknowledged_manifest_that_is_not_there_is_an_error() -> None:
-    def answer(request: Request) -> Answer:
-        if request.method == "PUT":
-            return 201, {}, b""
-        return 404, {}, b'{"errors": [{"code": "MANIFEST_UNKNOWN"}]}'
+NO_MANIFEST: Answer = (404, {}, b'{"errors": [{"code": "MANIFEST_UNKNOWN"}]}')
+OTHER = {"Docker-Content-Digest": sha256(b"other")}
 
-    with scripted(answer) as server:
+
+@pytest.mark.parametrize(
+    ("put", "head", "error", "message"),
+    [
+        ({}, NO_MANIFEST, MachineError, "acknowledged the manifest, but does not have it"),
+        ({}, (200, OTHER, b""), Conflict, "there is another writer"),
+        (OTHER, (200, {"Docker-Content-Digest": sha256(b"{}")}, b""), MachineError, "has digest"),
+    ],
+    ids=["gone", "another one", "stored as another one"],
+)
+def test_an_acknowledged_manifest_that_is_not_there_is_an_error(
+    put: dict[str, str], head: Answer, error: type[PipelineError], message: str
+) -> None:
+    with scripted(lambda asked: (201, put, b"") if asked.method == "PUT" else head) as server:
         here = Registry(server.host, plain_http=True)
-        with pytest.raises(MachineError, match="acknowledged the manifest, but does not have it"):
+        with pytest.raises(error, match=message):
             here.put_manifest("web", "1.0.0", b"{}", OCI_MANIFEST)
 
 
@@ -158,8 +168,28 @@ def test_a_release_with_a_change_that_nobody_recorded_is_refused(
         derive_release(proof, checkout, config, production)
 
 
+#: Makes a commit of its own on top of what was pushed, of the tree in another index.
+ON_TOP = """\
+export GIT_INDEX_FILE=other GIT_AUTHOR_NAME=a GIT_COMMITTER_NAME=a EMAIL=a@example.com
+git read-tree $new
+{change}
+git update-ref $ref $(git commit-tree -p $new -m x $(git write-tree))
+"""
+
+
+@pytest.mark.parametrize(
+    ("taken", "hook_line"),
+    [
+        ("hello-2.0.0.tgz, the entry", "git update-ref $ref $old"),
+        ("hello-2.0.0.tgz", ON_TOP.format(change="git rm -q --cached hello-2.0.0.tgz")),
+        ("the entry", ON_TOP.format(
+            change="git update-index --cacheinfo 100644,$(git rev-parse $old:index.yaml),index.yaml"
+        )),
+    ],
+    ids=["all", "the archive", "the index"],
+)  # fmt: skip
 def test_a_commit_that_a_server_takes_back_is_not_published(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, taken: str, hook_line: str
 ) -> None:
     monkeypatch.setenv("GIT_CONFIG_GLOBAL", str(tmp_path / "gitconfig"))
     pages = bare(tmp_path / "pages.git")
@@ -167,21 +197,24 @@ def test_a_commit_that_a_server_takes_back_is_not_published(
     repository.publish(packed())
     hook = pages / "hooks/post-receive"
     hook.parent.mkdir(exist_ok=True)
-    hook.write_text("#!/bin/sh\nread old new ref; git update-ref $ref $old\n")
+    hook.write_text(f"#!/bin/sh -e\nread old new ref\n{hook_line}\n")
     hook.chmod(0o755)
-    with pytest.raises(MachineError, match="the push succeeded, but the branch does not have"):
+    with pytest.raises(
+        MachineError, match=rf"the branch does not have {taken}[^,]* \(run it again"
+    ):
         repository.publish(packed(version="2.0.0"))
 
 
+@pytest.mark.parametrize("damaged", ["index.yaml", "hello-1.0.0.tgz"])
 def test_a_folder_that_keeps_other_bytes_than_written_is_an_error(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, damaged: str
 ) -> None:
-    write = files.write
+    add = files.Batch.add
 
-    def damage(path: Path, data: bytes, **options: Any) -> None:
-        write(path, data[:-1] if path.name == "index.yaml" else data, **options)
+    def damage(self: files.Batch, path: Path, data: bytes) -> None:
+        add(self, path, data[:-1] if path.name == damaged else data)
 
-    monkeypatch.setattr(files, "write", damage)
+    monkeypatch.setattr(files.Batch, "add", damage)
     repository = DirectoryRepository((tmp_path / "charts").as_uri(), {})
     with pytest.raises(MachineError, match="files differ from what was just written"):
         repository.publish(packed())

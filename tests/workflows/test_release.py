@@ -116,6 +116,7 @@ def test_a_snapshot_whose_archive_was_lost_is_given_back(line: Line) -> None:
     data = archive.read_bytes()
     archive.unlink()
     line.refused(4, "run build_image, snapshot and integration_test", "tag_release", "--local")
+    line.refused(4, "run pipeline-steps snapshot", "integration_test", "--chart", "common")
     assert "restored" in line.ok("snapshot", "--chart", "common").stderr
     assert archive.read_bytes() == data
     assert "already done" in line.ok("integration_test", "--chart", "common").stderr
