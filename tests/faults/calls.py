@@ -126,7 +126,7 @@ def broken(world: World, step: Step, call: Call, how: str) -> subprocess.Complet
     options = [
         "-qq",
         "-o",
-        "/dev/null",
+        str(_told(world)),
         "-e",
         f"trace={call.name}",
         "-e",
@@ -135,3 +135,12 @@ def broken(world: World, step: Step, call: Call, how: str) -> subprocess.Complet
     if call.within:
         options += ["-f", "-P", call.within]
     return world.run(step, "strace", *options)
+
+
+def met(world: World) -> bool:
+    """Whether the last `broken` came to its call at all: one that did not has shown nothing."""
+    return "(INJECTED)" in _told(world).read_text(errors="replace")
+
+
+def _told(world: World) -> Path:
+    return world.root.parent / "broken"
