@@ -158,6 +158,13 @@ MUTANTS = (
         (f"{RELEASE}::test_promote_restores_layers_that_the_registry_lost",),
     ),
     Mutant(
+        "done-without-production-tag",
+        _in("release/publication"),
+        "            if stored.lost or stored.tagged != target.digest:\n",
+        "            if stored.lost:\n",
+        (f"{RELEASE}::test_promote_restores_layers_that_the_registry_lost",),
+    ),
+    Mutant(
         "done-without-production-chart",
         _in("release/publication"),
         "            return verdict if production.has_recorded_archives(verdict) else None\n",

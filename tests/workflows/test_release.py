@@ -17,6 +17,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from pipeline_steps.auth.reference import Reference
 from pipeline_steps.config.config_file import load
 from pipeline_steps.oci.completeness import missing_digests
 from pipeline_steps.oci.registry import Registry
@@ -541,6 +542,11 @@ def test_promote_restores_layers_that_the_registry_lost(line: Line, tmp_path: Pa
         line.ok("promote", "--chart", "common")
         line.ok("state", "verify")
         reference = line.records("promote")[-1]["outputs"]["chart"]
+        released = line.records("promote")[-1]["outputs"]["image:app"]
+        tag = Reference.parse(released).tag or ""
+        shutil.rmtree(stored / f"production/app/_manifests/tags/{tag}")  # its digest is there
+        line.ok("promote", "--chart", "common")
+        assert api.head("production/app", tag)
         assert "image:app" in line.ok("verify", reference).stdout
         shutil.rmtree(stored / "production/app/_layers/sha256")
         completed = line.run("verify", reference)
