@@ -73,7 +73,7 @@ def report_error(error: BaseException, *, subject: str = "") -> int:
     """Say on stderr what went wrong, with a traceback when it is a bug; returns the exit code."""
     if isinstance(error, KeyboardInterrupt):
         error = Interrupted(signal.SIGINT)
-    error = disk_failure(error) or error
+    error = interruption(error) or disk_failure(error) or error
     if isinstance(error, PipelineError):
         name = f"{subject}: " if subject else ""
         log.error("%s", f"{name}{error}")
@@ -87,6 +87,17 @@ def report_error(error: BaseException, *, subject: str = "") -> int:
         file=sys.stderr,
     )
     return BUG
+
+
+def interruption(error: BaseException) -> Interrupted | None:
+    """The signal to stop, when this process got one and `error` is nobody's refusal: what breaks in
+    a library that a signal interrupts, as `threading` at the start of a thread, is no bug.
+    """
+    try:
+        process.raise_if_stopping()
+    except Interrupted as stopped:
+        return None if isinstance(error, PipelineError) else stopped
+    return None
 
 
 def handle_signals() -> None:

@@ -355,6 +355,8 @@ def _call(
         raise
     # a bug met in one chart, reported with its traceback, says nothing about the others
     except Exception as error:
+        if stopped := boundary.interruption(error):
+            raise stopped from error
         return Outcome(name, tuple(state.added[before:]), True, files.disk_failure(error) or error)
 
 

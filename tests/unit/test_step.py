@@ -10,7 +10,7 @@ from typing import NoReturn
 
 import pytest
 
-from pipeline_steps.cli import options
+from pipeline_steps.cli import boundary, options
 from pipeline_steps.cli.step import (
     Outcome,
     Step,
@@ -24,6 +24,7 @@ from pipeline_steps.config.language import Config
 from pipeline_steps.state.attempt import record_attempt
 from pipeline_steps.state.record import Record
 from pipeline_steps.state.state import State
+from pipeline_steps.toolbox import process
 from pipeline_steps.toolbox.errors import (
     ChartFailed,
     ConfigurationError,
@@ -70,6 +71,27 @@ def called(function: StepFunction, repo: Repo) -> list[Outcome]:
     for outcome in outcomes:
         report_outcome(outcome, as_json=False)
     return outcomes
+
+
+def test_what_breaks_while_a_signal_ends_the_step_is_no_bug(
+    repo: Repo, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """`threading` raises KeyError of a thread whose start was interrupted."""
+    monkeypatch.setattr(process, "_stop_signals", [])
+
+    def interrupted(chart: str, *, config: Config, state: State) -> NoReturn:
+        process.begin_stopping(15)
+        fragile(chart, config=config, state=state)
+
+    with pytest.raises(Interrupted):
+        called(interrupted, repo)
+    assert tried == ["a"]
+
+    def work() -> int:
+        raise KeyError("a thread")
+
+    assert boundary.run_main(work) == 143
+    assert "bug" not in capsys.readouterr().err
 
 
 def test_our_bug_in_one_chart_leaves_no_other_untried(
