@@ -82,17 +82,20 @@ def killed_at(worlds: Sequence[World], points: Sequence[Moment], settings: Setti
     lasts = {
         step: _duration(worlds[0], step) for step in dict.fromkeys(point.step for point in points)
     }
+    in_time: list[Moment] = []
 
     def run(number: int, point: Moment) -> str:
         step, first, second, twice = point
         world = worlds[number]
         world.back(step)
         for share in [first, second] if twice else [first]:
-            _killed(world, step, share * lasts[step])
+            if _killed(world, step, share * lasts[step]):
+                in_time.append(point)
         wrong = world.again(step)
         return f"{step.name} at {first:.2f} of its time: {wrong}" if wrong else ""
 
-    return spread(points, settings.workers, run)
+    wrong = spread(points, settings.workers, run)
+    return wrong if in_time else [*wrong, "every step had ended before it was killed"]
 
 
 def _changing(world: World, step: Step) -> list[Call]:
@@ -110,12 +113,14 @@ def _duration(world: World, step: Step) -> float:
     return time.monotonic() - began
 
 
-def _killed(world: World, step: Step, after: float) -> None:
+def _killed(world: World, step: Step, after: float) -> bool:
+    """Whether it still ran then."""
     child = subprocess.Popen(
         world.command(step), cwd=world.source, env=world.environment(step),
         stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
     )  # fmt: skip
     kill_after(child, after)
+    return child.returncode == -signal.SIGKILL
 
 
 def kill_after(child: subprocess.Popen[bytes], seconds: float) -> None:

@@ -90,11 +90,13 @@ def distinct(worlds: Sequence[World], settings: Settings) -> list[Figure]:
 
 def _figures(name: str, seen: Watched) -> list[Figure]:
     whole = seen.reads - len(seen.misread)
+    missing = seen.missing if seen.published else ("nothing was published",)
+    misread = seen.misread if seen.reads else ("nobody read meanwhile",)
     return [
         Figure("T4", f"{name}: publishers of distinct versions at once: all there",
-               f"{seen.published}/{seen.published}", f"{seen.there}/{seen.published}", seen.missing),
+               f"{seen.published}/{seen.published}", f"{seen.there}/{seen.published}", missing),
         Figure("T5", f"{name}: reads meanwhile: whole, and with all that was acknowledged before",
-               "all", f"{whole}/{seen.reads}, {seen.states} states", seen.misread),
+               "all", f"{whole}/{seen.reads}, {seen.states} states", misread),
     ]  # fmt: skip
 
 

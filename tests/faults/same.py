@@ -6,6 +6,7 @@ from __future__ import annotations
 import subprocess
 import sys
 import sysconfig
+import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -81,6 +82,7 @@ def _chain(world: World, way: Way) -> str:
     before, more = way.before, dict(way.more)
     if way.shuffled:
         _shuffle(world.root)
+    _require_effect(way)
     if way.locale:
         more |= _localized(world.root.parent / "locales", *way.locale)
     if way.other_user:
@@ -106,6 +108,16 @@ def _chain(world: World, way: Way) -> str:
         return ""
     finally:
         world.helm_major, world.python = major, sys.executable
+
+
+def _require_effect(way: Way) -> None:
+    """A library or a zone that is not installed would change nothing, without a word."""
+    if way.more.get("TZ", "UTC") != "UTC":
+        zone = subprocess.run(["date", "+%z"], env=way.more, capture_output=True, text=True).stdout
+        assert zone.strip() != "+0000", f"{way.name}: the zone is not installed"
+    if days := way.more.get("FAKETIME"):
+        clock = subprocess.run(["date", "+%s"], env=way.more, capture_output=True, text=True)
+        assert abs(int(clock.stdout) - time.time()) > 80_000, f"{way.name}: no clock of {days}"
 
 
 def _localized(folder: Path, language: str, encoding: str) -> dict[str, str]:

@@ -48,18 +48,21 @@ def at_random(worlds: Sequence[World], settings: Settings) -> list[Figure]:
     lasts = {step.name: _lasts(worlds[0], step) for step in STEPS}
     chosen = zip(range(number), itertools.cycle(STEPS), itertools.cycle(SIGNALS), strict=False)
     moments = [(step, kind, dice.uniform(0.0, lasts[step.name])) for _, step, kind in chosen]
-    slowest = [0.0]
+    slowest, in_time = [0.0], [0]
 
     def run(worker: int, point: tuple[Step, signal.Signals, float]) -> str:
         step, kind, after = point
         world = worlds[worker]
         ended = _ended(world, step, kind, after, {})
         slowest[0] = max(slowest[0], ended.seconds)
+        in_time[0] += ended.code != 0
         wrong = judged(ended, kind, may_be_done=True) or unrecorded(world) or world.again(step)
         return f"{step.name}, {kind.name} after {after:.3f} s: {wrong}" if wrong else ""
 
     wrong = spread(moments, settings.workers, run)
-    more = f"slowest end {slowest[0]:.2f} s"
+    if not in_time[0]:
+        wrong.append("every step had ended before its signal")
+    more = f"{in_time[0]} in time, slowest end {slowest[0]:.2f} s"
     return [
         counted(
             "T10",
