@@ -73,6 +73,7 @@ PACKAGES: dict[str, dict[str, str]] = {
     "measuring": {
         "strace": "counts what a step does to the system, and breaks it",
         "faketime": "another day for a step",
+        "tzdata": "another time zone for a step",
         "locales": "another language and encoding for a step",
         "procps": "ps and sysctl: what a test left",
         "time": "memory and CPU time of a process",
