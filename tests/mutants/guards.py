@@ -186,6 +186,13 @@ MUTANTS = (
         (f"{RELEASE}::test_a_tag_is_recorded_before_it_is_set",),
     ),
     Mutant(
+        "tag-of-all-without-intent",
+        _in("release/global_tag"),
+        '        attempt.begin({"tag": f"{name}@{checkout.revision}"})\n',
+        "",
+        (f"{RELEASE}::test_a_tag_is_recorded_before_it_is_set",),
+    ),
+    Mutant(
         "provenance-after-archive",
         _in("repositories/directory"),
         "        return chart._replace(names=[*provenance_paths, chart.path])\n",

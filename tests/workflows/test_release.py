@@ -494,9 +494,12 @@ def test_a_tag_is_recorded_before_it_is_set(line: Line) -> None:
     """So that a run that dies in between does not leave a tag that nobody knows."""
     line.tested()
     line.ok("tag_release", "--local", "--chart", "common")
-    intent, outcome = line.records("tag_release")
+    line.ok("tag_release", "--local", "--global", "2026.12", "--all")
+    intent, outcome, *of_all = line.records("tag_release")
     assert intent["result"] == "started" and outcome["result"] == "passed"
     assert intent["outputs"] == outcome["outputs"]
+    assert [record["result"] for record in of_all] == ["started", "passed"]
+    assert of_all[0]["outputs"] == of_all[1]["outputs"] != outcome["outputs"]
 
 
 def test_promote_restores_layers_that_the_registry_lost(line: Line, tmp_path: Path) -> None:
