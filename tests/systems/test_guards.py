@@ -243,7 +243,12 @@ def test_arguments_of_helm_and_the_namespace_are_in_the_key_of_a_test() -> None:
         for namespace in ("fresh", "team")
         for arguments in ((), ("--skip-crds",))
     ]
-    assert len({json.dumps(key) for key in keys}) == 4
+    files_read = (
+        plain._replace(values_digest="sha256:1"),
+        plain._replace(argument_digests=(("values.yaml", "sha256:1"),)),
+    )
+    keys += [scenario.parameters(each, namespace="fresh", helm_args=()) for each in files_read]
+    assert len({json.dumps(key) for key in keys}) == 6
 
 
 def hosts(running: Running) -> dict[str, Host]:
@@ -298,6 +303,10 @@ def move_the_tag(here: Registry, _running: Running, _folder: Path) -> None:
     push_base(here, "app", "1", b"another")
 
 
+def lose_the_tag(_here: Registry, running: Running, _folder: Path) -> None:
+    shutil.rmtree(running.folder / "data/docker/registry/v2/repositories/app/_manifests/tags/1")
+
+
 def lose_a_layer(here: Registry, running: Running, _folder: Path) -> None:
     manifest = here.manifest("app", "1")
     assert manifest
@@ -313,6 +322,7 @@ def edit_the_evidence(_here: Registry, _running: Running, folder: Path) -> None:
     ("change", "verdict", "what"),
     [
         (move_the_tag, "changed", "image"),
+        (lose_the_tag, "gone", "the tag is gone, the digest is there"),
         (lose_a_layer, "gone", "the registry has lost sha256:"),
         (edit_the_evidence, "changed", "evidence junit.xml"),
         (None, "unresolved", "uses sha256:"),
