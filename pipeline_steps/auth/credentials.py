@@ -8,7 +8,6 @@ with the redactor.
 from __future__ import annotations
 
 import base64
-import json
 import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -17,7 +16,7 @@ from typing import Any, NamedTuple
 from pipeline_steps.auth import hosts as table
 from pipeline_steps.auth.hosts import Host
 from pipeline_steps.auth.reference import DOCKER_HUB
-from pipeline_steps.toolbox import process
+from pipeline_steps.toolbox import json_reader, process
 from pipeline_steps.toolbox.errors import ConfigurationError, MachineError
 from pipeline_steps.toolbox.redact import register
 
@@ -175,14 +174,20 @@ def _login_from_file(file: Path, host: str, path: str) -> Login | None:
 def read_credential_file(file: Path) -> dict[str, Any]:
     """The JSON object in a credential file, {} when there is no such file. Raises MachineError."""
     try:
-        content = json.loads(file.read_bytes())
+        content = json_reader.decode(file.read_bytes())
     except (FileNotFoundError, NotADirectoryError):
         return {}
-    except (OSError, ValueError) as error:
+    except OSError as error:
         raise MachineError(
             f"the file cannot be read: {error}",
             where=str(file),
             advice="give the file to this account, or run as the one that owns it",
+        ) from error
+    except ValueError as error:
+        raise MachineError(
+            f"the file is not JSON: {error}",
+            where=str(file),
+            advice="correct the file, or log in again: docker login",
         ) from error
     if not isinstance(content, dict):
         raise MachineError(
@@ -248,7 +253,7 @@ def _ask_helper(program: str, name: str, file: Path) -> Login | None:
             advice="run the program by hand; it must print the login",
         )
     try:
-        answer = json.loads(completed.stdout)
+        answer = json_reader.decode(completed.stdout)
         username, secret = str(answer["Username"]), str(answer["Secret"])
     except (ValueError, KeyError, TypeError) as error:
         raise MachineError(

@@ -6,13 +6,13 @@ events and payloads"; Gitea 1.26, services/actions/context.go.
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from pipeline_steps.ci.build import Build
+from pipeline_steps.toolbox import json_reader
 from pipeline_steps.toolbox.errors import MachineError
 
 _HEADS = "refs/heads/"
@@ -95,7 +95,7 @@ def _event(path: str | None) -> dict[str, Any]:
     if not path:
         return {}
     try:
-        event = json.loads(Path(path).read_bytes())
+        event = json_reader.decode(Path(path).read_bytes())
     except (OSError, ValueError) as error:
         raise MachineError(
             f"this account cannot read the event of this run: {error}",

@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 
 import yaml
 
-from pipeline_steps.toolbox import process, yaml_reader
+from pipeline_steps.toolbox import json_reader, process, yaml_reader
 from pipeline_steps.toolbox.errors import AccessRefused, ConfigurationError, MachineError
 from pipeline_steps.toolbox.redact import redact, register
 
@@ -227,7 +227,7 @@ def _from_plugin(
         output = redact(completed.stderr.decode(errors="replace")).strip()[-500:]
         raise _no_credentials(connection, f"{command} {ending}: {output or 'it prints nothing'}")
     try:
-        status = dict(json.loads(completed.stdout)["status"])
+        status = dict(json_reader.decode(completed.stdout)["status"])
     except (ValueError, KeyError, TypeError) as error:
         raise _no_credentials(connection, f"{command} prints no ExecCredential") from error
     token, certificate, key = (

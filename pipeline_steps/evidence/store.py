@@ -46,7 +46,9 @@ class Store(Protocol):
         """The line of a record by its id; None when there is none."""
 
     def evidence_file(self, digest: str) -> bytes | None:
-        """A file of evidence by its digest; None when there is none."""
+        """A file of evidence by its digest; None when there is none. Raises EvidenceError or
+        MachineError when its bytes have another digest.
+        """
 
 
 def hex_digits(digest: str) -> str:

@@ -299,6 +299,22 @@ MUTANTS = (
         (f"{REGISTRY}::TestManifestsAndBlobs::test_changed_bytes_are_not_taken",),
     ),
     Mutant(
+        "saved-blob-digest",
+        _in("oci/registry"),
+        '        if f"sha256:{hasher.hexdigest()}" != digest:\n',
+        "        if False:\n",
+        (f"{REGISTRY}::TestManifestsAndBlobs::test_changed_bytes_are_not_taken",),
+    ),
+    Mutant(
+        "modified-image",
+        _in("testing/requirements"),
+        "        if not image_records.is_modified(build)\n",
+        "",
+        (
+            "tests/unit/test_requirements.py::test_an_image_of_local_modifications_is_not_reported_as_tested",
+        ),
+    ),
+    Mutant(
         "file-mode",
         _in("toolbox/files"),
         "            os.fchmod(descriptor, self._mode)\n",

@@ -136,7 +136,7 @@ class TestManifestsAndBlobs:
             client.save_blob("big", sha256(data), sink)
         assert (tmp_path / "back").read_bytes() == data
 
-    def test_changed_bytes_are_not_taken(self, open_registry: Running) -> None:
+    def test_changed_bytes_are_not_taken(self, open_registry: Running, tmp_path: Path) -> None:
         client = to(open_registry)
         client.push_blob("bad", b"good bytes", sha256(b"good bytes"))
         hexes = sha256(b"good bytes").removeprefix("sha256:")
@@ -146,6 +146,11 @@ class TestManifestsAndBlobs:
         stored.write_bytes(b"evil bytes")
         with pytest.raises(MachineError, match=f"expected sha256:{hexes}"):
             client.blob("bad", sha256(b"good bytes"))
+        with (
+            (tmp_path / "back").open("w+b") as sink,
+            pytest.raises(MachineError, match=f"expected sha256:{hexes}"),
+        ):
+            client.save_blob("bad", sha256(b"good bytes"), sink)
 
     def test_all_pages_of_tags_are_read(
         self, open_registry: Running, monkeypatch: pytest.MonkeyPatch

@@ -245,11 +245,12 @@ def test_a_pull_request_is_read_from_the_event(tmp_path: Path, event: str) -> No
     }
     found = detect({**environ, "GITHUB_EVENT_PATH": str(path)})
     assert found == OF_GITHUB._replace(review="7", target="main", head=HEAD)
-    path.write_text("{")
-    with pytest.raises(
-        MachineError, match=r"event\.json: this account cannot read the event of this run"
-    ):
-        detect({**environ, "GITHUB_EVENT_PATH": str(path)})
+    for damaged in ("{", "[" * 20_000):
+        path.write_text(damaged)
+        with pytest.raises(
+            MachineError, match=r"event\.json: this account cannot read the event of this run"
+        ):
+            detect({**environ, "GITHUB_EVENT_PATH": str(path)})
 
 
 _OF_JENKINS = Build(

@@ -108,6 +108,7 @@ def test_docker_config_with_urls_prefixes_and_errors(tmp_path: Path) -> None:
     stored({"auths": {"r.example.com": {"auth": "no base64"}}})
     with pytest.raises(MachineError, match=r"auths\.r\.example\.com: auth is not base64"):
         login_for("r.example.com", "x", {}, environ)
-    (tmp_path / "config.json").write_text("{")
-    with pytest.raises(MachineError, match=r"config\.json: the file cannot be read"):
-        login_for("r.example.com", "x", {}, environ)
+    for damaged in ("{", '{"auths": ' + "[" * 20_000):
+        (tmp_path / "config.json").write_text(damaged)
+        with pytest.raises(MachineError, match=r"config\.json: the file is not JSON"):
+            login_for("r.example.com", "x", {}, environ)

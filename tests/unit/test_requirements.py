@@ -65,7 +65,7 @@ class World:
     def check(self) -> None:
         self.step("check", check_key(self.checkout, self.chart, self.config))
 
-    def build(self, letter: str, *supersedes: Record) -> Record:
+    def build(self, letter: str, *supersedes: Record, modified: tuple[str, ...] = ()) -> Record:
         ids = [record.id for record in supersedes]
         output = f"r.example.com/snap/app:k-{letter * 12}@{DIGEST[letter]}"
         content = self.checkout.image_content("app")
@@ -76,6 +76,7 @@ class World:
             subject="app",
             supersedes=ids,
             outputs={"image": output},
+            parameters={"modified": list(modified)},
         )
 
     def snapshot(
@@ -204,6 +205,14 @@ def test_a_snapshot_of_local_modifications_is_not_reported_as_passed(world: Worl
     world.snapshot("a")
     require_proof(world.checkout, "web", world.config, world.state)
     assert world.reported == "positive", "tests of the same content and images stand"
+
+
+def test_an_image_of_local_modifications_is_not_reported_as_tested(world: World) -> None:
+    world.build("a", modified=("images/app/Dockerfile",))
+    world.test(world.snapshot("a"))
+    refused(world, "app")
+    world.build("a")
+    require_proof(world.checkout, "web", world.config, world.state)
 
 
 def test_a_chart_with_local_modifications_is_not_reported_as_passed(world: World) -> None:
