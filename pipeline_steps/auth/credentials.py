@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 from pipeline_steps.auth import hosts as table
 from pipeline_steps.auth.hosts import Host
 from pipeline_steps.auth.reference import DOCKER_HUB
-from pipeline_steps.toolbox import json_reader, process
+from pipeline_steps.toolbox import files, json_reader, process
 from pipeline_steps.toolbox.errors import ConfigurationError, MachineError
 from pipeline_steps.toolbox.redact import register
 
@@ -174,28 +174,17 @@ def _login_from_file(file: Path, host: str, path: str) -> Login | None:
 def read_credential_file(file: Path) -> dict[str, Any]:
     """The JSON object in a credential file, {} when there is no such file. Raises MachineError."""
     try:
-        content = json_reader.decode(file.read_bytes())
-    except (FileNotFoundError, NotADirectoryError):
+        return json_reader.decode_as(dict[str, Any], file.read_bytes())
+    except (FileNotFoundError, NotADirectoryError):  # the latter where HOME is /dev/null
         return {}
     except OSError as error:
-        raise MachineError(
-            f"the file cannot be read: {error}",
-            where=str(file),
-            advice="give the file to this account, or run as the one that owns it",
-        ) from error
+        raise files.unreadable(error, file) from error
     except ValueError as error:
         raise MachineError(
-            f"the file is not JSON: {error}",
+            f"the file is not a JSON object: {error}",
             where=str(file),
             advice="correct the file, or log in again: docker login",
         ) from error
-    if not isinstance(content, dict):
-        raise MachineError(
-            "the file is not a JSON object",
-            where=str(file),
-            advice="correct the file, or log in again: docker login",
-        )
-    return content
 
 
 def _repository_prefix(key: str) -> str:

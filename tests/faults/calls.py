@@ -126,7 +126,7 @@ def broken(world: World, step: Step, call: Call, how: str) -> subprocess.Complet
     options = [
         "-qq",
         "-o",
-        str(_told(world)),
+        str(_trace(world)),
         "-e",
         f"trace={call.name}",
         "-e",
@@ -137,10 +137,10 @@ def broken(world: World, step: Step, call: Call, how: str) -> subprocess.Complet
     return world.run(step, "strace", *options)
 
 
-def met(world: World) -> bool:
+def was_injected(world: World) -> bool:
     """Whether the last `broken` came to its call at all: one that did not has shown nothing."""
-    return "(INJECTED)" in _told(world).read_text(errors="replace")
+    return "(INJECTED)" in _trace(world).read_text(errors="replace")
 
 
-def _told(world: World) -> Path:
+def _trace(world: World) -> Path:
     return world.root.parent / "broken"

@@ -8,7 +8,7 @@ import subprocess
 from collections.abc import Sequence
 from pathlib import Path
 
-from tests.faults.calls import Call, broken, met, recorded
+from tests.faults.calls import Call, broken, recorded, was_injected
 from tests.faults.figures import Figure, Settings, counted, sampled, spread
 from tests.faults.world import STEPS, Step, World, difference
 
@@ -51,7 +51,7 @@ def at_every_call(worlds: Sequence[World], settings: Settings) -> list[Figure]:
             world.back(step)
             before = _kept(world)
             completed = broken(world, step, at, f"error={error}")
-            if met(world):
+            if was_injected(world):
                 break
         else:
             return f"{step.name}, {error} at {call}: never met"

@@ -22,7 +22,7 @@ from tools.kubernetes import node
 SHARED = Path("/run/pipeline-steps")
 #: Seconds in which a step has ended that got a signal beside other lanes, which take the cores from
 #: it. Promised are four; T10 of `tests.faults` demands them, when no test of a lane runs.
-SOON = 12.0
+SECONDS_AFTER_SIGNAL = 12.0
 
 
 class Engine(NamedTuple):

@@ -46,7 +46,7 @@ from pipeline_steps.toolbox.files import sha256
 from tests.faults.kills import descendants
 from tests.support.gits import Repo
 from tests.support.helms import chart_files, helm
-from tests.support.machine import SOON, Node
+from tests.support.machine import SECONDS_AFTER_SIGNAL, Node
 
 
 @pytest.fixture
@@ -381,7 +381,7 @@ def test_a_signal_ends_a_deploy_soon_and_the_next_goes_on(
     began = time.monotonic()
     child.send_signal(number)
     child.communicate(timeout=60)
-    assert child.returncode == 128 + number and time.monotonic() - began < SOON
+    assert child.returncode == 128 + number and time.monotonic() - began < SECONDS_AFTER_SIGNAL
     assert project.last().result == "interrupted"
     assert lease.holder(api, project.target.namespace, "pipeline-steps-web") is None
     project.chart()

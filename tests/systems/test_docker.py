@@ -453,7 +453,7 @@ def test_build_image_with_a_refusing_or_missing_registry_fails(
 def test_a_build_that_is_stopped_goes_at_once_and_says_so(folder: Path) -> None:
     images.slow(folder)
     code, seconds, output = images.stopped_while_building(folder, "Step 3/3")
-    assert code == 143 and seconds < machine.SOON, output
+    assert code == 143 and seconds < machine.SECONDS_AFTER_SIGNAL, output
     _, state = opened(folder)
     assert [record.result for record in state.find(step="build_image", result=None)] == [
         "started",

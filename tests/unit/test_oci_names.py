@@ -108,7 +108,9 @@ def test_docker_config_with_urls_prefixes_and_errors(tmp_path: Path) -> None:
     stored({"auths": {"r.example.com": {"auth": "no base64"}}})
     with pytest.raises(MachineError, match=r"auths\.r\.example\.com: auth is not base64"):
         login_for("r.example.com", "x", {}, environ)
-    for damaged in ("{", '{"auths": ' + "[" * 20_000):
+    nowhere = {**environ, "HOME": "/dev/null", "DOCKER_CONFIG": "/dev/null"}
+    assert login_for("r.example.com", "x", {}, nowhere) is None
+    for damaged in ("{", "[]", '{"auths": ' + "[" * 20_000):
         (tmp_path / "config.json").write_text(damaged)
-        with pytest.raises(MachineError, match=r"config\.json: the file is not JSON"):
+        with pytest.raises(MachineError, match=r"config\.json: the file is not a JSON object"):
             login_for("r.example.com", "x", {}, environ)
